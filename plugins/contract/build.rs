@@ -1,0 +1,140 @@
+//! How a plugin is announced and built.
+//! It must not know where settings were written; it receives decoded settings and handles.
+//! The configuration compiler calls `PluginDef::build` once per use and snapshot.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use super::{Cause, Clock, Hooks, Problem, Shared, Slot, StateRegistry};
+
+/// What happens by default when the plugin cannot do its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Safety {
+    /// It guards something: requests are refused (`on_error: closed`).
+    Guard,
+    /// It is a convenience: requests go on (`on_error: open`).
+    Convenience,
+}
+
+/// A plugin: its settings are the type itself, decoded with unknown keys refused.
+pub trait Plugin: DeserializeOwned + JsonSchema + 'static {
+    /// The word after `kind:`, snake_case.
+    const KIND: &'static str;
+    /// One line for `windrose plugins`.
+    const ABOUT: &'static str;
+    /// The `config` block of a working example, in YAML. A test builds it.
+    const EXAMPLE: &'static str;
+    /// Whether it guards something.
+    const SAFETY: Safety;
+    /// The causes it can answer with.
+    const CAUSES: &'static [&'static Cause];
+
+    /// Validates the settings and attaches the hooks. Runs on the slow path and may read files.
+    ///
+    /// # Errors
+    /// Every problem with the settings, each with its path below `config`.
+    fn build(self, build: &Build<'_>) -> Result<Hooks, Vec<Problem>>;
+}
+
+/// One line of a plugin table.
+#[derive(Clone, Copy)]
+pub struct PluginDef {
+    /// See [`Plugin::KIND`].
+    pub kind: &'static str,
+    /// See [`Plugin::ABOUT`].
+    pub about: &'static str,
+    /// See [`Plugin::EXAMPLE`].
+    pub example: &'static str,
+    /// See [`Plugin::SAFETY`].
+    pub safety: Safety,
+    /// See [`Plugin::CAUSES`].
+    pub causes: &'static [&'static Cause],
+    /// JSON Schema of the settings.
+    pub schema: fn() -> schemars::Schema,
+    /// Decodes the settings and builds the hooks.
+    pub build: fn(serde_yaml::Value, &Build<'_>) -> Result<Hooks, Vec<Problem>>,
+}
+
+impl PluginDef {
+    /// The table line of a plugin type.
+    pub const fn of<P: Plugin>() -> PluginDef {
+        PluginDef {
+            kind: P::KIND,
+            about: P::ABOUT,
+            example: P::EXAMPLE,
+            safety: P::SAFETY,
+            causes: P::CAUSES,
+            schema: schema_of::<P>,
+            build: build_from::<P>,
+        }
+    }
+}
+
+fn schema_of<P: Plugin>() -> schemars::Schema {
+    schemars::SchemaGenerator::default().into_root_schema_for::<P>()
+}
+
+fn build_from<P: Plugin>(
+    config: serde_yaml::Value,
+    build: &Build<'_>,
+) -> Result<Hooks, Vec<Problem>> {
+    let settings: P = serde_path_to_error::deserialize(config).map_err(|error| {
+        let path = error.path().to_string();
+        let path = if path == "." { String::new() } else { path };
+        vec![Problem::at(path, error.into_inner().to_string())]
+    })?;
+    settings.build(build)
+}
+
+/// What a plugin gets while it is being built.
+pub struct Build<'a> {
+    /// The instance's stable name: the key of its state across reloads.
+    pub instance: &'a str,
+    /// Folder that relative paths in settings are relative to.
+    pub folder: &'a Path,
+    /// Time.
+    pub clock: Clock,
+    /// State that survives reloads.
+    pub states: &'a StateRegistry,
+    /// Makes counters that `/metrics` shows.
+    pub counters: &'a dyn CounterFactory,
+}
+
+impl Build<'_> {
+    /// A place for per-request state.
+    pub fn slot<T: Send + Sync + 'static>(&self) -> Slot<T> {
+        Slot::new()
+    }
+
+    /// State of this instance that survives reloads; `about` names it in dry runs.
+    pub fn shared<T: Send + Sync + 'static>(
+        &self,
+        about: &'static str,
+        new: impl FnOnce() -> T,
+    ) -> Shared<T> {
+        let key = format!("{}/{}", self.instance, std::any::type_name::<T>());
+        self.states.shared(&key, about, new)
+    }
+
+    /// A counter `windrose_plugin_events_total{plugin, event}`.
+    pub fn counter(&self, event: &'static str) -> Counter {
+        self.counters.counter(self.instance, event)
+    }
+
+    /// Resolves a path from the settings against the configuration's folder.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.folder.join(path)
+    }
+}
+
+/// Something a plugin counts. Cheap to call.
+pub type Counter = Arc<dyn Fn(u64) + Send + Sync>;
+
+/// Makes counters; the proxy's puts them into its metrics, the test kit's records them.
+pub trait CounterFactory: Send + Sync {
+    /// The counter for an event of an instance.
+    fn counter(&self, instance: &str, event: &'static str) -> Counter;
+}

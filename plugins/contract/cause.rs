@@ -1,0 +1,200 @@
+//! Causes: the one word that says why the proxy answered by itself.
+//! It must not know who answers; it is a vocabulary with explanations.
+//! Response bodies, the access log, metrics, traces and `windrose why` all read it.
+
+use std::fmt;
+
+/// Who has to act for the request to succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// The client sent something it must change.
+    Client,
+    /// The service behind the proxy failed.
+    Upstream,
+    /// A policy written by the operator said no.
+    Policy,
+    /// Something a policy depends on could not be asked.
+    Dependency,
+    /// The proxy or its configuration.
+    Proxy,
+}
+
+impl Blame {
+    /// The word used in logs and problem bodies.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Blame::Client => "client",
+            Blame::Upstream => "upstream",
+            Blame::Policy => "policy",
+            Blame::Dependency => "dependency",
+            Blame::Proxy => "proxy",
+        }
+    }
+}
+
+/// One named reason for an answer made by the proxy. Always used as `&'static Cause`, compared by name.
+#[derive(Debug)]
+pub struct Cause {
+    /// The word: lower case, dots between levels, unique in the process.
+    pub name: &'static str,
+    /// Who has to act.
+    pub blame: Blame,
+    /// The status sent to HTTP clients; 0 where no answer can be sent any more (the connection is gone).
+    pub status: u16,
+    /// Short phrase a client may see. Says nothing about the inside.
+    pub title: &'static str,
+    /// What happened, for the operator.
+    pub explanation: &'static str,
+    /// What to look at or do next.
+    pub next_step: &'static str,
+}
+
+impl PartialEq for Cause {
+    fn eq(&self, other: &Cause) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Cause {}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+macro_rules! causes {
+    ($($(#[$doc:meta])* $id:ident = $name:literal, $blame:ident, $status:literal, $title:literal, $explanation:literal, $next:literal;)*) => {
+        /// The causes the proxy itself can give. Plugins declare their own next to their code.
+        pub mod causes {
+            use super::{Blame, Cause};
+            $($(#[$doc])* #[doc = $explanation] pub static $id: Cause = Cause {
+                name: $name, blame: Blame::$blame, status: $status, title: $title,
+                explanation: $explanation, next_step: $next,
+            };)*
+        }
+
+        /// Every cause of the proxy itself, in the order declared.
+        pub fn builtin_causes() -> &'static [&'static Cause] {
+            static ALL: &[&Cause] = &[$(&causes::$id),*];
+            ALL
+        }
+    };
+}
+
+causes! {
+    BAD_REQUEST = "bad_request.malformed", Client, 400, "Bad request",
+        "The request could not be parsed as HTTP: its request line, a header line or its framing breaks RFC 9112 or RFC 9113.",
+        "Capture the bytes the client sends; a proxy or library in front of it may be rewriting them.";
+    BAD_HOST = "bad_request.host", Client, 400, "Bad request",
+        "The Host field is missing, repeated or holds characters that no host can have (RFC 9112 section 3.2).",
+        "Send exactly one Host field with a host and an optional port.";
+    BAD_TARGET = "bad_request.target", Client, 400, "Bad request",
+        "The request target holds control bytes, spaces, a broken percent escape or climbs above the root.",
+        "Percent-encode the path and query before sending them.";
+    BAD_FRAMING = "bad_request.framing", Client, 400, "Bad request",
+        "The body's length is stated ambiguously: Content-Length with Transfer-Encoding, differing lengths, bare line feeds or a broken chunk.",
+        "State the length once. Ambiguity of this kind is how requests are smuggled, so it is refused.";
+    HEADER_TOO_LARGE = "header_too_large", Client, 431, "Request header fields too large",
+        "The request header is larger, or has more fields, than the listener's `limits.header_bytes` and `limits.header_fields` allow.",
+        "Look for cookies that grew; raise the listener's limits if the size is legitimate.";
+    URI_TOO_LONG = "uri_too_long", Client, 414, "URI too long",
+        "The request target is longer than the listener's `limits.target_bytes`.",
+        "Move data from the query into the body, or raise the limit.";
+    BODY_TOO_LARGE = "body_too_large", Client, 413, "Content too large",
+        "The request body is larger than the route's `body_limit`.",
+        "Raise `body_limit` on the route if uploads of this size are wanted.";
+    HEADER_TIMEOUT = "header_timeout", Client, 408, "Request timeout",
+        "The client did not finish sending its request header within the listener's `limits.header_timeout`.",
+        "A slow network, or a client that opens connections to hold them (slowloris).";
+    BODY_TIMEOUT = "body_timeout", Client, 408, "Request timeout",
+        "The client stopped sending its request body for longer than the route's `timeouts.idle`.",
+        "Look at the client's upload; raise `timeouts.idle` for slow producers.";
+    METHOD_NOT_ALLOWED = "bad_request.method", Client, 405, "Method not allowed",
+        "CONNECT and TRACE are not forwarded.",
+        "Use another method; tunnels are made with a `tcp` route.";
+    UPGRADE_UNSUPPORTED = "bad_request.upgrade", Client, 400, "Bad request",
+        "The client asked for a protocol upgrade that this path cannot carry.",
+        "WebSocket works over HTTP/1.1 downstream and upstream.";
+    CLIENT_CLOSED = "client_closed", Client, 499, "Client closed request",
+        "The client went away before the response was complete; the work upstream was cancelled.",
+        "Compare the client's own timeout with the latency of the route.";
+    NO_ROUTE = "no_route", Client, 404, "Not found",
+        "No route of the listener matches the request's host, path, method, headers and query.",
+        "Run `windrose routes` or open /routes on the admin address to see what is there.";
+    MISDIRECTED = "misdirected", Client, 421, "Misdirected request",
+        "The TLS connection was made for another host name, whose certificate does not cover the host of this request (RFC 9110 section 15.5.20).",
+        "The client should open a new connection for this host; check the names in `tls.certificates`.";
+    ROUTE_RESPOND = "route.respond", Policy, 200, "Answered by the route",
+        "The route's action is `respond`: the answer is written in the configuration.",
+        "Nothing is wrong. Look at the route's `respond` block.";
+    ROUTE_REDIRECT = "route.redirect", Policy, 302, "Redirected by the route",
+        "The route's action is `redirect`.",
+        "Nothing is wrong. Look at the route's `redirect` block.";
+    NO_ENDPOINT = "no_endpoint", Upstream, 503, "Service unavailable",
+        "The pool has no endpoints: its discovery has not found any yet, or found none.",
+        "Open /pools; check the DNS name or file that the pool's `discovery` reads.";
+    NO_HEALTHY_ENDPOINT = "no_healthy_endpoint", Upstream, 503, "Service unavailable",
+        "Every endpoint of the pool is out: failing its health check, ejected, or already tried for this request.",
+        "Open /pools to see why each endpoint is out.";
+    CONNECT_REFUSED = "connect_refused", Upstream, 502, "Bad gateway",
+        "The endpoint refused the connection: nothing listens on its port.",
+        "Check that the service runs and that the endpoint's port is right.";
+    CONNECT_TIMEOUT = "connect_timeout", Upstream, 504, "Gateway timeout",
+        "The endpoint did not accept a connection within `timeouts.connect`.",
+        "A firewall that drops, or a host that is down or overloaded.";
+    CONNECT_FAILED = "connect_failed", Upstream, 502, "Bad gateway",
+        "A connection to the endpoint could not be made for a reason other than refusal or time.",
+        "The error log names the system's reason (no route, address in use, no such socket).";
+    UPSTREAM_TLS = "upstream_tls", Upstream, 502, "Bad gateway",
+        "The TLS handshake with the endpoint failed: wrong name, unknown issuer, expired certificate or no common version.",
+        "Compare the pool's `tls.sni` and `tls.ca` with what the endpoint presents.";
+    UPSTREAM_RESET = "upstream_reset", Upstream, 502, "Bad gateway",
+        "The endpoint closed or reset the connection before the response was complete.",
+        "Look for a crash, or for an idle timeout of the service that is shorter than the pool's.";
+    UPSTREAM_PROTOCOL = "upstream_protocol", Upstream, 502, "Bad gateway",
+        "The endpoint answered with something that is not valid HTTP for the pool's `protocol`.",
+        "Check that the pool's `protocol` (http1, http2) is what the service speaks.";
+    RESPONSE_TIMEOUT = "response_timeout", Upstream, 504, "Gateway timeout",
+        "The endpoint accepted the request but sent no response header within `timeouts.response_header`, or went silent longer than `timeouts.idle`.",
+        "Look at the service's latency; raise the timeout on the route if the time is legitimate.";
+    DEADLINE_EXCEEDED = "deadline_exceeded", Upstream, 504, "Gateway timeout",
+        "The request took longer than the route's `timeouts.request` in total.",
+        "Look at which attempt took the time in the access log.";
+    OVERLOADED = "overloaded", Proxy, 503, "Service unavailable",
+        "A limit of the proxy on concurrent work was reached.",
+        "Compare the limit with the load; add capacity.";
+    PLUGIN_FAILED = "plugin_failed", Proxy, 500, "Internal error",
+        "A plugin could not do its work and its `on_error` is `closed`.",
+        "The error log names the plugin and its reason.";
+    INTERNAL = "internal", Proxy, 500, "Internal error",
+        "The proxy reached a state it should not reach. This is a bug.",
+        "Please report it with the error log around the request id.";
+    CONNECTION_LIMIT = "connection.limit", Policy, 0, "Connection refused",
+        "The listener already has `limits.connections` connections.",
+        "Raise the limit or look for clients that leak connections.";
+    CLIENT_CONNECTION_LIMIT = "connection.client_limit", Policy, 0, "Connection refused",
+        "The client's address already has `limits.connections_per_client` connections.",
+        "Raise the limit if many clients share the address (NAT).";
+    PROXY_PROTOCOL = "connection.proxy_protocol", Client, 0, "Connection refused",
+        "The connection did not begin with the PROXY protocol header the listener requires, or the header was malformed.",
+        "Check that the load balancer in front sends PROXY protocol, and that its address is in `proxy_protocol.trusted`.";
+    TLS_HANDSHAKE = "connection.tls_handshake", Client, 0, "TLS handshake failed",
+        "The TLS handshake failed: no common version or cipher, a certificate the client refused, or a client that is not speaking TLS.",
+        "The log line has OpenSSL's reason.";
+    TLS_CLIENT_CERTIFICATE = "connection.client_certificate", Client, 0, "TLS handshake failed",
+        "The client sent no certificate, or one that the listener's `client_certificates.ca` does not vouch for.",
+        "Issue a certificate from that CA to the client.";
+    NO_CERTIFICATE = "connection.no_certificate", Client, 0, "TLS handshake failed",
+        "No certificate of the listener covers the name the client asked for, and there is no default certificate.",
+        "Add a certificate for the name or mark one as default.";
+    CONNECTION_TIMEOUT = "connection.timeout", Client, 0, "Connection closed",
+        "The client did not finish the PROXY header, the TLS handshake or its first bytes in time.",
+        "Port scanners and health checks that only connect look like this.";
+    NO_TCP_ROUTE = "connection.no_route", Client, 0, "Connection closed",
+        "No `tcp` route of the listener matches the connection's SNI and client address.",
+        "Add a route, or one without `hosts` as default.";
+    PROTOCOL_MISMATCH = "connection.protocol", Client, 0, "Connection closed",
+        "The first bytes are of a protocol the listener does not serve.",
+        "Check the listener's `protocol` and which port the client dials.";
+}

@@ -1,0 +1,191 @@
+//! The hooks a plugin can attach and what each may answer.
+//! It must not know how chains are run; order, modes and failure handling belong to the chain.
+//! `Plugin::build` returns a [`Hooks`]; only what is attached is ever called.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+
+use super::{Cause, ConnectionView, Finished, Request, Response, Unknown};
+
+/// What a hook says about the request.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Go on.
+    Continue,
+    /// Answer now with this; later hooks of the request are not run.
+    Answer(Box<Answer>),
+    /// The hook could not do its work (a dependency is down). The chain applies `on_error`.
+    Failed {
+        /// The cause when failing closed. Its own, never that of a denial.
+        cause: &'static Cause,
+        /// For the log: what happened.
+        reason: String,
+    },
+    /// Only in a dry run: what the hook would have to ask.
+    Unknown(Unknown),
+}
+
+/// An answer made by a plugin.
+#[derive(Debug)]
+pub struct Answer {
+    /// Status code, 200 to 599.
+    pub status: u16,
+    /// Why. Shown to operators; the title is shown to clients.
+    pub cause: &'static Cause,
+    /// Further fields, such as `WWW-Authenticate` or `Retry-After`.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// A body of the plugin's own with its media type; `None` lets the proxy render the cause as the client prefers.
+    pub body: Option<(HeaderValue, Bytes)>,
+}
+
+impl Answer {
+    /// An answer with the cause's own status, rendered by the proxy.
+    pub fn of(cause: &'static Cause) -> Answer {
+        Answer {
+            status: cause.status,
+            cause,
+            headers: Vec::new(),
+            body: None,
+        }
+    }
+
+    /// Adds a field.
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Answer {
+        self.headers.push((name, value));
+        self
+    }
+}
+
+impl From<Answer> for Verdict {
+    fn from(answer: Answer) -> Verdict {
+        Verdict::Answer(Box::new(answer))
+    }
+}
+
+/// The future of a hook that waits.
+pub type HookFuture<'a> = Pin<Box<dyn Future<Output = Verdict> + Send + 'a>>;
+
+/// Called when a connection was accepted, before TLS. `Answer` closes it with the cause; nothing can be sent.
+pub type ConnectionHook = Box<dyn Fn(&ConnectionView<'_>) -> Verdict + Send + Sync>;
+
+/// Called with the request's head, before the endpoint is chosen.
+pub enum RequestHook {
+    /// Decides at once.
+    Sync(Box<dyn Fn(&mut Request<'_>) -> Verdict + Send + Sync>),
+    /// Must wait for something; costs one allocation per request.
+    Async(Box<dyn for<'a, 'b> Fn(&'a mut Request<'b>) -> HookFuture<'a> + Send + Sync>),
+}
+
+/// Called for every piece of a body; `true` marks the last one. The piece may be changed or taken.
+pub type BodyHook<M> =
+    Box<dyn for<'a, 'b> Fn(&'a mut M, &'b mut Option<Bytes>, bool) -> Verdict + Send + Sync>;
+
+/// Called with the response's head.
+pub type ResponseHook = Box<dyn Fn(&mut Response<'_>) -> Verdict + Send + Sync>;
+
+/// Called once when the request is over, whatever happened.
+pub type FinishHook = Box<dyn Fn(&mut Finished<'_>) + Send + Sync>;
+
+/// The hooks of one plugin instance. A hook that is not attached costs nothing.
+#[derive(Default)]
+pub struct Hooks {
+    /// See [`ConnectionHook`].
+    pub connection: Option<ConnectionHook>,
+    /// See [`RequestHook`].
+    pub request: Option<RequestHook>,
+    /// Pieces of the request body. The head has already gone upstream; an answer aborts the exchange.
+    pub request_body: Option<BodyHook<super::Slots>>,
+    /// The request's head as it goes upstream, after rewrites and forwarded headers; runs again for each attempt.
+    pub upstream_request: Option<RequestHook>,
+    /// See [`ResponseHook`]. Also called for answers made by the proxy.
+    pub response: Option<ResponseHook>,
+    /// Pieces of the response body. Must not wait.
+    pub response_body: Option<BodyHook<super::Slots>>,
+    /// See [`FinishHook`].
+    pub finish: Option<FinishHook>,
+}
+
+impl Hooks {
+    /// No hooks; attach some.
+    pub fn new() -> Hooks {
+        Hooks::default()
+    }
+
+    /// Attaches a connection hook.
+    pub fn on_connection(
+        mut self,
+        hook: impl Fn(&ConnectionView<'_>) -> Verdict + Send + Sync + 'static,
+    ) -> Hooks {
+        self.connection = Some(Box::new(hook));
+        self
+    }
+
+    /// Attaches a request hook that does not wait.
+    pub fn on_request(
+        mut self,
+        hook: impl Fn(&mut Request<'_>) -> Verdict + Send + Sync + 'static,
+    ) -> Hooks {
+        self.request = Some(RequestHook::Sync(Box::new(hook)));
+        self
+    }
+
+    /// Attaches a request hook that waits.
+    pub fn on_request_async<F>(mut self, hook: F) -> Hooks
+    where
+        F: for<'a, 'b> Fn(&'a mut Request<'b>) -> HookFuture<'a> + Send + Sync + 'static,
+    {
+        self.request = Some(RequestHook::Async(Box::new(hook)));
+        self
+    }
+
+    /// Attaches a hook on the pieces of the request body.
+    pub fn on_request_body<F>(mut self, hook: F) -> Hooks
+    where
+        F: for<'a, 'b> Fn(&'a mut super::Slots, &'b mut Option<Bytes>, bool) -> Verdict
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.request_body = Some(Box::new(hook));
+        self
+    }
+
+    /// Attaches a hook on the request as it goes upstream.
+    pub fn on_upstream_request(
+        mut self,
+        hook: impl Fn(&mut Request<'_>) -> Verdict + Send + Sync + 'static,
+    ) -> Hooks {
+        self.upstream_request = Some(RequestHook::Sync(Box::new(hook)));
+        self
+    }
+
+    /// Attaches a hook on the response's head.
+    pub fn on_response(
+        mut self,
+        hook: impl Fn(&mut Response<'_>) -> Verdict + Send + Sync + 'static,
+    ) -> Hooks {
+        self.response = Some(Box::new(hook));
+        self
+    }
+
+    /// Attaches a hook on the pieces of the response body.
+    pub fn on_response_body<F>(mut self, hook: F) -> Hooks
+    where
+        F: for<'a, 'b> Fn(&'a mut super::Slots, &'b mut Option<Bytes>, bool) -> Verdict
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.response_body = Some(Box::new(hook));
+        self
+    }
+
+    /// Attaches a hook for the end of the request.
+    pub fn on_finish(mut self, hook: impl Fn(&mut Finished<'_>) + Send + Sync + 'static) -> Hooks {
+        self.finish = Some(Box::new(hook));
+        self
+    }
+}

@@ -1,0 +1,173 @@
+//! The messages a hook reads and edits, and what is known about who sent them.
+//! It must not know routes or pools; names are given as text for messages only.
+//! Built by the proxy for every hook call, and by the test kit.
+
+use std::any::Any;
+use std::marker::PhantomData;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use pingora_http::{RequestHeader, ResponseHeader};
+
+use super::{Cause, Effects};
+
+/// What kind of caller a principal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PrincipalKind {
+    /// A workload, named by its SPIFFE ID from mutual TLS.
+    Workload,
+    /// A consumer of an API, named by a plugin (basic auth, API key, JWT).
+    Consumer,
+    /// A client certificate's subject, where it carries no SPIFFE ID.
+    Certificate,
+}
+
+/// Who is calling, once something has proven it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// What proved it.
+    pub kind: PrincipalKind,
+    /// `spiffe://…`, or the consumer's or subject's name.
+    pub name: String,
+}
+
+impl Principal {
+    /// The form policies and logs use: SPIFFE IDs as they are, others as `consumer:NAME` or `certificate:NAME`.
+    pub fn id(&self) -> String {
+        match self.kind {
+            PrincipalKind::Workload => self.name.clone(),
+            PrincipalKind::Consumer => format!("consumer:{}", self.name),
+            PrincipalKind::Certificate => format!("certificate:{}", self.name),
+        }
+    }
+}
+
+/// What the proxy knows about the client, after trust in forwarded headers was settled.
+#[derive(Debug, Clone)]
+pub struct ClientFacts<'a> {
+    /// The client's address: the socket's peer, or what a trusted proxy reported.
+    pub address: IpAddr,
+    /// Whether the client's side is TLS (`https`).
+    pub secure: bool,
+    /// The listener's name.
+    pub listener: &'a str,
+    /// The route's name; empty before a route was decided.
+    pub route: &'a str,
+    /// Canonical host: lower case, no port.
+    pub host: &'a str,
+    /// Canonical path: decoded where that is safe, dot segments removed. Policies must use this one.
+    pub path: &'a str,
+    /// The request id that is logged and forwarded.
+    pub request_id: &'a str,
+    /// Whether the address that sent the request id is trusted.
+    pub trusted_peer: bool,
+}
+
+/// A connection that was just accepted, for `on_connection` hooks.
+#[derive(Debug)]
+pub struct ConnectionView<'a> {
+    /// The client's address, after the PROXY protocol.
+    pub address: IpAddr,
+    /// The listener's name.
+    pub listener: &'a str,
+}
+
+/// A request on its way to a decision or upstream.
+pub struct Request<'a> {
+    /// Request line and fields, to read and edit.
+    pub head: &'a mut RequestHeader,
+    /// Who sent it and where it goes.
+    pub client: &'a ClientFacts<'a>,
+    /// The caller, if proven. Authentication plugins set it.
+    pub principal: &'a mut Option<Principal>,
+    /// State a plugin keeps from request to response.
+    pub slots: &'a mut Slots,
+    /// Whether effects are real or this is a dry run.
+    pub effects: Effects,
+}
+
+/// A response on its way to the client, from upstream or made by the proxy.
+pub struct Response<'a> {
+    /// Status line and fields, to read and edit.
+    pub head: &'a mut ResponseHeader,
+    /// Request line and fields as received.
+    pub request: &'a RequestHeader,
+    /// Who asked.
+    pub client: &'a ClientFacts<'a>,
+    /// Set when the proxy made this answer itself.
+    pub cause: Option<&'static Cause>,
+    /// State kept since the request.
+    pub slots: &'a mut Slots,
+    /// Whether effects are real or this is a dry run.
+    pub effects: Effects,
+}
+
+/// A request that is over, for `on_finish` hooks.
+pub struct Finished<'a> {
+    /// Final status; 0 when nothing was sent.
+    pub status: u16,
+    /// Set when the proxy answered or cut the response itself.
+    pub cause: Option<&'static Cause>,
+    /// Wall time from the request header to the end.
+    pub duration: Duration,
+    /// Who asked.
+    pub client: &'a ClientFacts<'a>,
+    /// State kept since the request.
+    pub slots: &'a mut Slots,
+}
+
+/// A typed place for one plugin instance's per-request state. Make it once in `build`.
+#[derive(Debug)]
+pub struct Slot<T> {
+    id: usize,
+    of: PhantomData<fn() -> T>,
+}
+
+impl<T> Clone for Slot<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Slot<T> {}
+
+impl<T: Send + Sync + 'static> Slot<T> {
+    pub(super) fn new() -> Slot<T> {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        Slot {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            of: PhantomData,
+        }
+    }
+}
+
+/// The per-request state of all plugins of a chain. Empty costs nothing; a linear scan, since chains are short.
+#[derive(Default)]
+pub struct Slots(Vec<(usize, Box<dyn Any + Send + Sync>)>);
+
+impl Slots {
+    /// Puts a value, replacing an earlier one of the same slot.
+    pub fn put<T: Send + Sync + 'static>(&mut self, slot: Slot<T>, value: T) {
+        self.0.retain(|(id, _)| *id != slot.id);
+        self.0.push((slot.id, Box::new(value)));
+    }
+
+    /// The value of the slot, if this request put one.
+    pub fn value<T: Send + Sync + 'static>(&self, slot: Slot<T>) -> Option<&T> {
+        self.0
+            .iter()
+            .find(|(id, _)| *id == slot.id)?
+            .1
+            .downcast_ref()
+    }
+
+    /// The value of the slot, to change.
+    pub fn value_mut<T: Send + Sync + 'static>(&mut self, slot: Slot<T>) -> Option<&mut T> {
+        self.0
+            .iter_mut()
+            .find(|(id, _)| *id == slot.id)?
+            .1
+            .downcast_mut()
+    }
+}
