@@ -1,1 +1,2 @@
-//! x
+//! map to come
+pub mod config;

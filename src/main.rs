@@ -1,2 +1,2 @@
-//! x
+//! The `windrose` binary.
 fn main() {}

@@ -1,0 +1,234 @@
+//! Keys of `listeners`: addresses, who may speak to them and in which protocol.
+//! It must not know where requests go.
+//! Read by `config::compile`.
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use windrose_plugins::contract::{Size, Time};
+
+use super::PluginUse;
+
+/// An address that accepts connections.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// Name, unique among listeners: lower case letters, digits, `-` and `_`. Used in routes, metrics and logs.
+    pub name: String,
+    /// Who is calling and where to. Default: ingress.
+    #[serde(default)]
+    pub role: Role,
+    /// Address and port such as `0.0.0.0:8080` or `[::]:443`, or `unix:/path`. Port 0 takes any free port.
+    pub bind: String,
+    /// What is spoken. Default: `http`, or `https` when `tls` is given.
+    #[serde(default)]
+    pub protocol: Option<Protocol>,
+    /// TLS settings; needed for `https`, and for `auto` to accept TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ListenerTls>,
+    /// The PROXY protocol (v1 and v2) of load balancers in front.
+    #[serde(default)]
+    pub proxy_protocol: ProxyProtocol,
+    /// Networks whose `X-Forwarded-*` and `X-Request-Id` fields are believed. Default: none; fields from others are replaced.
+    #[serde(default)]
+    pub trusted_proxies: Vec<IpNet>,
+    /// Only for `mesh-outbound`: every request of this listener goes to this service, as if its host were this name. One local port for each service needs no change to the workload but an address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Bounds on connections and request headers.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Plugins for every connection and request of this listener, before the route's.
+    #[serde(default)]
+    pub plugins: Vec<PluginUse>,
+}
+
+/// Who is calling and where to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Clients from outside reach services here (north-south).
+    #[default]
+    Ingress,
+    /// Workloads of this node send their requests to other services here (east-west).
+    MeshOutbound,
+    /// Other nodes reach workloads of this node here (east-west).
+    MeshInbound,
+}
+
+/// What a listener speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP/1.1 and HTTP/2 with prior knowledge, in the clear.
+    Http,
+    /// HTTP/1.1 and HTTP/2 over TLS.
+    Https,
+    /// Looks at the first bytes: TLS (terminated, or passed through where a `tcp` route has its SNI), HTTP/1, HTTP/2, and anything else goes to the listener's `tcp` route.
+    Auto,
+    /// TLS is not terminated; `tcp` routes choose by SNI.
+    TlsPassthrough,
+    /// Bytes; a `tcp` route says where to. Nothing is sniffed, so servers that speak first work.
+    Tcp,
+}
+
+/// TLS termination.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenerTls {
+    /// Certificates, chosen by the name the client asks for (SNI): exact before wildcard, then the default one. Files are watched and read again when they change.
+    pub certificates: Vec<Certificate>,
+    /// Oldest version accepted. Default: 1.2.
+    pub min_version: TlsVersion,
+    /// Newest version accepted. Default: 1.3.
+    pub max_version: TlsVersion,
+    /// Protocols offered, in order of preference. Default: [h2, http/1.1].
+    pub alpn: Vec<AlpnName>,
+    /// OpenSSL cipher list for TLS 1.2. Default: forward secrecy and authenticated encryption only (Mozilla intermediate).
+    pub ciphers: Option<String>,
+    /// Asks clients for a certificate.
+    pub client_certificates: Option<ClientCertificates>,
+    /// How long a session can be resumed with a ticket. Default: 2h; `0s` turns resumption off.
+    pub session_lifetime: Time,
+    /// How long a handshake may take. Default: 10s.
+    pub handshake_timeout: Time,
+}
+
+impl Default for ListenerTls {
+    fn default() -> ListenerTls {
+        ListenerTls {
+            certificates: Vec::new(),
+            min_version: TlsVersion::V12,
+            max_version: TlsVersion::V13,
+            alpn: vec![AlpnName::H2, AlpnName::Http11],
+            ciphers: None,
+            client_certificates: None,
+            session_lifetime: Time::secs(7200),
+            handshake_timeout: Time::secs(10),
+        }
+    }
+}
+
+/// A protocol's registered ALPN name (RFC 7301).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum AlpnName {
+    /// HTTP/2.
+    #[serde(rename = "h2")]
+    H2,
+    /// HTTP/1.1.
+    #[serde(rename = "http/1.1")]
+    Http11,
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Serialize, Deserialize, JsonSchema)]
+pub enum TlsVersion {
+    /// TLS 1.2 (RFC 5246).
+    #[serde(rename = "1.2")]
+    V12,
+    /// TLS 1.3 (RFC 8446).
+    #[serde(rename = "1.3")]
+    V13,
+}
+
+/// A certificate with its key.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// PEM file with the certificate and its chain, leaf first.
+    pub cert: String,
+    /// PEM file with the private key.
+    pub key: String,
+    /// Names to serve it for, exact or `*.example.com`. Default: the names in the certificate.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// Serve it also when no name matches, or none was asked for. Default: true for a listener's only certificate, else false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<bool>,
+}
+
+/// Client certificates.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ClientCertificates {
+    /// `required` refuses the handshake without one; `optional` lets clients without one in, but refuses a bad one.
+    pub mode: ClientCertificateMode,
+    /// PEM file with the certificates of the authorities that are believed.
+    pub ca: String,
+}
+
+/// Whether clients must show a certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientCertificateMode {
+    /// May.
+    Optional,
+    /// Must.
+    Required,
+}
+
+/// The PROXY protocol on incoming connections.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProxyProtocol {
+    /// `ignore` does not look for it; `use` reads it if a trusted peer sends it; `require` refuses trusted peers that do not send it, and peers that are not trusted. Default: ignore.
+    pub mode: ProxyProtocolMode,
+    /// Networks that may send it. A header from others is refused as malformed HTTP. Must be given unless ignored.
+    pub trusted: Vec<IpNet>,
+}
+
+/// What to do with PROXY protocol headers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyProtocolMode {
+    /// Not looked for.
+    #[default]
+    Ignore,
+    /// Read if sent by a trusted peer.
+    Use,
+    /// Needed.
+    Require,
+}
+
+/// Bounds of a listener.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Open connections. More are closed at once and counted. Default: 20000.
+    pub connections: u32,
+    /// Open connections of one client address (IPv6: of one /64). Default: 0, no bound.
+    pub connections_per_client: u32,
+    /// Bytes of a request header. Default: 64KiB, at most 512KiB.
+    pub header_bytes: Size,
+    /// Fields of a request header. Default: 100, at most 255.
+    pub header_fields: u16,
+    /// Bytes of a request target. Default: 16KiB.
+    pub target_bytes: Size,
+    /// Time for a whole request header, and for a new connection to show what it speaks. Default: 15s.
+    pub header_timeout: Time,
+    /// How long an idle connection is kept for its next request. Default: 65s.
+    pub keep_alive: Time,
+    /// How long a connection may live; it then ends after the requests in flight. Spread by 10 % either way. Default: 0s, no bound.
+    pub connection_age: Time,
+    /// Concurrent streams of an HTTP/2 connection. Default: 128.
+    pub h2_streams: u32,
+    /// How long a client may take no bytes of a response that waits for it. Default: 60s. This bounds memory held for stalled readers.
+    pub write_timeout: Time,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: 20_000,
+            connections_per_client: 0,
+            header_bytes: Size(64 << 10),
+            header_fields: 100,
+            target_bytes: Size(16 << 10),
+            header_timeout: Time::secs(15),
+            keep_alive: Time::secs(65),
+            connection_age: Time::secs(0),
+            h2_streams: 128,
+            write_timeout: Time::secs(60),
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The shape of the YAML: every key a user can write, with its default and its meaning.
+//! It must not know what the settings become; these types only hold what was written.
+//! Decoded by `config::compile`; `windrose schema` prints it as JSON Schema, so the field docs are the manual.
+
+mod listener;
+mod observe;
+mod pool;
+mod route;
+mod server;
+mod tests;
+
+pub use listener::*;
+pub use observe::*;
+pub use pool::*;
+pub use route::*;
+pub use server::*;
+pub use tests::*;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A Windrose configuration.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Further files to read, as paths or patterns with `*` in the file name, relative to this file. Their lists are appended, their maps merged. Default: none.
+    pub include: Vec<String>,
+    /// Process settings that only a restart changes.
+    pub server: Server,
+    /// Where traffic comes in.
+    pub listeners: Vec<Listener>,
+    /// Where requests and connections go. Order matters only between rules of equal precedence.
+    pub routes: Vec<Route>,
+    /// Sets of endpoints that serve the same thing.
+    pub pools: Vec<Pool>,
+    /// Named plugin instances, used by name in `plugins` lists. One instance shares its state between its uses.
+    pub plugins: BTreeMap<String, PluginInstance>,
+    /// Logs, metrics and traces.
+    pub observe: Observe,
+    /// The admin address.
+    pub admin: Admin,
+    /// Requests and what should become of them. Run by `windrose check` and before every reload; one failure refuses the reload.
+    pub tests: Vec<ConfigTest>,
+}
+
+/// Header edits: `remove` runs first, then `set`, then `add`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HeaderEdits {
+    /// Fields to replace, or to create.
+    pub set: BTreeMap<String, String>,
+    /// Fields to append, keeping what is there.
+    pub add: BTreeMap<String, String>,
+    /// Fields to take away.
+    pub remove: Vec<String>,
+}
+
+/// A plugin with its settings.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PluginInstance {
+    /// Which plugin; `windrose plugins` lists them.
+    pub kind: String,
+    /// `enforce` acts, `shadow` runs the hooks and only counts what they would have refused, `off` skips it. Default: enforce.
+    #[serde(default)]
+    pub mode: PluginMode,
+    /// What happens when the plugin cannot do its work: `closed` refuses the request, `open` goes on. Default: closed for plugins that guard something, open for others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_error: Option<OnError>,
+    /// The plugin's own settings; `windrose plugins KIND` prints them.
+    #[serde(default)]
+    #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
+    pub config: serde_yaml::Value,
+}
+
+/// How a plugin takes part.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PluginMode {
+    /// Acts.
+    #[default]
+    Enforce,
+    /// Only counts what it would have refused.
+    Shadow,
+    /// Is skipped.
+    Off,
+}
+
+/// What to do when a plugin cannot do its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// Refuse.
+    Closed,
+    /// Go on.
+    Open,
+}
+
+/// One entry of a `plugins` list: the name of an instance under `plugins`, or an instance written in place.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum PluginUse {
+    /// A name from the top-level `plugins`.
+    Named(String),
+    /// An instance of its own.
+    Inline(PluginInstance),
+}

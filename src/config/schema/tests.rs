@@ -1,0 +1,78 @@
+//! Keys of `tests`: a request, and what should become of it.
+//! It must not know how tests are run; `config::tests` does that with `decide`.
+//! Run by `windrose check` and before every reload.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A request and what should become of it.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigTest {
+    /// Shown when it fails. Default: the method and address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The request.
+    pub request: TestRequest,
+    /// What should become of it; only what is given is compared.
+    pub expect: Expect,
+}
+
+/// A request for a test.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TestRequest {
+    /// Default: GET.
+    #[serde(default = "method")]
+    pub method: String,
+    /// `http://host/path?query` or `https://…`.
+    pub url: String,
+    /// Request fields.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// The listener that gets it. Default: the only one, or the first with role `ingress`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener: Option<String>,
+    /// The client's address. Default: 192.0.2.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<std::net::IpAddr>,
+    /// The principal that was proven. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
+}
+
+fn method() -> String {
+    "GET".into()
+}
+
+/// What should become of a request.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Expect {
+    /// The route's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    /// The pool's name; for a split, one of its pools.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// The status of an answer made by the proxy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// The cause of an answer made by the proxy, such as `no_route`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// The path as sent upstream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The Host as sent upstream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Where a redirect points.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// Request fields as sent upstream, or the answer's fields.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+}
