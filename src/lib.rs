@@ -1,2 +1,4 @@
 //! map to come
 pub mod config;
+pub mod observe;
+pub mod snapshot;

@@ -88,8 +88,8 @@ pub struct ListenerTls {
     pub ciphers: Option<String>,
     /// Asks clients for a certificate.
     pub client_certificates: Option<ClientCertificates>,
-    /// How long a session can be resumed with a ticket. Default: 2h; `0s` turns resumption off.
-    pub session_lifetime: Time,
+    /// Whether clients may resume a session with a ticket, which saves a handshake; tickets live two hours. They survive reloads, not restarts. Default: true.
+    pub session_resumption: bool,
     /// How long a handshake may take. Default: 10s.
     pub handshake_timeout: Time,
 }
@@ -103,7 +103,7 @@ impl Default for ListenerTls {
             alpn: vec![AlpnName::H2, AlpnName::Http11],
             ciphers: None,
             client_certificates: None,
-            session_lifetime: Time::secs(7200),
+            session_resumption: true,
             handshake_timeout: Time::secs(10),
         }
     }

@@ -1,0 +1,3 @@
+//! observe stub
+pub mod clock;
+pub mod metrics;

@@ -1,0 +1,241 @@
+//! The plugins of a listener or rule, split by hook, and the one place where their verdicts take effect.
+//! It must not know what any plugin does, nor how answers are sent.
+//! Built by `config::compile`; run by the proxy and by dry runs alike.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use prometheus::IntCounter;
+use windrose_plugins::contract::{
+    Answer, ConnectionView, Finished, Hooks, Request, RequestHook, Response, Slots, Verdict,
+};
+
+/// How a plugin takes part. `off` never reaches a chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Its verdicts count.
+    Enforce,
+    /// Its verdicts are only counted.
+    Shadow,
+}
+
+/// A plugin that was built.
+pub struct Instance {
+    /// Its name, or its kind and place.
+    pub name: Box<str>,
+    /// Which plugin.
+    pub kind: &'static str,
+    /// How it takes part.
+    pub mode: Mode,
+    /// Whether requests go on when it cannot do its work.
+    pub fails_open: bool,
+    /// Its hooks.
+    pub hooks: Hooks,
+    /// Counts answers it made.
+    pub answered: IntCounter,
+    /// Counts answers it would have made in shadow mode.
+    pub would_answer: IntCounter,
+    /// Counts when it could not do its work.
+    pub failed: IntCounter,
+}
+
+impl fmt::Debug for Instance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Instance({})", self.name)
+    }
+}
+
+impl Instance {
+    /// Turns a verdict into what the request gets: nothing, or an answer.
+    fn settle(&self, verdict: Verdict) -> Option<Box<Answer>> {
+        let answer = match verdict {
+            Verdict::Continue | Verdict::Unknown(_) => return None,
+            Verdict::Answer(answer) => answer,
+            Verdict::Failed { cause, reason } => {
+                self.failed.inc();
+                let outcome = if self.fails_open {
+                    "goes on"
+                } else {
+                    "is refused"
+                };
+                log::warn!("plugin could not do its work, request {outcome}: plugin={} cause={cause} reason={reason}", self.name);
+                if self.fails_open {
+                    return None;
+                }
+                Box::new(Answer::of(cause))
+            }
+        };
+        match self.mode {
+            Mode::Enforce => {
+                self.answered.inc();
+                Some(answer)
+            }
+            Mode::Shadow => {
+                self.would_answer.inc();
+                None
+            }
+        }
+    }
+}
+
+type Instances = Box<[Arc<Instance>]>;
+
+/// Plugins in order, one list for each hook, so that a hook nobody attached costs a length check.
+#[derive(Debug, Default)]
+pub struct Chain {
+    /// Every plugin, for views.
+    pub all: Instances,
+    connection: Instances,
+    request: Instances,
+    request_body: Instances,
+    upstream_request: Instances,
+    response: Instances,
+    response_body: Instances,
+    finish: Instances,
+}
+
+impl Chain {
+    /// A chain of these plugins in this order.
+    pub fn new(all: Vec<Arc<Instance>>) -> Chain {
+        let with = |attached: fn(&Hooks) -> bool| {
+            all.iter()
+                .filter(|one| attached(&one.hooks))
+                .cloned()
+                .collect()
+        };
+        Chain {
+            connection: with(|hooks| hooks.connection.is_some()),
+            request: with(|hooks| hooks.request.is_some()),
+            request_body: with(|hooks| hooks.request_body.is_some()),
+            upstream_request: with(|hooks| hooks.upstream_request.is_some()),
+            response: with(|hooks| hooks.response.is_some()),
+            response_body: with(|hooks| hooks.response_body.is_some()),
+            finish: with(|hooks| hooks.finish.is_some()),
+            all: all.into(),
+        }
+    }
+
+    /// Asks about a connection; an answer means to close it.
+    pub fn connection(&self, view: &ConnectionView<'_>) -> Option<Box<Answer>> {
+        let ask = |one: &Arc<Instance>| {
+            one.hooks
+                .connection
+                .as_ref()
+                .and_then(|hook| one.settle(hook(view)))
+        };
+        self.connection.iter().find_map(ask)
+    }
+
+    /// Whether any plugin has a request hook.
+    pub fn has_request(&self) -> bool {
+        !self.request.is_empty()
+    }
+
+    /// Runs the request hooks until one answers.
+    pub async fn request(&self, request: &mut Request<'_>) -> Option<(Arc<Instance>, Box<Answer>)> {
+        for one in &self.request {
+            if let Some(hook) = &one.hooks.request {
+                let verdict = call(hook, request).await;
+                if let Some(answer) = one.settle(verdict) {
+                    return Some((one.clone(), answer));
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether any plugin has a hook on the request as it goes upstream.
+    pub fn has_upstream_request(&self) -> bool {
+        !self.upstream_request.is_empty()
+    }
+
+    /// Runs the hooks on the request as it goes upstream.
+    pub async fn upstream_request(&self, request: &mut Request<'_>) -> Option<Box<Answer>> {
+        for one in &self.upstream_request {
+            if let Some(hook) = &one.hooks.upstream_request {
+                let verdict = call(hook, request).await;
+                if let Some(answer) = one.settle(verdict) {
+                    return Some(answer);
+                }
+            }
+        }
+        None
+    }
+
+    /// Runs the hooks on a piece of the request body.
+    pub fn request_body(
+        &self,
+        slots: &mut Slots,
+        body: &mut Option<Bytes>,
+        end: bool,
+    ) -> Option<Box<Answer>> {
+        let mut run = |one: &Arc<Instance>| {
+            one.hooks
+                .request_body
+                .as_ref()
+                .and_then(|hook| one.settle(hook(slots, body, end)))
+        };
+        self.request_body.iter().find_map(&mut run)
+    }
+
+    /// Whether any plugin has a response hook.
+    pub fn has_response(&self) -> bool {
+        !self.response.is_empty()
+    }
+
+    /// Runs the response hooks, last plugin first, so that the first plugin has the last word on both ways.
+    pub fn response(&self, response: &mut Response<'_>) -> Option<Box<Answer>> {
+        let mut run = |one: &Arc<Instance>| {
+            one.hooks
+                .response
+                .as_ref()
+                .and_then(|hook| one.settle(hook(response)))
+        };
+        self.response.iter().rev().find_map(&mut run)
+    }
+
+    /// Whether any plugin looks at response bodies.
+    pub fn has_response_body(&self) -> bool {
+        !self.response_body.is_empty()
+    }
+
+    /// Runs the hooks on a piece of the response body.
+    pub fn response_body(
+        &self,
+        slots: &mut Slots,
+        body: &mut Option<Bytes>,
+        end: bool,
+    ) -> Option<Box<Answer>> {
+        let mut run = |one: &Arc<Instance>| {
+            one.hooks
+                .response_body
+                .as_ref()
+                .and_then(|hook| one.settle(hook(slots, body, end)))
+        };
+        self.response_body.iter().rev().find_map(&mut run)
+    }
+
+    /// Whether any plugin wants to know when a request is over.
+    pub fn has_finish(&self) -> bool {
+        !self.finish.is_empty()
+    }
+
+    /// Tells the plugins that the request is over.
+    pub fn finish(&self, finished: &mut Finished<'_>) {
+        for hook in self
+            .finish
+            .iter()
+            .filter_map(|one| one.hooks.finish.as_ref())
+        {
+            hook(finished);
+        }
+    }
+}
+
+async fn call(hook: &RequestHook, request: &mut Request<'_>) -> Verdict {
+    match hook {
+        RequestHook::Sync(hook) => hook(request),
+        RequestHook::Async(hook) => hook(request).await,
+    }
+}

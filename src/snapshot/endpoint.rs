@@ -1,0 +1,168 @@
+//! An endpoint and everything that changes about it while traffic flows: load, latency, health, ejection.
+//! It must not know which pool settings act on it, nor choose: `balance` reads, the proxy and health checks write.
+//! Endpoints outlive generations: `Endpoints` hands out the same one for the same pool and address.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use crate::observe::metrics::{EndpointMetrics, Metrics};
+
+/// Where an endpoint is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Address {
+    /// An address and port.
+    Tcp(SocketAddr),
+    /// A socket file.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => address.fmt(f),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// An endpoint of a pool.
+pub struct Endpoint {
+    /// Where it is.
+    pub address: Address,
+    /// The address as text, for logs and labels.
+    pub label: Box<str>,
+    /// What changes.
+    pub state: EndpointState,
+    /// Counters.
+    pub metrics: Arc<EndpointMetrics>,
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Endpoint({})", self.label)
+    }
+}
+
+/// What changes about an endpoint. Every field is an atomic; readers may see them a moment apart, which only shifts a choice.
+#[derive(Debug)]
+pub struct EndpointState {
+    /// Requests and connections under way.
+    pub in_flight: AtomicU32,
+    /// Peak EWMA of the time to the response header, in nanoseconds, as the bits of an f64.
+    pub latency: AtomicU64,
+    /// When `latency` was last updated, in nanoseconds of `observe::clock`.
+    pub latency_at: AtomicU64,
+    /// Whether the active health check lets it take traffic. True until checked.
+    pub healthy: AtomicBool,
+    /// Active checks in a row: successes above zero, failures below.
+    pub checks: AtomicI64,
+    /// Failures of real requests in a row.
+    pub failures: AtomicU32,
+    /// Ejected until this moment, in nanoseconds of `observe::clock`; 0 for not.
+    pub ejected_until: AtomicU64,
+    /// How many times in a row it was ejected; doubles the time.
+    pub ejections: AtomicU32,
+}
+
+impl EndpointState {
+    fn new() -> EndpointState {
+        EndpointState {
+            in_flight: AtomicU32::new(0),
+            latency: AtomicU64::new(0),
+            latency_at: AtomicU64::new(0),
+            healthy: AtomicBool::new(true),
+            checks: AtomicI64::new(0),
+            failures: AtomicU32::new(0),
+            ejected_until: AtomicU64::new(0),
+            ejections: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether it may take traffic now.
+    pub fn is_available(&self, now: u64) -> bool {
+        self.healthy.load(Relaxed) && !self.is_ejected(now)
+    }
+
+    /// Whether passive ejection keeps it out now.
+    pub fn is_ejected(&self, now: u64) -> bool {
+        self.ejected_until.load(Relaxed) > now
+    }
+
+    /// Counts a request that worked: the row of failures ends.
+    pub fn succeeded(&self) {
+        if self.failures.load(Relaxed) != 0 {
+            self.failures.store(0, Relaxed);
+            self.ejections.store(0, Relaxed);
+        }
+    }
+
+    /// Counts a request that failed; the number in a row.
+    pub fn failed(&self) -> u32 {
+        self.failures.fetch_add(1, Relaxed) + 1
+    }
+
+    /// Takes it out for the base time, doubled for each ejection in a row, at most `longest`. Returns the time.
+    pub fn eject(&self, now: u64, base: Duration, longest: Duration) -> Duration {
+        let before = self.ejections.fetch_add(1, Relaxed).min(20);
+        let time = base.saturating_mul(1 << before).min(longest);
+        self.ejected_until
+            .store(now.saturating_add(nanos(time)), Relaxed);
+        self.failures.store(0, Relaxed);
+        time
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Counts one request or connection as under way until dropped.
+#[derive(Debug)]
+pub struct InFlight(Arc<Endpoint>);
+
+impl InFlight {
+    /// Starts counting.
+    pub fn start(endpoint: &Arc<Endpoint>) -> InFlight {
+        endpoint.state.in_flight.fetch_add(1, Relaxed);
+        InFlight(endpoint.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.state.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// All endpoints of the process by pool and address, so that state outlives reloads.
+#[derive(Default)]
+pub struct Endpoints(Mutex<HashMap<(Box<str>, Address), Weak<Endpoint>>>);
+
+impl Endpoints {
+    /// The endpoint of a pool at an address; the one in use, if there is one.
+    pub fn endpoint(&self, pool: &str, address: &Address, metrics: &Metrics) -> Arc<Endpoint> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() > 64 && known.len() == known.capacity() {
+            known.retain(|_, endpoint| endpoint.strong_count() > 0);
+        }
+        let key = (pool.into(), address.clone());
+        if let Some(endpoint) = known.get(&key).and_then(Weak::upgrade) {
+            return endpoint;
+        }
+        let label: Box<str> = address.to_string().into();
+        let metrics = metrics.endpoint(pool, &label);
+        let endpoint = Arc::new(Endpoint {
+            address: address.clone(),
+            label,
+            state: EndpointState::new(),
+            metrics,
+        });
+        known.insert(key, Arc::downgrade(&endpoint));
+        endpoint
+    }
+}

@@ -1,0 +1,86 @@
+//! What a request reads: one immutable picture of the configuration, with state that outlives it behind stable keys.
+//! It must not know who fills it (`config`) or who reads it (`proxy`, `control`).
+//! Published by `control::reload` through [`Current`]; every request holds the one it started with.
+
+pub mod balance;
+pub mod certs;
+pub mod chain;
+pub mod endpoint;
+pub mod listener;
+pub mod net;
+pub mod pool;
+pub mod route;
+pub mod tls;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::{ArcSwap, Guard};
+
+use listener::Listener;
+use net::NetSet;
+use pool::Pool;
+use route::Rule;
+
+/// The configuration in force for a request.
+pub struct Snapshot {
+    /// Counts up with every reload that was published.
+    pub generation: u64,
+    /// SHA-256 of everything that was read, in hex.
+    pub digest: String,
+    /// When it was built.
+    pub built: SystemTime,
+    /// Listeners in the order written.
+    pub listeners: Vec<Arc<Listener>>,
+    /// Rules in the order written.
+    pub rules: Vec<Arc<Rule>>,
+    /// Pools in the order written.
+    pub pools: Vec<Arc<Pool>>,
+    /// Whose clients see the cause in `x-windrose-why`.
+    pub show_cause_to: NetSet,
+    /// Share of requests without a parent that are traced, 0 to 1.
+    pub trace_sample: f64,
+    /// The effective configuration as YAML, secrets redacted.
+    pub effective: String,
+    /// What `check` warns about.
+    pub warnings: Vec<String>,
+}
+
+impl Snapshot {
+    /// The listener of this name.
+    pub fn listener(&self, name: &str) -> Option<&Arc<Listener>> {
+        self.listeners
+            .iter()
+            .find(|listener| *listener.name == *name)
+    }
+
+    /// The pool of this name.
+    pub fn pool(&self, name: &str) -> Option<&Arc<Pool>> {
+        self.pools.iter().find(|pool| *pool.name == *name)
+    }
+}
+
+/// The snapshot new requests start with.
+pub struct Current(ArcSwap<Snapshot>);
+
+impl Current {
+    /// Starts with this one.
+    pub fn new(snapshot: Snapshot) -> Current {
+        Current(ArcSwap::from_pointee(snapshot))
+    }
+
+    /// The snapshot right now, to hold for a whole request.
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+
+    /// The snapshot right now, for a short look.
+    pub fn peek(&self) -> Guard<Arc<Snapshot>> {
+        self.0.load()
+    }
+
+    /// Makes this the snapshot of new requests.
+    pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        self.0.store(snapshot);
+    }
+}
