@@ -1,4 +1,5 @@
 //! map to come
 pub mod config;
+pub mod control;
 pub mod observe;
 pub mod snapshot;
