@@ -1,3 +1,488 @@
-//! A fake proxy for plugin tests: build one plugin, run one hook, move the clock.
+//! A fake proxy for plugin tests: build one plugin from YAML, run its hooks, move the clock, read its counters.
 //! It must not know any particular plugin.
 //! Called by the tests of built-in plugins and by authors of plugins out of the tree.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
+use pingora_http::{RequestHeader, ResponseHeader};
+
+use crate::contract::{
+    Answer, Build, Cause, ClientFacts, Clock, ConnectionView, Counter, CounterFactory, Effects,
+    Finished, Hooks, PluginDef, Principal, PrincipalKind, Problem, Request, RequestHook, Response,
+    Slots, StateRegistry, Verdict,
+};
+
+/// What the proxy lends to plugins, faked: a clock that stands still, state that survives rebuilding, counters that remember.
+#[derive(Default)]
+pub struct Kit {
+    clock: Arc<AtomicU64>,
+    states: StateRegistry,
+    counters: Counters,
+    folder: PathBuf,
+}
+
+impl Kit {
+    /// A clock at zero, no state, nothing counted, the current folder.
+    pub fn new() -> Kit {
+        Kit::default()
+    }
+
+    /// Resolves relative paths in settings against this folder.
+    pub fn in_folder(mut self, folder: impl Into<PathBuf>) -> Kit {
+        self.folder = folder.into();
+        self
+    }
+
+    /// Moves the clock.
+    pub fn advance(&self, by: Duration) {
+        let millis = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.clock.fetch_add(millis, Ordering::Relaxed);
+    }
+
+    /// The fake clock, as plugins get it.
+    pub fn clock(&self) -> Clock {
+        Clock::Fake(self.clock.clone())
+    }
+
+    /// Builds an instance from the YAML of its `config` block. Building the same plugin again is a reload: state survives.
+    ///
+    /// # Errors
+    /// What the plugin found wrong with the settings.
+    pub fn build(&self, plugin: &PluginDef, config: &str) -> Result<Instance, Vec<Problem>> {
+        self.build_as(plugin.kind, plugin, config)
+    }
+
+    /// Builds an instance under a name of its own, for tests with several instances of one plugin.
+    ///
+    /// # Errors
+    /// What the plugin found wrong with the settings.
+    pub fn build_as(
+        &self,
+        instance: &str,
+        plugin: &PluginDef,
+        config: &str,
+    ) -> Result<Instance, Vec<Problem>> {
+        let settings = serde_yaml::from_str(config)
+            .map_err(|error| vec![Problem::at("", format!("not YAML: {error}"))])?;
+        let build = Build {
+            instance,
+            folder: &self.folder,
+            clock: self.clock(),
+            states: &self.states,
+            counters: &self.counters,
+        };
+        let hooks = (plugin.build)(settings, &build)?;
+        Ok(Instance { hooks })
+    }
+
+    /// Builds an instance from settings that must be right.
+    ///
+    /// # Panics
+    /// When the plugin refuses them.
+    pub fn instance(&self, plugin: &PluginDef, config: &str) -> Instance {
+        match self.build(plugin, config) {
+            Ok(instance) => instance,
+            Err(problems) => panic!("settings were refused: {problems:?}"),
+        }
+    }
+
+    /// What the plugin finds wrong with the settings; empty when they are right.
+    pub fn problems(&self, plugin: &PluginDef, config: &str) -> Vec<Problem> {
+        self.build(plugin, config).err().unwrap_or_default()
+    }
+
+    /// The paths of [`Kit::problems`], in order.
+    pub fn problem_paths(&self, plugin: &PluginDef, config: &str) -> Vec<String> {
+        let problems = self.problems(plugin, config);
+        problems.into_iter().map(|problem| problem.path).collect()
+    }
+
+    /// How often an event was counted, over all instances.
+    pub fn counted(&self, event: &str) -> u64 {
+        let counts = self.counters.0.lock();
+        let counts = counts.unwrap_or_else(PoisonError::into_inner);
+        let of_event = counts.iter().filter(|((_, name), _)| *name == event);
+        of_event
+            .map(|(_, count)| count.load(Ordering::Relaxed))
+            .sum()
+    }
+}
+
+/// Counters by instance and event.
+#[derive(Default)]
+struct Counters(Mutex<BTreeMap<(String, &'static str), Arc<AtomicU64>>>);
+
+impl CounterFactory for Counters {
+    fn counter(&self, instance: &str, event: &'static str) -> Counter {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry((instance.to_owned(), event)).or_default();
+        let count = count.clone();
+        Arc::new(move |more| {
+            count.fetch_add(more, Ordering::Relaxed);
+        })
+    }
+}
+
+/// One built plugin. A hook that is not attached lets everything go on.
+pub struct Instance {
+    /// What the plugin attached.
+    pub hooks: Hooks,
+}
+
+impl Instance {
+    /// Runs the connection hook for a client's address.
+    pub fn connection(&self, address: &str) -> Verdict {
+        let view = ConnectionView {
+            address: parse_address(address),
+            listener: "test",
+        };
+        match &self.hooks.connection {
+            Some(hook) => hook(&view),
+            None => Verdict::Continue,
+        }
+    }
+
+    /// Runs the request hook to its end, waiting for it if it is async.
+    ///
+    /// # Panics
+    /// Inside a runtime when the hook is async: use [`Instance::request_async`] there.
+    pub fn request(&self, exchange: &mut Exchange) -> Verdict {
+        if let Some(RequestHook::Sync(hook)) = &self.hooks.request {
+            let client = exchange.facts.view();
+            return hook(&mut exchange.seen.request(&mut exchange.request, &client));
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.expect("a runtime without drivers needs nothing that can run out");
+        runtime.block_on(self.request_async(exchange))
+    }
+
+    /// Runs the request hook inside the caller's runtime.
+    pub async fn request_async(&self, exchange: &mut Exchange) -> Verdict {
+        let client = exchange.facts.view();
+        let mut request = exchange.seen.request(&mut exchange.request, &client);
+        match &self.hooks.request {
+            Some(RequestHook::Sync(hook)) => hook(&mut request),
+            Some(RequestHook::Async(hook)) => hook(&mut request).await,
+            None => Verdict::Continue,
+        }
+    }
+
+    /// Starts an attempt: copies the request into [`Exchange::upstream`] and runs the upstream hook on the copy.
+    ///
+    /// # Panics
+    /// When the hook is async; built-in kinds attach none here.
+    pub fn upstream_request(&self, exchange: &mut Exchange) -> Verdict {
+        exchange.upstream = exchange.request.clone();
+        let client = exchange.facts.view();
+        let mut request = exchange.seen.request(&mut exchange.upstream, &client);
+        match &self.hooks.upstream_request {
+            Some(RequestHook::Sync(hook)) => hook(&mut request),
+            Some(RequestHook::Async(_)) => panic!("the upstream hook is async"),
+            None => Verdict::Continue,
+        }
+    }
+
+    /// Runs the hook on one piece of the request body; `last` marks the end.
+    pub fn request_body(
+        &self,
+        exchange: &mut Exchange,
+        piece: &mut Option<Bytes>,
+        last: bool,
+    ) -> Verdict {
+        match &self.hooks.request_body {
+            Some(hook) => hook(&mut exchange.seen.slots, piece, last),
+            None => Verdict::Continue,
+        }
+    }
+
+    /// Runs the response hook on [`Exchange::response`].
+    pub fn response(&self, exchange: &mut Exchange) -> Verdict {
+        let client = exchange.facts.view();
+        let mut response = Response {
+            head: &mut exchange.response,
+            request: &exchange.request,
+            client: &client,
+            cause: exchange.cause,
+            slots: &mut exchange.seen.slots,
+            effects: exchange.seen.effects,
+        };
+        match &self.hooks.response {
+            Some(hook) => hook(&mut response),
+            None => Verdict::Continue,
+        }
+    }
+
+    /// Runs the hook on one piece of the response body; `last` marks the end.
+    pub fn response_body(
+        &self,
+        exchange: &mut Exchange,
+        piece: &mut Option<Bytes>,
+        last: bool,
+    ) -> Verdict {
+        match &self.hooks.response_body {
+            Some(hook) => hook(&mut exchange.seen.slots, piece, last),
+            None => Verdict::Continue,
+        }
+    }
+
+    /// Runs the finish hook, with the response's status as the final one.
+    pub fn finish(&self, exchange: &mut Exchange, duration: Duration) {
+        let client = exchange.facts.view();
+        let mut finished = Finished {
+            status: exchange.response.status.as_u16(),
+            cause: exchange.cause,
+            duration,
+            client: &client,
+            slots: &mut exchange.seen.slots,
+        };
+        if let Some(hook) = &self.hooks.finish {
+            hook(&mut finished);
+        }
+    }
+}
+
+/// One request and its response, with everything hooks see of them.
+pub struct Exchange {
+    /// The request as received, and as request hooks left it.
+    pub request: RequestHeader,
+    /// The request as the last attempt sent it upstream.
+    pub upstream: RequestHeader,
+    /// The response on its way to the client; 200 without fields until changed.
+    pub response: ResponseHeader,
+    /// Why the proxy made the response itself, if it did.
+    pub cause: Option<&'static Cause>,
+    facts: Facts,
+    seen: Seen,
+}
+
+/// What hooks see besides the heads.
+struct Seen {
+    principal: Option<Principal>,
+    slots: Slots,
+    effects: Effects,
+}
+
+impl Seen {
+    fn request<'a>(
+        &'a mut self,
+        head: &'a mut RequestHeader,
+        client: &'a ClientFacts<'a>,
+    ) -> Request<'a> {
+        Request {
+            head,
+            client,
+            principal: &mut self.principal,
+            slots: &mut self.slots,
+            effects: self.effects,
+        }
+    }
+}
+
+impl Exchange {
+    /// A `GET` from 192.0.2.1 for `http(s)://host/path`, through the listener `test` and the route `test`.
+    ///
+    /// # Panics
+    /// When the target is not an absolute URI.
+    pub fn get(target: &str) -> Exchange {
+        Exchange::new("GET", target)
+    }
+
+    /// As [`Exchange::get`], with a method of its own.
+    ///
+    /// # Panics
+    /// When the method or target is malformed.
+    pub fn new(method: &str, target: &str) -> Exchange {
+        let uri: http::Uri = target.parse().expect("the target is an absolute URI");
+        let host = uri.host().expect("the target names a host").to_lowercase();
+        let path_and_query = uri.path_and_query().map_or("/", |both| both.as_str());
+        let request = RequestHeader::build(method, path_and_query.as_bytes(), None);
+        let mut request = request.expect("the method and path are well formed");
+        set(&mut request, "host", &host);
+        Exchange {
+            upstream: request.clone(),
+            request,
+            response: ResponseHeader::build(200, None).expect("200 is a status"),
+            cause: None,
+            facts: Facts {
+                address: IpAddr::from([192, 0, 2, 1]),
+                secure: uri.scheme_str() == Some("https"),
+                listener: "test".to_owned(),
+                route: "test".to_owned(),
+                path: uri.path().to_owned(),
+                request_id: "test-request-id".to_owned(),
+                trusted_peer: false,
+                host,
+            },
+            seen: Seen {
+                principal: None,
+                slots: Slots::default(),
+                effects: Effects::Live,
+            },
+        }
+    }
+
+    /// The client's address.
+    pub fn from(mut self, address: &str) -> Exchange {
+        self.facts.address = parse_address(address);
+        self
+    }
+
+    /// Adds a request field.
+    pub fn with(mut self, name: &str, value: &str) -> Exchange {
+        let (name, value) = parse_field(name, value);
+        let appended = self.request.append_header(name, value);
+        appended.expect("the field was parsed");
+        self
+    }
+
+    /// Adds a response field.
+    pub fn with_response(mut self, name: &str, value: &str) -> Exchange {
+        let (name, value) = parse_field(name, value);
+        let appended = self.response.append_header(name, value);
+        appended.expect("the field was parsed");
+        self
+    }
+
+    /// The response's status.
+    pub fn with_status(mut self, status: u16) -> Exchange {
+        let changed = self.response.set_status(status);
+        changed.expect("the status is from 100 to 999");
+        self
+    }
+
+    /// The route's name.
+    pub fn on_route(mut self, route: &str) -> Exchange {
+        self.facts.route = route.to_owned();
+        self
+    }
+
+    /// The id the proxy gave the request.
+    pub fn with_id(mut self, request_id: &str) -> Exchange {
+        self.facts.request_id = request_id.to_owned();
+        self
+    }
+
+    /// The canonical path, where it differs from the one in the request line.
+    pub fn with_path(mut self, path: &str) -> Exchange {
+        self.facts.path = path.to_owned();
+        self
+    }
+
+    /// The request comes from a peer the operator trusts.
+    pub fn trusted(mut self) -> Exchange {
+        self.facts.trusted_peer = true;
+        self
+    }
+
+    /// The caller was proven to be this consumer.
+    pub fn as_consumer(mut self, name: &str) -> Exchange {
+        self.seen.principal = Some(Principal {
+            kind: PrincipalKind::Consumer,
+            name: name.to_owned(),
+        });
+        self
+    }
+
+    /// A dry run: hooks must change nothing.
+    pub fn dry(mut self) -> Exchange {
+        self.seen.effects = Effects::Dry;
+        self
+    }
+
+    /// Makes the response the one a plugin answered with, as the proxy would before response hooks run.
+    ///
+    /// # Panics
+    /// When the answer's status is not one.
+    pub fn answer(&mut self, answer: &Answer) {
+        let head = ResponseHeader::build(answer.status, None);
+        self.response = head.expect("the status is from 100 to 999");
+        self.cause = Some(answer.cause);
+        for (name, value) in &answer.headers {
+            let appended = self.response.append_header(name.clone(), value.clone());
+            appended.expect("the field was parsed");
+        }
+    }
+
+    /// The caller, if a hook or the test proved one.
+    pub fn principal(&self) -> Option<&Principal> {
+        self.seen.principal.as_ref()
+    }
+}
+
+/// [`ClientFacts`], owned.
+struct Facts {
+    address: IpAddr,
+    secure: bool,
+    listener: String,
+    route: String,
+    host: String,
+    path: String,
+    request_id: String,
+    trusted_peer: bool,
+}
+
+impl Facts {
+    fn view(&self) -> ClientFacts<'_> {
+        ClientFacts {
+            address: self.address,
+            secure: self.secure,
+            listener: &self.listener,
+            route: &self.route,
+            host: &self.host,
+            path: &self.path,
+            request_id: &self.request_id,
+            trusted_peer: self.trusted_peer,
+        }
+    }
+}
+
+/// The answer of a hook that must have answered.
+///
+/// # Panics
+/// When it said anything else.
+pub fn answered(verdict: Verdict) -> Answer {
+    match verdict {
+        Verdict::Answer(answer) => *answer,
+        other => panic!("expected an answer, got {other:?}"),
+    }
+}
+
+/// Whether the hook let the request go on.
+pub fn went_on(verdict: &Verdict) -> bool {
+    matches!(verdict, Verdict::Continue)
+}
+
+/// The value of a field the answer carries, as text.
+pub fn field<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
+    let mut fields = answer.headers.iter();
+    let (_, value) = fields.find(|(candidate, _)| candidate.as_str().eq_ignore_ascii_case(name))?;
+    value.to_str().ok()
+}
+
+/// Every value of a field of a head, as text and in order.
+pub fn fields<'a>(headers: &'a http::HeaderMap, name: &str) -> Vec<&'a str> {
+    let values = headers.get_all(name).iter();
+    values.filter_map(|value| value.to_str().ok()).collect()
+}
+
+fn set(head: &mut RequestHeader, name: &'static str, value: &str) {
+    let inserted = head.insert_header(name, value);
+    inserted.expect("the field is well formed");
+}
+
+fn parse_address(address: &str) -> IpAddr {
+    address.parse().expect("the address is an IP address")
+}
+
+fn parse_field(name: &str, value: &str) -> (HeaderName, HeaderValue) {
+    let name = HeaderName::from_bytes(name.as_bytes()).expect("the name is a token");
+    let value = HeaderValue::from_str(value).expect("the value is printable");
+    (name, value)
+}

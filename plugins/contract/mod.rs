@@ -1,9 +1,51 @@
 //! What a plugin may see and say.
 //! It must not know the proxy, its configuration file or other plugins.
 //! Plugins implement [`Plugin`]; the proxy builds them once per snapshot and calls the attached [`Hooks`].
+//!
+//! A complete plugin, with its test:
+//! ```
+//! use schemars::JsonSchema;
+//! use serde::Deserialize;
+//! use windrose_plugins::contract::*;
+//! use windrose_plugins::testkit::{answered, Exchange, Kit};
+//!
+//! pub const PLUGIN: PluginDef = PluginDef::of::<Config>();
+//!
+//! pub static CLOSED: Cause = Cause {
+//!     name: "shop.closed", blame: Blame::Policy, status: 503, title: "The shop is closed",
+//!     explanation: "A `shop_hours` plugin refuses orders.", next_step: "Set `open: true`.",
+//! };
+//!
+//! #[derive(Deserialize, JsonSchema)]
+//! #[serde(deny_unknown_fields)]
+//! pub struct Config {
+//!     /// Whether orders are taken.
+//!     pub open: bool,
+//! }
+//!
+//! impl Plugin for Config {
+//!     const KIND: &'static str = "shop_hours";
+//!     const ABOUT: &'static str = "refuse orders while the shop is closed";
+//!     const EXAMPLE: &'static str = "open: true";
+//!     const SAFETY: Safety = Safety::Guard;
+//!     const CAUSES: &'static [&'static Cause] = &[&CLOSED];
+//!
+//!     fn build(self, _: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
+//!         Ok(Hooks::new().on_request(move |request| match self.open || request.head.method != "POST" {
+//!             true => Verdict::Continue,
+//!             false => Answer::of(&CLOSED).into(),
+//!         }))
+//!     }
+//! }
+//!
+//! let plugin = Kit::new().instance(&PLUGIN, "open: false");
+//! let verdict = plugin.request(&mut Exchange::new("POST", "https://shop.test/orders"));
+//! assert_eq!(answered(verdict).cause, &CLOSED);
+//! ```
 
 mod build;
 mod cause;
+mod field;
 mod hooks;
 mod message;
 mod problem;
@@ -12,6 +54,7 @@ mod units;
 
 pub use build::{Build, Counter, CounterFactory, Plugin, PluginDef, Safety};
 pub use cause::{builtin_causes, causes, Blame, Cause};
+pub use field::{did_you_mean, field_name, field_value, Side, Texts};
 pub use hooks::{
     Answer, BodyHook, ConnectionHook, FinishHook, HookFuture, Hooks, RequestHook, ResponseHook,
     Verdict,

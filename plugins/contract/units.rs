@@ -157,7 +157,7 @@ impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, factor) = SIZES
             .iter()
-            .find(|(_, factor)| self.0 % factor == 0 && self.0 > 0)
+            .find(|(_, factor)| self.0.is_multiple_of(*factor) && self.0 > 0)
             .unwrap_or(&("B", 1));
         write!(f, "{}{unit}", self.0 / factor)
     }
