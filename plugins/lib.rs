@@ -5,7 +5,94 @@
 pub mod contract;
 pub mod testkit;
 
+pub mod body_limit;
+pub mod cors;
+pub mod headers;
+pub mod ip_filter;
+pub mod request_id;
+pub mod respond;
+
 pub use contract::PluginDef;
 
 /// Every built-in plugin, sorted by kind. Registering a plugin is one line here.
-pub const BUILTIN: &[PluginDef] = &[];
+pub const BUILTIN: &[PluginDef] = &[
+    body_limit::PLUGIN,
+    cors::PLUGIN,
+    headers::PLUGIN,
+    ip_filter::PLUGIN,
+    request_id::PLUGIN,
+    respond::PLUGIN,
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::contract::builtin_causes;
+    use crate::testkit::Kit;
+
+    #[test]
+    fn kinds_are_snake_case_unique_and_sorted() {
+        let kinds: Vec<&str> = BUILTIN.iter().map(|plugin| plugin.kind).collect();
+
+        assert!(kinds.windows(2).all(|pair| pair[0] < pair[1]), "{kinds:?}");
+        let is_snake = |kind: &&str| {
+            kind.bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+        };
+        assert!(kinds.iter().all(is_snake), "{kinds:?}");
+    }
+
+    #[test]
+    fn every_example_builds_and_attaches_a_hook() {
+        for plugin in BUILTIN {
+            let hooks = Kit::new().instance(plugin, plugin.example).hooks;
+
+            let attached = hooks.connection.is_some()
+                || hooks.request.is_some()
+                || hooks.upstream_request.is_some()
+                || hooks.response.is_some();
+            assert!(attached, "{}", plugin.kind);
+            assert!(!plugin.about.is_empty());
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_every_plugin() {
+        for plugin in BUILTIN {
+            let config = format!("{}\nno_such_key: 1", plugin.example);
+
+            let problems = Kit::new().problems(plugin, &config);
+
+            assert_eq!(problems.len(), 1, "{}", plugin.kind);
+            assert_eq!(problems[0].path, "no_such_key", "{}", plugin.kind);
+        }
+    }
+
+    #[test]
+    fn every_cause_has_a_name_and_an_explanation_of_its_own() {
+        let own = BUILTIN.iter().flat_map(|plugin| plugin.causes);
+        let mut names = BTreeSet::new();
+
+        for cause in own.chain(builtin_causes()) {
+            assert!(names.insert(cause.name), "{} is declared twice", cause.name);
+            assert!(!cause.explanation.is_empty() && !cause.next_step.is_empty());
+        }
+    }
+
+    #[test]
+    fn every_setting_is_described_in_the_schema() {
+        for plugin in BUILTIN {
+            let schema = (plugin.schema)().to_value();
+            let settings = schema["properties"]
+                .as_object()
+                .expect("settings are a map");
+
+            for (key, setting) in settings {
+                let described = setting["description"].is_string();
+                assert!(described, "{}: {key}", plugin.kind);
+            }
+        }
+    }
+}
