@@ -1,5 +1,6 @@
 //! map to come
 pub mod config;
 pub mod control;
+pub mod decide;
 pub mod observe;
 pub mod snapshot;

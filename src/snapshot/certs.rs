@@ -96,7 +96,7 @@ fn common_name(leaf: &X509Ref) -> Option<String> {
         .subject_name()
         .entries_by_nid(pingora::tls::nid::Nid::COMMONNAME)
         .next()?;
-    entry.data().as_utf8().ok().map(|name| name.to_string())
+    Some(entry.data().to_string().ok()?.to_owned())
 }
 
 fn not_after(leaf: &X509Ref) -> i64 {

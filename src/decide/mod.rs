@@ -1,0 +1,108 @@
+//! The one decision: which rule a request meets. Pure; the data path, `explain` and config tests call the same code.
+//! It must not know sockets, plugins or how answers are sent; it reads a listener's table and a request's head.
+//! With [`Silent`] the trace compiles away.
+
+mod canonical;
+mod conditions;
+mod target;
+
+pub use canonical::{canonical_host, canonical_path, BadHost, BadPath, Host};
+pub use conditions::{Condition, Verdict};
+pub use target::{location, rewritten_path};
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, Method};
+
+use crate::snapshot::pool::Pool;
+use crate::snapshot::route::{Action, Candidate, RouteTable};
+use std::sync::Arc;
+
+/// What a decision reads of a request. Host and path are canonical.
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// Host in lower case, without port.
+    pub host: &'a str,
+    /// The canonical path.
+    pub path: &'a str,
+    /// The query as sent, without `?`.
+    pub query: Option<&'a str>,
+    /// All fields.
+    pub headers: &'a HeaderMap,
+}
+
+/// What a decision reads of the caller.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller<'a> {
+    /// The client's address after trust was settled.
+    pub address: IpAddr,
+    /// The name asked for in TLS.
+    pub sni: Option<&'a str>,
+    /// The principal proven by the connection, in the form policies use.
+    pub principal: Option<&'a str>,
+}
+
+/// Hears of every candidate in order of precedence and of what became of it.
+pub trait Trace {
+    /// Whether anyone listens; `false` lets the compiler drop the work.
+    const ON: bool;
+    /// One condition of a candidate, in the order they are compared.
+    fn condition(&mut self, candidate: &Candidate, verdict: &Verdict<'_>);
+    /// A candidate was compared as a whole.
+    fn candidate(&mut self, candidate: &Candidate, matched: bool);
+}
+
+/// Nobody listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Silent;
+
+impl Trace for Silent {
+    const ON: bool = false;
+
+    fn condition(&mut self, _: &Candidate, _: &Verdict<'_>) {}
+
+    fn candidate(&mut self, _: &Candidate, _: bool) {}
+}
+
+/// The most specific rule whose conditions all hold: host, then path, then method, headers, query, then order.
+///
+/// Precedence is that of the Kubernetes Gateway API for HTTPRoute. With tracing on, every candidate is compared, also those
+/// behind the one that matched, so that a reader sees what was shadowed.
+pub fn decide<'t, T: Trace>(
+    table: &'t RouteTable,
+    head: &'t Head<'_>,
+    caller: &Caller<'_>,
+    trace: &mut T,
+) -> Option<&'t Candidate> {
+    let candidates = table
+        .hosts(head.host)
+        .flat_map(|paths| paths.candidates(head.path));
+    let mut found = None;
+    for candidate in candidates {
+        let matched = conditions::hold(candidate, head, caller, trace);
+        if T::ON {
+            trace.candidate(candidate, matched);
+        }
+        if matched && found.is_none() {
+            found = Some(candidate);
+            if !T::ON {
+                break;
+            }
+        }
+    }
+    found
+}
+
+/// The pool a matched rule sends to; `None` for rules that answer by themselves. `random` chooses in a split.
+pub fn pool<'t>(candidate: &'t Candidate, random: u64) -> Option<&'t Arc<Pool>> {
+    match &candidate.rule.action {
+        Action::Pool(pool) => Some(pool),
+        Action::Split(split) => Some(split.choose(random)),
+        Action::Redirect(_) | Action::Respond(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
