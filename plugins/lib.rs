@@ -9,6 +9,7 @@ pub mod body_limit;
 pub mod cors;
 pub mod headers;
 pub mod ip_filter;
+pub mod rate_limit;
 pub mod request_id;
 pub mod respond;
 
@@ -20,6 +21,7 @@ pub const BUILTIN: &[PluginDef] = &[
     cors::PLUGIN,
     headers::PLUGIN,
     ip_filter::PLUGIN,
+    rate_limit::PLUGIN,
     request_id::PLUGIN,
     respond::PLUGIN,
 ];
