@@ -5,6 +5,7 @@
 pub mod contract;
 pub mod testkit;
 
+pub mod basic_auth;
 pub mod body_limit;
 pub mod cors;
 pub mod headers;
@@ -17,6 +18,7 @@ pub use contract::PluginDef;
 
 /// Every built-in plugin, sorted by kind. Registering a plugin is one line here.
 pub const BUILTIN: &[PluginDef] = &[
+    basic_auth::PLUGIN,
     body_limit::PLUGIN,
     cors::PLUGIN,
     headers::PLUGIN,

@@ -1,0 +1,289 @@
+//! Who may log in: names and bcrypt hashes from the settings and from a htpasswd file.
+//! It must not know requests or remember who logged in.
+//! Called by `basic_auth`, which reads users while it is built and verifies on threads that may block.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+
+use bcrypt::HashParts;
+
+use crate::contract::{Build, Problem};
+
+use super::Config;
+
+/// Names and hashes, every one parsed before.
+pub(super) struct Users {
+    hashes: HashMap<String, String>,
+    /// Verified in place of an unknown user's hash, at the cost of the costliest user's, so that time tells no names.
+    decoy: String,
+}
+
+/// About two seconds on a current core. A thousand times more would be a stopped thread, not security.
+const MOST_COST: u32 = 15;
+
+impl Users {
+    pub(super) fn of(config: &Config, build: &Build<'_>, problems: &mut Vec<Problem>) -> Users {
+        let mut reader = Reader {
+            hashes: HashMap::new(),
+            cost: 4,
+            problems,
+        };
+        for (name, hash) in &config.users {
+            let place = Place {
+                path: &format!("users.{name}"),
+                line: "",
+            };
+            reader.user(place, name, hash);
+        }
+        if let Some(file) = &config.htpasswd {
+            reader.file(file, build);
+        }
+        if reader.hashes.is_empty() && reader.problems.is_empty() {
+            reader.problems.push(
+                Problem::at("", "there is no user, so nobody could log in")
+                    .help("add `users` or a `htpasswd` file"),
+            );
+        }
+        Users {
+            hashes: reader.hashes,
+            decoy: format!("$2b${:02}${}", reader.cost, ".".repeat(53)),
+        }
+    }
+
+    pub(super) fn hash_of(&self, name: &str) -> Option<&str> {
+        self.hashes.get(name).map(String::as_str)
+    }
+
+    /// Blocks for as long as bcrypt takes.
+    pub(super) fn verify(&self, name: &str, password: &[u8]) -> bool {
+        let hash = self.hash_of(name);
+        let matches = bcrypt::verify(password, hash.unwrap_or(&self.decoy)).unwrap_or(false);
+        matches && hash.is_some()
+    }
+}
+
+/// Users being read.
+struct Reader<'a> {
+    hashes: HashMap<String, String>,
+    /// The highest cost so far.
+    cost: u32,
+    problems: &'a mut Vec<Problem>,
+}
+
+/// Where a user is written.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    path: &'a str,
+    /// In a file, `line 3 of "users": `; else empty.
+    line: &'a str,
+}
+
+impl Reader<'_> {
+    fn file(&mut self, file: &str, build: &Build<'_>) {
+        let text = match std::fs::read_to_string(build.path(file)) {
+            Ok(text) => text,
+            Err(error) => {
+                let fact = format!("cannot read \"{file}\": {error}");
+                self.problems.push(Problem::at("htpasswd", fact).help(
+                    "relative paths begin at the configuration's folder; `htpasswd -cB FILE NAME` makes a file",
+                ));
+                return;
+            }
+        };
+        for (index, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let place = Place {
+                path: "htpasswd",
+                line: &format!("line {} of \"{file}\": ", index + 1),
+            };
+            match line.split_once(':') {
+                Some((name, hash)) => self.user(place, name, hash),
+                None => self.refuse(
+                    place,
+                    "there is no colon",
+                    "each line is a name, a colon and a bcrypt hash",
+                ),
+            }
+        }
+    }
+
+    fn user(&mut self, place: Place<'_>, name: &str, hash: &str) {
+        if name.is_empty() || name.contains(|c: char| c == ':' || c.is_control()) {
+            let fact = format!("{name:?} cannot be a user's name");
+            return self.refuse(
+                place,
+                &fact,
+                "names are not empty and have no colon (RFC 7617)",
+            );
+        }
+        if let Some(kind) = other_kind(hash) {
+            let fact = format!("the hash of \"{name}\" is {kind}");
+            return self.refuse(
+                place,
+                &fact,
+                "make a bcrypt hash with `htpasswd -nbB NAME PASSWORD`",
+            );
+        }
+        let Ok(parts) = HashParts::from_str(hash) else {
+            let fact = format!("the bcrypt hash of \"{name}\" is incomplete or has characters that do not belong there");
+            return self.refuse(
+                place,
+                &fact,
+                "a hash has 60 characters; check quotes and line breaks",
+            );
+        };
+        let cost = parts.get_cost();
+        if !(4..=MOST_COST).contains(&cost) {
+            let fact = format!("the hash of \"{name}\" has cost {cost}");
+            let remedy = "use a cost from 4 to 15; 10 to 12 suits most machines";
+            return self.refuse(place, &fact, remedy);
+        }
+        self.cost = self.cost.max(cost);
+        let earlier = self.hashes.insert(name.to_owned(), hash.to_owned());
+        if earlier.is_some() {
+            let fact = format!("the user \"{name}\" is there twice");
+            self.refuse(place, &fact, "keep one of the lines");
+        }
+    }
+
+    fn refuse(&mut self, place: Place<'_>, fact: &str, remedy: &str) {
+        let problem = Problem::at(place.path, format!("{}{fact}", place.line));
+        self.problems.push(problem.help(remedy));
+    }
+}
+
+/// What a hash is, if it is not bcrypt's. Never quotes it.
+fn other_kind(hash: &str) -> Option<&'static str> {
+    const KINDS: [(&str, Option<&str>); 11] = [
+        ("$2y$", None),
+        ("$2b$", None),
+        ("$2a$", None),
+        ("$2x$", Some("of the broken bcrypt variant \"$2x$\"")),
+        ("{SHA}", Some("unsalted SHA-1, which is guessed in seconds")),
+        ("$apr1$", Some("Apache's MD5, which is guessed quickly")),
+        ("$1$", Some("MD5 crypt, which is guessed quickly")),
+        ("$5$", Some("SHA-256 crypt, which is not supported")),
+        ("$6$", Some("SHA-512 crypt, which is not supported")),
+        ("$argon2", Some("Argon2, which is not supported")),
+        ("", Some("not a bcrypt hash; it may be a plain password")),
+    ];
+    let kind = KINDS.iter().find(|(prefix, _)| hash.starts_with(prefix));
+    kind.and_then(|(_, kind)| *kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::PLUGIN;
+    use super::*;
+    use crate::testkit::Kit;
+
+    /// Well formed, of nobody's password, and made without work.
+    fn hash(cost: u32) -> String {
+        format!("$2y${cost:02}${}", ".".repeat(53))
+    }
+
+    fn problems(users: &str) -> Vec<Problem> {
+        Kit::new().problems(&PLUGIN, users)
+    }
+
+    #[test]
+    fn unknown_users_cost_as_much_as_the_costliest_known_one() {
+        let config = format!("users: {{ann: {}, bob: {}}}", hash(4), hash(6));
+        let config: Config = serde_yaml::from_str(&config).unwrap();
+        let kit = Kit::new();
+        let states = crate::contract::StateRegistry::default();
+        let build = Build {
+            instance: "test",
+            folder: std::path::Path::new("."),
+            clock: kit.clock(),
+            states: &states,
+            counters: &NoCounters,
+        };
+
+        let users = Users::of(&config, &build, &mut Vec::new());
+
+        let decoy = HashParts::from_str(&users.decoy).unwrap();
+        assert_eq!(decoy.get_cost(), 6);
+        assert!(!users.verify("nobody", b""));
+    }
+
+    struct NoCounters;
+
+    impl crate::contract::CounterFactory for NoCounters {
+        fn counter(&self, _: &str, _: &'static str) -> crate::contract::Counter {
+            std::sync::Arc::new(|_| {})
+        }
+    }
+
+    #[test]
+    fn other_hashes_are_named_refused_and_never_shown() {
+        let cases = [
+            ("{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=", "SHA-1"),
+            ("$apr1$abc$def", "MD5"),
+            ("$6$abc$def", "SHA-512"),
+            ("$2x$04$abc", "$2x$"),
+            ("hunter2", "plain password"),
+        ];
+        for (hash, kind) in cases {
+            let problem = &problems(&format!("users: {{ann: '{hash}'}}"))[0];
+
+            assert_eq!(problem.path, "users.ann");
+            assert!(problem.fact.contains(kind), "{}", problem.fact);
+            assert!(problem.remedy.contains("htpasswd -nbB"));
+            assert!(!problem.fact.contains(hash));
+        }
+    }
+
+    #[test]
+    fn broken_hashes_costs_and_names_are_located() {
+        let config = format!(
+            "users: {{a: $2y$10$short, b: {}, \"c:d\": {}, \"\": {}}}",
+            hash(31),
+            hash(4),
+            hash(4)
+        );
+        let paths: Vec<String> = problems(&config).into_iter().map(|p| p.path).collect();
+
+        assert_eq!(paths, ["users.", "users.a", "users.b", "users.c:d"]);
+    }
+
+    #[test]
+    fn no_users_at_all_is_refused() {
+        assert_eq!(problems("realm: a")[0].path, "");
+    }
+
+    #[test]
+    fn a_file_is_read_from_the_folder_and_its_lines_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let lines = format!(
+            "# team\n\nann:{}\nbob:{{SHA}}abc\ncarl\nann:{}\n",
+            hash(4),
+            hash(4)
+        );
+        std::fs::write(folder.path().join("users"), lines).unwrap();
+        let kit = Kit::new().in_folder(folder.path());
+
+        let problems = kit.problems(&PLUGIN, "htpasswd: users");
+
+        let facts: Vec<&str> = problems.iter().map(|p| p.fact.as_str()).collect();
+        assert_eq!(facts.len(), 3);
+        assert!(facts[0].starts_with("line 4 of \"users\": the hash of \"bob\" is unsalted SHA-1"));
+        assert_eq!(facts[1], "line 5 of \"users\": there is no colon");
+        assert_eq!(
+            facts[2],
+            "line 6 of \"users\": the user \"ann\" is there twice"
+        );
+        assert!(problems.iter().all(|p| p.path == "htpasswd"));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_located() {
+        let problem = &problems("htpasswd: no/such/file")[0];
+
+        assert_eq!(problem.path, "htpasswd");
+        assert!(problem.fact.starts_with("cannot read \"no/such/file\": "));
+    }
+}
