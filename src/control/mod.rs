@@ -2,4 +2,10 @@
 //! It must not know the proxy; they meet in the snapshot.
 //! Assembled by `app`.
 
+mod discovery;
+mod health;
+pub mod pools;
 pub mod status;
+
+#[cfg(test)]
+mod tests;
