@@ -2,6 +2,7 @@
 //! It must not know the proxy; they meet in the snapshot.
 //! Assembled by `app`.
 
+pub mod admin;
 pub mod certs;
 mod discovery;
 mod health;

@@ -1,4 +1,6 @@
 //! What tests of the slow path share: an authority that issues certificates and serves TLS with them.
+//! It must not know what is tested.
+//! Called by the tests of `certs` and `health`.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,3 +1,7 @@
+//! Certificates that change on disk under a keeper that watches them.
+//! It must not know when the keeper looks; it waits for what becomes of it.
+//! Run by `cargo test`.
+
 use super::*;
 use crate::control::pools::tests::until;
 use crate::control::tests::{Authority, Issued};

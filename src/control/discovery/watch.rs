@@ -130,4 +130,4 @@ impl Changes {
     }
 }
 
-const SETTLE: Duration = Duration::from_millis(50);
+const SETTLE: Duration = Duration::from_millis(100);

@@ -1,3 +1,8 @@
+//! Health checks against origins on loopback: HTTP, TLS, gRPC and socket files.
+//! It must not know how a check is made, only what the origin saw and what the verdict was.
+//! Run by `cargo test`.
+
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::Mutex;
 
 use pingora::protocols::ALPN;
@@ -5,8 +10,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::*;
-use crate::control::pools::tests::{refusing, settings, until};
+use crate::control::pools::tests::{pool, refusing, settings, snapshot, until};
+use crate::control::pools::PoolKeeper;
 use crate::control::tests::Authority;
+use crate::observe::metrics::Metrics;
 use crate::snapshot::pool::{HealthKind, PoolProtocol, ProxyVersion, Source};
 use crate::snapshot::tls::{authorities, PeerTls, Verify};
 
@@ -20,8 +27,8 @@ async fn ask_with(
     health: Health,
     address: &Address,
 ) -> Result<(), String> {
-    let pool = crate::control::pools::tests::pool("web", Source::Static, None, &[]);
-    let metrics = crate::observe::metrics::Metrics::new(8);
+    let pool = pool("web", Source::Static, None, &[]);
+    let metrics = Metrics::new(8);
     let watch = Watch {
         prober: Arc::default(),
         slot: Slot::new(&pool, &Arc::default(), &metrics),
@@ -369,4 +376,48 @@ fn the_protocol_of_the_pool_is_offered() {
     assert_eq!(offered(PoolProtocol::Http1, HealthKind::Tcp), ALPN::H1);
     assert_eq!(offered(PoolProtocol::Auto, http((200, 299))), ALPN::H2H1);
     assert_eq!(offered(PoolProtocol::Tcp, grpc("")), ALPN::H2);
+}
+
+#[tokio::test]
+async fn many_endpoints_are_checked_a_bounded_number_at_a_time() {
+    let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (open, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let served = most.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (open, most) = (open.clone(), served.clone());
+            tokio::spawn(async move {
+                most.fetch_max(open.fetch_add(1, Relaxed) + 1, Relaxed);
+                let _ = stream.read(&mut [0; 512]).await;
+                tokio::task::yield_now().await;
+                // Before the answer, since the check that gets it makes room for the next.
+                open.fetch_sub(1, Relaxed);
+                let _ = stream.write_all(OK.as_bytes()).await;
+            });
+        }
+    });
+    let addresses: Vec<Address> = (1..=200)
+        .map(|n| Address::Tcp(([127, 0, 0, n], port).into()))
+        .collect();
+    let pool = pool(
+        "web",
+        Source::Static,
+        Some(health(http((200, 299)))),
+        &addresses,
+    );
+    let keeper = PoolKeeper::new(Arc::default(), Metrics::new(8));
+
+    keeper.follow(&snapshot(vec![pool.clone()]));
+
+    let set = pool.set.load_full();
+    until("a check of each", || {
+        let mut members = set.members.iter();
+        members.all(|member| member.endpoint.state.checks.load(Relaxed) > 0)
+    })
+    .await;
+    assert!(
+        (2..=CHECKS_AT_ONCE).contains(&most.load(Relaxed)),
+        "{most:?}"
+    );
 }

@@ -2,7 +2,7 @@
 //! It must not know how endpoints are found or checked.
 //! Discovery publishes into it, health checks settle into it, `PoolKeeper` hands it the pool of each new generation.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -92,10 +92,8 @@ impl Slot {
         let mut inner = self.inner();
         inner.problem = None;
         let is_other = self.store(&inner.pool, &found);
-        inner.reasons.retain(|address, _| {
-            let mut known = found.iter().map(|spec| &spec.address);
-            known.any(|known| known == address)
-        });
+        let known: HashSet<&Address> = found.iter().map(|spec| &spec.address).collect();
+        inner.reasons.retain(|address, _| known.contains(address));
         inner.found = Some(found);
         heal_unchecked(&inner.pool);
         let pool = inner.pool.clone();
@@ -242,9 +240,10 @@ fn gauge(pool: &Pool) {
     let set = pool.set.load();
     let mut available = 0;
     for member in set.members.iter() {
-        let state = &member.endpoint.state;
+        let (state, metrics) = (&member.endpoint.state, &member.endpoint.metrics);
+        metrics.healthy(state.healthy.load(Relaxed));
         if !state.is_ejected(now) {
-            member.endpoint.metrics.ejected(false);
+            metrics.ejected(false);
         }
         if member.weight > 0 && state.is_available(now) {
             available += 1;

@@ -1,3 +1,7 @@
+//! Generations of pools under a keeper, and the pools that other tests of the slow path start from.
+//! It must not know how endpoints are found or checked.
+//! Run by `cargo test`.
+
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 

@@ -1,3 +1,7 @@
+//! DNS discovery against a small name server on loopback.
+//! It must not need the network or the system's resolver.
+//! Run by `cargo test`.
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -1,3 +1,7 @@
+//! File discovery: what a file may say, and files that are replaced while they are watched.
+//! It must not know whether an event or the poll noticed a change.
+//! Run by `cargo test`.
+
 use super::*;
 use crate::control::discovery::watch::Folders;
 use crate::control::pools::tests::{pool, until};
