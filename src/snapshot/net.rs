@@ -27,6 +27,11 @@ impl NetSet {
         self.0.is_empty()
     }
 
+    /// The networks, for views.
+    pub fn nets(&self) -> &[IpNet] {
+        &self.0
+    }
+
     /// Whether the address is in one of the networks.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();

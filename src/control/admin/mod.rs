@@ -1,0 +1,295 @@
+//! The admin address: health, metrics, views of what is running, and reloading it.
+//! It must not know how anything it shows comes about; it reads the snapshot in force and the status.
+//! Run as a service of its own by `app`.
+
+mod answer;
+mod page;
+mod pools;
+mod routes;
+mod state;
+
+use std::fs::Permissions;
+use std::future::Future;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::PermissionsExt;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{Method, Response, StatusCode};
+use pingora::apps::http_app::{HttpServer, ServeHttp};
+use pingora::protocols::http::ServerSession;
+use pingora::services::listening::Service;
+
+use super::certs::CertKeeper;
+use super::pools::PoolKeeper;
+use super::status::{Reload, Status};
+use crate::observe::metrics::Metrics;
+use crate::snapshot::listener::Bind;
+use crate::snapshot::Current;
+
+/// A reload under way.
+pub type Reloading = Pin<Box<dyn Future<Output = Reload> + Send>>;
+
+/// What the admin address shows and does.
+pub struct Admin {
+    /// The snapshot in force.
+    pub current: Arc<Current>,
+    /// Metrics of the process.
+    pub metrics: Arc<Metrics>,
+    /// What the process says about itself.
+    pub status: Arc<Status>,
+    /// Knows why endpoints are out.
+    pub pools: Arc<PoolKeeper>,
+    /// Knows what is wrong with certificate files.
+    pub certs: Arc<CertKeeper>,
+    /// Reloads the configuration. Runs on the thread of the admin address, so it should hand over to the supervisor.
+    pub reload: Arc<dyn Fn() -> Reloading + Send + Sync>,
+}
+
+/// The admin address as a service with one thread. A socket file can be used by its owner only.
+pub fn service(bind: &Bind, admin: Admin) -> Service<HttpServer<Desk>> {
+    let reach = match bind {
+        Bind::Tcp(_) => Reach::Network,
+        Bind::Unix(_) => Reach::File,
+    };
+    let desk = Desk { admin, reach };
+    let mut service = Service::new("admin".into(), HttpServer::new_app(desk));
+    service.threads = Some(1);
+    match bind {
+        Bind::Tcp(address) => service.add_tcp(&address.to_string()),
+        Bind::Unix(path) => service.add_uds(
+            &path.to_string_lossy(),
+            Some(Permissions::from_mode(OWNER_ONLY)),
+        ),
+    }
+    service
+}
+
+/// Answers requests to the admin address.
+pub struct Desk {
+    admin: Admin,
+    reach: Reach,
+}
+
+/// How a client gets here.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Through a port, so also from a browser.
+    Network,
+    /// Through a socket file.
+    File,
+}
+
+/// What is behind a path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Index,
+    Live,
+    Ready,
+    Metrics,
+    Config,
+    Routes,
+    Pools,
+    Listeners,
+    Causes,
+    Reload,
+}
+
+/// A path, with what the index and the 404 say about it.
+struct Entry {
+    path: &'static str,
+    place: Place,
+    about: &'static str,
+}
+
+const fn entry(path: &'static str, place: Place, about: &'static str) -> Entry {
+    Entry { path, place, about }
+}
+
+const PLACES: &[Entry] = &[
+    entry("/", Place::Index, "this overview"),
+    entry("/livez", Place::Live, "200 while the process runs"),
+    entry(
+        "/readyz",
+        Place::Ready,
+        "200 while traffic should be sent here, else 503, with the reason",
+    ),
+    entry(
+        "/metrics",
+        Place::Metrics,
+        "metrics in the Prometheus text format",
+    ),
+    entry(
+        "/config",
+        Place::Config,
+        "the configuration in force, secrets left out; ?format=json for more about it",
+    ),
+    entry(
+        "/routes",
+        Place::Routes,
+        "rules of each listener in order of precedence",
+    ),
+    entry(
+        "/pools",
+        Place::Pools,
+        "pools and endpoints: health, ejection, load, and why an endpoint is out",
+    ),
+    entry(
+        "/listeners",
+        Place::Listeners,
+        "listeners, their connections and certificates",
+    ),
+    entry(
+        "/causes",
+        Place::Causes,
+        "every cause the proxy can give, with what to do about it",
+    ),
+    entry(
+        "/reload",
+        Place::Reload,
+        "POST with the field x-windrose-admin: reload reads the configuration again",
+    ),
+];
+
+#[async_trait]
+impl ServeHttp for Desk {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        discard_body(session).await;
+        let request = session.req_header();
+        let field = |name: &str| {
+            let value = request.headers.get(name);
+            value
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
+        };
+        let asked = Asked {
+            method: request.method.clone(),
+            path: request.uri.path().to_owned(),
+            query: request.uri.query().unwrap_or("").to_owned(),
+            host: field("host"),
+            intent: field("x-windrose-admin"),
+        };
+        let answer = self.answer(&asked).await;
+        match asked.method {
+            // The length of what a GET would get stays.
+            Method::HEAD => answer.map(|_| Vec::new()),
+            _ => answer,
+        }
+    }
+}
+
+/// What matters of a request.
+struct Asked {
+    method: Method,
+    path: String,
+    query: String,
+    host: Option<String>,
+    intent: Option<String>,
+}
+
+impl Desk {
+    async fn answer(&self, asked: &Asked) -> Response<Vec<u8>> {
+        let is_foreign = asked.host.as_deref().is_some_and(|host| !is_local(host));
+        if self.reach == Reach::Network && is_foreign {
+            return answer::refusal(
+                StatusCode::FORBIDDEN,
+                "the Host field must be an IP address or localhost, so that no web page can read this through a name of its own",
+            );
+        }
+        let Some(entry) = PLACES.iter().find(|entry| entry.path == asked.path) else {
+            return answer::unknown(PLACES.iter().map(|entry| entry.path));
+        };
+        let is_read = matches!(asked.method, Method::GET | Method::HEAD);
+        match (entry.place, is_read) {
+            (Place::Reload, _) if asked.method == Method::POST => self.reload(asked).await,
+            (Place::Reload, _) => answer::not_allowed("POST"),
+            (_, false) => answer::not_allowed("GET, HEAD"),
+            (place, true) => self.view(place, asked),
+        }
+    }
+
+    fn view(&self, place: Place, asked: &Asked) -> Response<Vec<u8>> {
+        let Admin {
+            current,
+            metrics,
+            status,
+            pools,
+            certs,
+            ..
+        } = &self.admin;
+        let snapshot = current.load();
+        match place {
+            Place::Index => answer::html(page::index(&snapshot, status, PLACES)),
+            Place::Live => answer::text("ok".into()),
+            Place::Ready => {
+                let ready = state::Ready::new(&snapshot, status);
+                answer::json(ready.http_status(), &ready)
+            }
+            Place::Metrics => answer::of(StatusCode::OK, METRICS_TYPE, metrics.render()),
+            Place::Config if asked.query.split('&').any(|part| part == "format=json") => {
+                answer::json(StatusCode::OK, &state::Config::new(&snapshot))
+            }
+            Place::Config => answer::config(&snapshot),
+            Place::Routes => answer::json(StatusCode::OK, &routes::view(&snapshot)),
+            Place::Pools => answer::json(StatusCode::OK, &pools::view(&snapshot, pools)),
+            Place::Listeners => {
+                answer::json(StatusCode::OK, &state::listeners(&snapshot, status, certs))
+            }
+            Place::Causes => answer::json(StatusCode::OK, &state::causes()),
+            Place::Reload => answer::not_allowed("POST"),
+        }
+    }
+
+    /// A page of another site can make a browser post here, but cannot make it add this field without asking first.
+    async fn reload(&self, asked: &Asked) -> Response<Vec<u8>> {
+        if asked.intent.as_deref() != Some("reload") {
+            return answer::refusal(
+                StatusCode::FORBIDDEN,
+                "the field x-windrose-admin: reload is missing",
+            );
+        }
+        let reload = (self.admin.reload)().await;
+        let status = match reload.result {
+            Ok(_) => StatusCode::OK,
+            Err(_) => StatusCode::CONFLICT,
+        };
+        answer::json(status, &state::Outcome::new(&reload))
+    }
+}
+
+/// Nothing here has a use for a body. What is left unread would be taken for the next request, so a long one ends the connection.
+async fn discard_body(session: &mut ServerSession) {
+    let mut left = MAX_BODY;
+    while left > 0 {
+        match session.read_request_body().await {
+            Ok(Some(piece)) => left = left.saturating_sub(piece.len()),
+            Ok(None) => return,
+            Err(_) => break,
+        }
+    }
+    session.set_keepalive(None);
+}
+
+/// Whether a Host field names this machine or an address, with or without a port.
+fn is_local(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let in_brackets = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'));
+    let is_address = match in_brackets {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => name.parse::<Ipv4Addr>().is_ok(),
+    };
+    is_address || name.eq_ignore_ascii_case("localhost")
+}
+
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+const OWNER_ONLY: u32 = 0o600;
+const MAX_BODY: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests;

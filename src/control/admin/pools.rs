@@ -1,0 +1,244 @@
+//! The view of pools: settings that matter for choosing, and every endpoint with why it is out.
+//! It must not know how endpoints are found, checked or chosen.
+//! Called by `admin`.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::Relaxed;
+
+use serde::Serialize;
+
+use super::state::millis;
+use crate::control::pools::PoolKeeper;
+use crate::observe::clock;
+use crate::snapshot::pool::{
+    Algorithm, DnsRecord, HashKey, HealthKind, Member, Pool, PoolProtocol, PoolSettings, Source,
+};
+use crate::snapshot::tls::Verify;
+use crate::snapshot::Snapshot;
+
+#[derive(Serialize)]
+pub(super) struct Pools {
+    pools: Vec<PoolView>,
+}
+
+#[derive(Serialize)]
+struct PoolView {
+    name: String,
+    protocol: &'static str,
+    algorithm: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash: Option<String>,
+    source: SourceView,
+    /// What is wrong with the source right now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_problem: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<TlsView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<HealthView>,
+    ejection: EjectionView,
+    connect_timeout_ms: f64,
+    idle_timeout_ms: f64,
+    total: usize,
+    available: usize,
+    endpoints: Vec<EndpointView>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum SourceView {
+    Static,
+    Dns { name: String, record: &'static str },
+    File(String),
+}
+
+#[derive(Serialize)]
+struct TlsView {
+    sni: String,
+    verify: &'static str,
+    shows_certificate: bool,
+}
+
+#[derive(Serialize)]
+struct HealthView {
+    kind: &'static str,
+    interval_ms: f64,
+    timeout_ms: f64,
+    rise: u32,
+    fall: u32,
+}
+
+#[derive(Serialize)]
+struct EjectionView {
+    consecutive_failures: u32,
+    base_time_ms: f64,
+    max_time_ms: f64,
+    max_ejected: f64,
+}
+
+#[derive(Serialize)]
+struct EndpointView {
+    address: String,
+    weight: u32,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, String>,
+    available: bool,
+    /// Why it takes no new traffic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+    healthy: bool,
+    ejected: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ejected_seconds_left: Option<u64>,
+    in_flight: u32,
+    latency_ms: f64,
+    failures: u32,
+}
+
+/// Every pool of the snapshot as it is now.
+pub(super) fn view(snapshot: &Snapshot, keeper: &PoolKeeper) -> Pools {
+    let pools = snapshot.pools.iter();
+    Pools {
+        pools: pools.map(|pool| pool_view(pool, keeper)).collect(),
+    }
+}
+
+fn pool_view(pool: &Pool, keeper: &PoolKeeper) -> PoolView {
+    let settings = &pool.settings;
+    let set = pool.set.load();
+    let now = clock::now();
+    let members = set.members.iter();
+    let endpoints: Vec<EndpointView> = members
+        .map(|member| endpoint(pool, member, keeper, now))
+        .collect();
+    let is_available = |endpoint: &&EndpointView| endpoint.available;
+    PoolView {
+        name: pool.name.to_string(),
+        protocol: protocol(settings.protocol),
+        algorithm: algorithm(settings.algorithm),
+        hash: hash(settings),
+        source: source(&settings.source),
+        source_problem: keeper.problem(&pool.name),
+        tls: settings.tls.as_ref().map(|tls| TlsView {
+            sni: tls.sni.clone(),
+            verify: verify(tls.verify),
+            shows_certificate: tls.own.is_some(),
+        }),
+        health: settings.health.as_ref().map(|health| HealthView {
+            kind: kind(&health.kind),
+            interval_ms: millis(health.interval),
+            timeout_ms: millis(health.timeout),
+            rise: health.rise,
+            fall: health.fall,
+        }),
+        ejection: EjectionView {
+            consecutive_failures: settings.ejection.consecutive_failures,
+            base_time_ms: millis(settings.ejection.base_time),
+            max_time_ms: millis(settings.ejection.max_time),
+            max_ejected: settings.ejection.max_ejected,
+        },
+        connect_timeout_ms: millis(settings.connect_timeout),
+        idle_timeout_ms: millis(settings.idle_timeout),
+        total: endpoints.len(),
+        available: endpoints.iter().filter(is_available).count(),
+        endpoints,
+    }
+}
+
+fn endpoint(pool: &Pool, member: &Member, keeper: &PoolKeeper, now: u64) -> EndpointView {
+    let endpoint = &member.endpoint;
+    let state = &endpoint.state;
+    let healthy = state.healthy.load(Relaxed);
+    let left = clock::between(now, state.ejected_until.load(Relaxed));
+    let seconds_left = (!left.is_zero()).then(|| left.as_secs().max(1));
+    let why = if member.weight == 0 {
+        Some("its weight is 0".into())
+    } else if !healthy {
+        let reason = keeper.reason(&pool.name, &endpoint.address);
+        let reason = reason.unwrap_or_else(|| "not yet often enough well again".into());
+        Some(format!("health check: {reason}"))
+    } else {
+        seconds_left.map(|seconds| format!("ejected after failed requests, {seconds} s left"))
+    };
+    let latency = f64::from_bits(state.latency.load(Relaxed)) / 1e6;
+    EndpointView {
+        address: endpoint.label.to_string(),
+        weight: member.weight,
+        labels: member.labels.clone(),
+        available: why.is_none(),
+        why,
+        healthy,
+        ejected: seconds_left.is_some(),
+        ejected_seconds_left: seconds_left,
+        in_flight: state.in_flight.load(Relaxed),
+        latency_ms: (latency * 1e3).round() / 1e3,
+        failures: state.failures.load(Relaxed),
+    }
+}
+
+fn protocol(protocol: PoolProtocol) -> &'static str {
+    match protocol {
+        PoolProtocol::Http1 => "http1",
+        PoolProtocol::Http2 => "http2",
+        PoolProtocol::Auto => "auto",
+        PoolProtocol::Tcp => "tcp",
+    }
+}
+
+fn algorithm(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::Ewma => "ewma",
+        Algorithm::RoundRobin => "round_robin",
+        Algorithm::LeastRequest => "least_request",
+        Algorithm::Random => "random",
+        Algorithm::Maglev => "maglev",
+        Algorithm::Ketama => "ketama",
+    }
+}
+
+fn hash(settings: &PoolSettings) -> Option<String> {
+    match settings.algorithm {
+        Algorithm::Maglev | Algorithm::Ketama => {}
+        Algorithm::Ewma | Algorithm::RoundRobin | Algorithm::LeastRequest | Algorithm::Random => {
+            return None;
+        }
+    }
+    Some(match &settings.hash {
+        HashKey::ClientIp => "client_ip".into(),
+        HashKey::Header(name) => format!("header {name}"),
+        HashKey::Cookie(name) => format!("cookie {name}"),
+        HashKey::Path => "path".into(),
+    })
+}
+
+fn source(source: &Source) -> SourceView {
+    match source {
+        Source::Static => SourceView::Static,
+        Source::Dns(dns) => SourceView::Dns {
+            name: dns.name.clone(),
+            record: match dns.record {
+                DnsRecord::A => "a",
+                DnsRecord::Aaaa => "aaaa",
+                DnsRecord::Both => "both",
+                DnsRecord::Srv => "srv",
+            },
+        },
+        Source::File(path) => SourceView::File(path.display().to_string()),
+    }
+}
+
+fn verify(verify: Verify) -> &'static str {
+    match verify {
+        Verify::Full => "full",
+        Verify::Issuer => "issuer",
+        Verify::None => "none",
+    }
+}
+
+fn kind(kind: &HealthKind) -> &'static str {
+    match kind {
+        HealthKind::Http { .. } => "http",
+        HealthKind::Tcp => "tcp",
+        HealthKind::Grpc { .. } => "grpc",
+    }
+}

@@ -1,0 +1,273 @@
+//! The view of routes: for each listener its hosts, and for each host the rules in the order they are tried.
+//! It must not decide anything; the order comes from the same ranks that `decide` walks.
+//! Called by `admin`.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::state::millis;
+use crate::snapshot::chain::{Chain, Mode};
+use crate::snapshot::listener::Listener;
+use crate::snapshot::route::{
+    Action, Candidate, Conditions, HostPattern, PathPattern, PrincipalPattern, Rule, TcpRule,
+    ValueCondition,
+};
+use crate::snapshot::Snapshot;
+
+#[derive(Serialize)]
+pub(super) struct Routes {
+    listeners: Vec<ListenerView>,
+}
+
+#[derive(Serialize)]
+struct ListenerView {
+    listener: String,
+    plugins: Vec<PluginView>,
+    hosts: Vec<HostView>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tcp: Vec<TcpView>,
+}
+
+#[derive(Serialize)]
+struct HostView {
+    /// `*` for any host.
+    host: String,
+    rules: Vec<CandidateView>,
+}
+
+#[derive(Serialize)]
+struct CandidateView {
+    path: PathView,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    conditions: Vec<String>,
+    #[serde(flatten)]
+    rule: RuleView,
+}
+
+#[derive(Serialize)]
+struct TcpView {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    conditions: Vec<String>,
+    #[serde(flatten)]
+    rule: RuleView,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum PathView {
+    Exact(String),
+    Prefix(String),
+    Regex(String),
+}
+
+#[derive(Serialize)]
+struct RuleView {
+    action: ActionView,
+    route: String,
+    rule: String,
+    place: String,
+    plugins: Vec<PluginView>,
+    timeouts: TimeoutsView,
+    retry_attempts: u8,
+    body_limit_bytes: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum ActionView {
+    Pool(String),
+    Split(Vec<Share>),
+    Redirect { status: u16 },
+    Respond { status: u16 },
+}
+
+#[derive(Serialize)]
+struct Share {
+    pool: String,
+    weight: u64,
+}
+
+#[derive(Serialize)]
+struct PluginView {
+    name: String,
+    kind: &'static str,
+    mode: &'static str,
+}
+
+/// Milliseconds; null for no bound.
+#[derive(Serialize)]
+struct TimeoutsView {
+    response_header_ms: Option<f64>,
+    idle_ms: Option<f64>,
+    request_ms: Option<f64>,
+}
+
+/// The rules of every listener.
+pub(super) fn view(snapshot: &Snapshot) -> Routes {
+    Routes {
+        listeners: snapshot.listeners.iter().map(|one| listener(one)).collect(),
+    }
+}
+
+fn listener(listener: &Listener) -> ListenerView {
+    let mut candidates: Vec<&Candidate> = listener.routes.all().collect();
+    candidates.sort_by(|one, other| precedence(one).cmp(&precedence(other)));
+    let mut hosts: Vec<HostView> = Vec::new();
+    for one in candidates {
+        let name = if one.host.is_empty() { "*" } else { &one.host };
+        if hosts.last().is_none_or(|host| host.host != name) {
+            hosts.push(HostView {
+                host: name.to_owned(),
+                rules: Vec::new(),
+            });
+        }
+        if let Some(host) = hosts.last_mut() {
+            host.rules.push(candidate(one));
+        }
+    }
+    ListenerView {
+        listener: listener.name.to_string(),
+        plugins: plugins(&listener.chain),
+        hosts,
+        tcp: listener.tcp.0.iter().map(tcp).collect(),
+    }
+}
+
+/// Gateway API precedence as far as it can be said without a request: exact hosts, then longer wildcards, then any;
+/// exact paths, then longer prefixes, then regular expressions; then conditions and the order written.
+fn precedence(candidate: &Candidate) -> impl Ord + '_ {
+    let host = &*candidate.host;
+    let host_class = match host.starts_with('*') {
+        _ if host.is_empty() => (2, Reverse(0)),
+        true => (1, Reverse(host.len())),
+        false => (0, Reverse(0)),
+    };
+    let (path_class, length, path) = match &candidate.path {
+        PathPattern::Exact(path) => (0, 0, &**path),
+        PathPattern::Prefix(path) => (1, path.len(), &**path),
+        // Regular expressions are tried by rank and order alone.
+        PathPattern::Regex(_) => (2, 0, ""),
+    };
+    (
+        (host_class, host),
+        (path_class, Reverse(length), path),
+        Reverse(candidate.conditions.rank()),
+        candidate.order,
+    )
+}
+
+fn candidate(candidate: &Candidate) -> CandidateView {
+    CandidateView {
+        path: match &candidate.path {
+            PathPattern::Exact(path) => PathView::Exact(path.to_string()),
+            PathPattern::Prefix(path) if path.is_empty() => PathView::Prefix("/".into()),
+            PathPattern::Prefix(path) => PathView::Prefix(path.to_string()),
+            PathPattern::Regex(regex) => PathView::Regex(regex.as_str().into()),
+        },
+        conditions: conditions(&candidate.conditions),
+        rule: rule(&candidate.rule),
+    }
+}
+
+fn tcp(tcp: &TcpRule) -> TcpView {
+    let mut conditions = hosts(&tcp.sni);
+    let clients = tcp.clients.nets().iter();
+    conditions.extend(clients.map(|net| format!("client {net}")));
+    TcpView {
+        conditions,
+        rule: rule(&tcp.rule),
+    }
+}
+
+fn rule(rule: &Rule) -> RuleView {
+    let time = |time: Option<Duration>| time.map(millis);
+    RuleView {
+        action: action(&rule.action),
+        route: rule.route.to_string(),
+        rule: rule.path.to_string(),
+        place: rule.place.to_string(),
+        plugins: plugins(&rule.chain),
+        timeouts: TimeoutsView {
+            response_header_ms: time(rule.timeouts.response_header),
+            idle_ms: time(rule.timeouts.idle),
+            request_ms: time(rule.timeouts.request),
+        },
+        retry_attempts: rule.retry.attempts,
+        body_limit_bytes: rule.body_limit,
+    }
+}
+
+fn action(action: &Action) -> ActionView {
+    match action {
+        Action::Pool(pool) => ActionView::Pool(pool.name.to_string()),
+        Action::Split(split) => {
+            let mut before = 0;
+            let share = |(sum, pool): &(u64, std::sync::Arc<crate::snapshot::pool::Pool>)| Share {
+                pool: pool.name.to_string(),
+                weight: sum - std::mem::replace(&mut before, *sum),
+            };
+            ActionView::Split(split.targets.iter().map(share).collect())
+        }
+        Action::Redirect(redirect) => ActionView::Redirect {
+            status: redirect.status.as_u16(),
+        },
+        Action::Respond(respond) => ActionView::Respond {
+            status: respond.status.as_u16(),
+        },
+    }
+}
+
+/// Conditions in words; all of them must hold, of several clients, names or principals one.
+fn conditions(conditions: &Conditions) -> Vec<String> {
+    let mut words = Vec::new();
+    words.extend(
+        conditions
+            .method
+            .iter()
+            .map(|method| format!("method {method}")),
+    );
+    let headers = conditions.headers.iter();
+    words.extend(headers.map(|(name, wanted)| format!("header {name} {}", value(wanted))));
+    let query = conditions.query.iter();
+    words.extend(query.map(|(name, wanted)| format!("query {name} {}", value(wanted))));
+    let clients = conditions.clients.nets().iter();
+    words.extend(clients.map(|net| format!("client {net}")));
+    words.extend(hosts(&conditions.sni));
+    let principals = conditions.principals.iter();
+    words.extend(principals.map(|principal| match principal {
+        PrincipalPattern::Exact(id) => format!("principal {id}"),
+        PrincipalPattern::Prefix(id) => format!("principal {id}*"),
+    }));
+    words
+}
+
+fn hosts(hosts: &[HostPattern]) -> Vec<String> {
+    let word = |host: &HostPattern| match host {
+        HostPattern::Exact(host) => format!("sni {host}"),
+        HostPattern::Suffix(suffix) => format!("sni *{suffix}"),
+    };
+    hosts.iter().map(word).collect()
+}
+
+fn value(wanted: &ValueCondition) -> String {
+    match wanted {
+        ValueCondition::Exact(text) => format!("= {text}"),
+        ValueCondition::Regex(regex) => format!("~ {regex}"),
+        ValueCondition::Present(true) => "present".into(),
+        ValueCondition::Present(false) => "absent".into(),
+    }
+}
+
+fn plugins(chain: &Chain) -> Vec<PluginView> {
+    let view = |one: &std::sync::Arc<crate::snapshot::chain::Instance>| PluginView {
+        name: one.name.to_string(),
+        kind: one.kind,
+        mode: match one.mode {
+            Mode::Enforce => "enforce",
+            Mode::Shadow => "shadow",
+        },
+    };
+    chain.all.iter().map(view).collect()
+}

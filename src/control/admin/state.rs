@@ -1,0 +1,244 @@
+//! Views of the process: readiness, reloads, listeners, the configuration and the vocabulary of causes.
+//! It must not know HTTP beyond the status of readiness.
+//! Called by `admin`.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, SystemTime};
+
+use http::StatusCode;
+use serde::Serialize;
+use windrose_plugins::contract::builtin_causes;
+
+use crate::control::certs::{days_left, CertKeeper};
+use crate::control::status::{BindState, ListenerState, Reload, Status};
+use crate::snapshot::certs::Cert;
+use crate::snapshot::Snapshot;
+
+/// Whether new traffic should be sent here.
+#[derive(Serialize)]
+pub(super) struct Ready {
+    ready: bool,
+    reason: Option<&'static str>,
+    generation: u64,
+    config_differs_from_disk: bool,
+    last_reload: Option<Outcome>,
+}
+
+impl Ready {
+    pub(super) fn new(snapshot: &Snapshot, status: &Status) -> Ready {
+        let reason = status.readiness().err();
+        Ready {
+            ready: reason.is_none(),
+            reason,
+            generation: snapshot.generation,
+            config_differs_from_disk: status.disk_differs.load(Relaxed),
+            last_reload: status
+                .last_reload
+                .load()
+                .as_ref()
+                .as_ref()
+                .map(Outcome::new),
+        }
+    }
+
+    pub(super) fn http_status(&self) -> StatusCode {
+        match self.ready {
+            true => StatusCode::OK,
+            false => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+/// What became of a reload.
+#[derive(Serialize)]
+pub(super) struct Outcome {
+    ok: bool,
+    at: String,
+    generation: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problems: Option<Vec<String>>,
+    took_ms: f64,
+}
+
+impl Outcome {
+    pub(super) fn new(reload: &Reload) -> Outcome {
+        Outcome {
+            ok: reload.result.is_ok(),
+            at: rfc3339(reload.at),
+            generation: reload.generation,
+            changes: reload.result.as_ref().ok().cloned(),
+            problems: reload.result.as_ref().err().cloned(),
+            took_ms: millis(reload.took),
+        }
+    }
+}
+
+/// The configuration in force with what is known about it.
+#[derive(Serialize)]
+pub(super) struct Config<'s> {
+    generation: u64,
+    digest: &'s str,
+    built: String,
+    warnings: &'s [String],
+    config: serde_json::Value,
+}
+
+impl<'s> Config<'s> {
+    pub(super) fn new(snapshot: &'s Snapshot) -> Config<'s> {
+        Config {
+            generation: snapshot.generation,
+            digest: &snapshot.digest,
+            built: rfc3339(snapshot.built),
+            warnings: &snapshot.warnings,
+            // Written by us from plain data; should it ever not be JSON's kind of YAML, the text is better than nothing.
+            config: serde_yaml::from_str(&snapshot.effective)
+                .unwrap_or_else(|_| snapshot.effective.clone().into()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct Listeners {
+    listeners: Vec<Listener>,
+}
+
+#[derive(Serialize)]
+struct Listener {
+    name: String,
+    role: &'static str,
+    protocol: &'static str,
+    bind: String,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+    open_connections: u32,
+    certificates: Vec<Certificate>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    certificate_problems: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Certificate {
+    subject: String,
+    hosts: Vec<String>,
+    default: bool,
+    not_after: String,
+    expires_in_days: i64,
+}
+
+/// Listeners as they are bound, with the certificates of those that still belong to the snapshot.
+pub(super) fn listeners(snapshot: &Snapshot, status: &Status, certs: &CertKeeper) -> Listeners {
+    let states = status.listeners.load();
+    let view = |state: &ListenerState| {
+        let termination = snapshot
+            .listener(&state.name)
+            .and_then(|listener| listener.protocol.termination());
+        let (word, problem) = match &state.state {
+            BindState::Listening => ("listening", None),
+            BindState::Draining => ("draining", None),
+            BindState::Failed(problem) => ("failed", Some(problem.clone())),
+        };
+        Listener {
+            name: state.name.to_string(),
+            role: state.role,
+            protocol: state.protocol,
+            bind: state.bind.clone(),
+            state: word,
+            problem,
+            open_connections: state.open.load(Relaxed),
+            certificates: termination.map_or(Vec::new(), |termination| {
+                let certs = termination.certs.load();
+                certs.all.iter().map(|cert| certificate(cert)).collect()
+            }),
+            certificate_problems: certs.problems(&state.name),
+        }
+    };
+    Listeners {
+        listeners: states.iter().map(view).collect(),
+    }
+}
+
+fn certificate(cert: &Cert) -> Certificate {
+    let since = Duration::from_secs(cert.not_after.try_into().unwrap_or(0));
+    Certificate {
+        subject: cert.subject.clone(),
+        hosts: cert.hosts.clone(),
+        default: cert.default,
+        not_after: rfc3339(SystemTime::UNIX_EPOCH + since),
+        expires_in_days: days_left(cert.not_after, SystemTime::now()),
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct Causes {
+    causes: Vec<Cause>,
+}
+
+#[derive(Serialize)]
+struct Cause {
+    name: &'static str,
+    blame: &'static str,
+    status: u16,
+    title: &'static str,
+    explanation: &'static str,
+    next_step: &'static str,
+}
+
+pub(super) fn causes() -> Causes {
+    let view = |cause: &&'static windrose_plugins::contract::Cause| Cause {
+        name: cause.name,
+        blame: cause.blame.as_str(),
+        status: cause.status,
+        title: cause.title,
+        explanation: cause.explanation,
+        next_step: cause.next_step,
+    };
+    Causes {
+        causes: builtin_causes().iter().map(view).collect(),
+    }
+}
+
+/// A time in milliseconds, for views.
+pub(super) fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// A moment as RFC 3339 in UTC, to the second. The calendar is Howard Hinnant's `civil_from_days`.
+pub(super) fn rfc3339(moment: SystemTime) -> String {
+    let since = moment
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_calendar_days_in_utc() {
+        let at = |seconds| rfc3339(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+
+        assert_eq!(at(0), "1970-01-01T00:00:00Z");
+        assert_eq!(at(951_782_399), "2000-02-28T23:59:59Z");
+        assert_eq!(at(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(at(4_102_444_799), "2099-12-31T23:59:59Z");
+    }
+}

@@ -1,0 +1,567 @@
+//! The admin address as a client sees it, over real connections on loopback.
+//! It must not reach behind the responses, except to set up what they show.
+//! Run by `cargo test`.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, SystemTime};
+
+use pingora::apps::ServerApp;
+use pingora::protocols::l4::stream::Stream;
+use pingora::services::Service as _;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::watch;
+
+use super::*;
+use crate::control::pools::tests::{pool_of, settings, snapshot, until};
+use crate::control::status::{BindState, ListenerState};
+use crate::observe::clock;
+use crate::snapshot::chain::Chain;
+use crate::snapshot::endpoint::{Address, Endpoints};
+use crate::snapshot::listener::{Limits, Listener, Protocol, ProxyHeader, Role};
+use crate::snapshot::net::NetSet;
+use crate::snapshot::pool::{Pool, Source};
+use crate::snapshot::route::{
+    Action, Candidate, Conditions, HeaderOps, PathPattern, Respond, Retry, Rewrite, RouteTable,
+    Rule, TcpTable, Timeouts, ValueCondition,
+};
+use crate::snapshot::Snapshot;
+
+/// An admin address on loopback.
+struct Bench {
+    address: SocketAddr,
+    status: Arc<Status>,
+    pool: Arc<Pool>,
+    refuses: Arc<AtomicBool>,
+}
+
+struct Reply {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Reply {
+    fn parse(text: &str) -> Reply {
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        Reply {
+            status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+            head: head.to_ascii_lowercase(),
+            body: body.to_owned(),
+        }
+    }
+
+    fn json(&self) -> Value {
+        assert!(
+            self.head.contains("content-type: application/json"),
+            "{}",
+            self.head
+        );
+        serde_json::from_str(&self.body).unwrap()
+    }
+}
+
+impl Bench {
+    async fn new() -> Bench {
+        let status = Arc::<Status>::default();
+        let refuses = Arc::<AtomicBool>::default();
+        let (desk, pool) = desk(Reach::Network, &status, &refuses);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = Arc::new(HttpServer::new_app(desk));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                serve(server.clone(), stream.into());
+            }
+        });
+        Bench {
+            address,
+            status,
+            pool,
+            refuses,
+        }
+    }
+
+    async fn send(&self, request: &str) -> Reply {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.unwrap();
+        Reply::parse(&text)
+    }
+
+    async fn ask(&self, method: &str, path: &str, fields: &str) -> Reply {
+        let address = self.address;
+        self.send(&format!(
+            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{fields}\r\n"
+        ))
+        .await
+    }
+
+    async fn get(&self, path: &str) -> Reply {
+        self.ask("GET", path, "").await
+    }
+}
+
+/// Connections of tests end by themselves; the shutdown signal must outlive them.
+fn serve(server: Arc<HttpServer<Desk>>, stream: Stream) {
+    tokio::spawn(async move {
+        let (_running, shutdown) = watch::channel(false);
+        let mut stream = Some(Box::new(stream) as pingora::protocols::Stream);
+        while let Some(open) = stream {
+            stream = server.process_new(open, &shutdown).await;
+        }
+    });
+}
+
+fn desk(reach: Reach, status: &Arc<Status>, refuses: &Arc<AtomicBool>) -> (Desk, Arc<Pool>) {
+    let metrics = Metrics::new(8);
+    let endpoints = Arc::<Endpoints>::default();
+    let addresses: Vec<Address> = (1..=3)
+        .map(|n| Address::Tcp(([10, 0, 0, n], 80).into()))
+        .collect();
+    let settings = settings(Source::Static, None);
+    let pool = pool_of("web", settings, &addresses, &endpoints, &metrics);
+    let current = Arc::new(Current::new(shown(&pool, &metrics)));
+    let refuses = refuses.clone();
+    let reload = move || -> Reloading {
+        let result = match refuses.load(Relaxed) {
+            true => Err(vec!["a.yaml:1:1: wrong".to_owned()]),
+            false => Ok(vec!["route web changed".to_owned()]),
+        };
+        Box::pin(async move {
+            Reload {
+                at: SystemTime::UNIX_EPOCH,
+                took: Duration::from_millis(12),
+                generation: 7,
+                result,
+            }
+        })
+    };
+    let admin = Admin {
+        current,
+        pools: PoolKeeper::new(endpoints, metrics.clone()),
+        certs: CertKeeper::new(metrics.clone()),
+        metrics,
+        status: status.clone(),
+        reload: Arc::new(reload),
+    };
+    (Desk { admin, reach }, pool)
+}
+
+/// A snapshot with one pool, one listener and some rules.
+fn shown(pool: &Arc<Pool>, metrics: &Arc<Metrics>) -> Snapshot {
+    let empty = snapshot(vec![pool.clone()]);
+    let mut snapshot = Arc::try_unwrap(empty).ok().unwrap();
+    snapshot.generation = 7;
+    snapshot.effective = "pools:\n- name: web\n".into();
+    snapshot.warnings = vec!["pool <web> is unused".into()];
+    let mut order = 0;
+    let mut candidate = |host: &str, path: PathPattern, conditions: Conditions, action: Action| {
+        order += 1;
+        Candidate {
+            rule: Arc::new(rule(order, action)),
+            alternative: 0,
+            host: host.into(),
+            path,
+            conditions: Arc::new(conditions),
+            metrics: metrics.route("edge", "r", "web"),
+            order,
+        }
+    };
+    let any = Conditions::default;
+    let by_header = Conditions {
+        headers: [("x-beta".parse().unwrap(), ValueCondition::Exact("1".into()))].into(),
+        ..any()
+    };
+    let prefix = |path: &str| PathPattern::Prefix(path.into());
+    let candidates = [
+        candidate("", prefix(""), any(), respond()),
+        candidate("*.test", prefix(""), any(), Action::Pool(pool.clone())),
+        candidate("web.test", prefix("/a"), any(), respond()),
+        candidate("web.test", prefix("/a/b"), any(), respond()),
+        candidate("web.test", prefix("/a"), by_header, respond()),
+        candidate(
+            "web.test",
+            PathPattern::Exact("/a".into()),
+            any(),
+            respond(),
+        ),
+    ];
+    snapshot.listeners = vec![Arc::new(listener(RouteTable::new(candidates), metrics))];
+    snapshot
+}
+
+fn respond() -> Action {
+    Action::Respond(Respond {
+        status: StatusCode::OK,
+        body: "hi".into(),
+        content_type: "text/plain".parse().unwrap(),
+    })
+}
+
+fn rule(order: u32, action: Action) -> Rule {
+    Rule {
+        route: format!("r{order}").into(),
+        index: 0,
+        path: format!("routes[{order}].rules[0]").into(),
+        place: "a.yaml:3".into(),
+        action,
+        rewrite: Rewrite::default(),
+        request_headers: HeaderOps::default(),
+        response_headers: HeaderOps::default(),
+        timeouts: Timeouts {
+            response_header: Some(Duration::from_secs(60)),
+            idle: None,
+            request: None,
+        },
+        retry: Retry {
+            attempts: 1,
+            on_connect_failure: true,
+            on_reset: false,
+            methods: Box::default(),
+        },
+        body_limit: 64,
+        chain: Chain::default(),
+    }
+}
+
+fn listener(routes: RouteTable, metrics: &Metrics) -> Listener {
+    Listener {
+        name: "edge".into(),
+        role: Role::Ingress,
+        bind: Bind::Tcp(([127, 0, 0, 1], 80).into()),
+        protocol: Protocol::Http,
+        proxy_header: ProxyHeader::Ignore,
+        trusted_proxies: NetSet::default(),
+        service: None,
+        limits: Limits {
+            connections: 0,
+            connections_per_client: 0,
+            header_bytes: 0,
+            header_fields: 0,
+            target_bytes: 0,
+            header_timeout: Duration::ZERO,
+            keep_alive: Duration::ZERO,
+            connection_age: Duration::ZERO,
+            h2_streams: 0,
+            write_timeout: Duration::ZERO,
+        },
+        chain: Chain::default(),
+        routes,
+        tcp: TcpTable::default(),
+        metrics: metrics.listener("edge", "ingress"),
+    }
+}
+
+#[tokio::test]
+async fn every_place_answers_and_says_its_length() {
+    let bench = Bench::new().await;
+
+    for entry in PLACES.iter().filter(|entry| entry.place != Place::Reload) {
+        let get = bench.get(entry.path).await;
+        let head = bench.ask("HEAD", entry.path, "").await;
+
+        let length = format!("content-length: {}\r\n", get.body.len());
+        assert_eq!(get.status, 200, "{}", entry.path);
+        assert!(get.head.contains(&length), "{}: {}", entry.path, get.head);
+        assert!(get.head.contains("cache-control: no-store"));
+        assert_eq!(
+            (head.status, head.body.as_str()),
+            (200, ""),
+            "{}",
+            entry.path
+        );
+        assert!(head.head.contains("content-length: "), "{}", head.head);
+    }
+}
+
+#[tokio::test]
+async fn liveness_and_metrics_are_plain_text() {
+    let bench = Bench::new().await;
+
+    assert_eq!(bench.get("/livez").await.body, "ok");
+    let metrics = bench.get("/metrics").await;
+    assert!(metrics
+        .head
+        .contains("content-type: text/plain; version=0.0.4"));
+}
+
+#[tokio::test]
+async fn readiness_says_why_not() {
+    let bench = Bench::new().await;
+    let ready = bench.get("/readyz").await.json();
+    bench.status.draining.store(true, Relaxed);
+    bench.status.disk_differs.store(true, Relaxed);
+    let refused = Reload {
+        at: SystemTime::UNIX_EPOCH,
+        took: Duration::from_millis(3),
+        generation: 7,
+        result: Err(vec!["wrong".into()]),
+    };
+    bench.status.last_reload.store(Arc::new(Some(refused)));
+
+    let reply = bench.get("/readyz").await;
+
+    assert_eq!(
+        (&ready["ready"], &ready["last_reload"]),
+        (&true.into(), &Value::Null)
+    );
+    assert_eq!(reply.status, 503);
+    let view = reply.json();
+    assert_eq!(view["ready"], false);
+    assert_eq!(view["reason"], "draining");
+    assert_eq!(view["generation"], 7);
+    assert_eq!(view["config_differs_from_disk"], true);
+    assert_eq!(view["last_reload"]["ok"], false);
+    assert_eq!(view["last_reload"]["at"], "1970-01-01T00:00:00Z");
+    assert_eq!(view["last_reload"]["problems"][0], "wrong");
+}
+
+#[tokio::test]
+async fn the_configuration_is_yaml_or_json() {
+    let bench = Bench::new().await;
+
+    let yaml = bench.get("/config").await;
+    let json = bench.get("/config?format=json").await.json();
+
+    assert_eq!(yaml.body, "pools:\n- name: web\n");
+    assert!(yaml.head.contains("x-windrose-generation: 7"));
+    assert_eq!(json["generation"], 7);
+    assert_eq!(json["digest"], "d1");
+    assert_eq!(json["config"]["pools"][0]["name"], "web");
+    assert_eq!(json["warnings"][0], "pool <web> is unused");
+}
+
+#[tokio::test]
+async fn rules_stand_in_order_of_precedence() {
+    let bench = Bench::new().await;
+
+    let view = bench.get("/routes").await.json();
+
+    let hosts = view["listeners"][0]["hosts"].as_array().unwrap().clone();
+    let names: Vec<&str> = hosts
+        .iter()
+        .map(|host| host["host"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["web.test", "*.test", "*"]);
+    let rules = hosts[0]["rules"].as_array().unwrap();
+    let of_host: Vec<&str> = rules
+        .iter()
+        .map(|rule| rule["route"].as_str().unwrap())
+        .collect();
+    assert_eq!(of_host, ["r6", "r4", "r5", "r3"]);
+    assert_eq!(rules[0]["path"]["exact"], "/a");
+    assert_eq!(rules[2]["conditions"][0], "header x-beta = 1");
+    assert_eq!(rules[0]["timeouts"]["response_header_ms"], 60_000.0);
+    assert_eq!(rules[0]["place"], "a.yaml:3");
+    assert_eq!(hosts[1]["rules"][0]["action"]["pool"], "web");
+    assert_eq!(hosts[2]["rules"][0]["path"]["prefix"], "/");
+    assert_eq!(hosts[2]["rules"][0]["action"]["respond"]["status"], 200);
+}
+
+#[tokio::test]
+async fn endpoints_say_why_they_are_out() {
+    let bench = Bench::new().await;
+    let set = bench.pool.set.load_full();
+    let state = |at: usize| &set.members[at].endpoint.state;
+    let minute = Duration::from_secs(60);
+    state(1).eject(clock::now(), minute, minute);
+    state(2).healthy.store(false, Relaxed);
+    state(0).in_flight.store(4, Relaxed);
+    state(0).latency.store(2.5e6_f64.to_bits(), Relaxed);
+
+    let view = bench.get("/pools").await.json();
+
+    let pool = &view["pools"][0];
+    assert_eq!(
+        (&pool["name"], &pool["algorithm"]),
+        (&"web".into(), &"round_robin".into())
+    );
+    assert_eq!((&pool["total"], &pool["available"]), (&3.into(), &1.into()));
+    let endpoints = &pool["endpoints"];
+    assert_eq!(endpoints[0]["in_flight"], 4);
+    assert_eq!(endpoints[0]["latency_ms"], 2.5);
+    assert_eq!(endpoints[0]["why"], Value::Null);
+    assert!((59..=60).contains(&endpoints[1]["ejected_seconds_left"].as_u64().unwrap()));
+    assert!(endpoints[1]["why"].as_str().unwrap().starts_with("ejected"));
+    assert!(endpoints[2]["why"]
+        .as_str()
+        .unwrap()
+        .starts_with("health check"));
+}
+
+#[tokio::test]
+async fn listeners_show_what_became_of_them() {
+    let bench = Bench::new().await;
+    let failed = ListenerState {
+        name: "edge".into(),
+        role: "ingress",
+        protocol: "http",
+        bind: "127.0.0.1:80".into(),
+        open: Arc::new(AtomicU32::new(3)),
+        state: BindState::Failed("address in use".into()),
+    };
+    bench.status.listeners.store(Arc::new(vec![failed]));
+
+    let view = bench.get("/listeners").await.json();
+
+    let listener = &view["listeners"][0];
+    assert_eq!(listener["state"], "failed");
+    assert_eq!(listener["problem"], "address in use");
+    assert_eq!(listener["open_connections"], 3);
+    assert_eq!(listener["certificates"], Value::Array(Vec::new()));
+}
+
+#[tokio::test]
+async fn reloading_needs_the_field_and_tells_the_outcome() {
+    let bench = Bench::new().await;
+    let intent = "x-windrose-admin: reload\r\n";
+
+    let read = bench.ask("GET", "/reload", intent).await;
+    let without = bench.ask("POST", "/reload", "").await;
+    let good = bench.ask("POST", "/reload", intent).await;
+    bench.refuses.store(true, Relaxed);
+    let refused = bench.ask("POST", "/reload", intent).await;
+
+    assert_eq!(read.status, 405);
+    assert!(read.head.contains("allow: post"));
+    assert_eq!(without.status, 403);
+    assert_eq!(good.status, 200);
+    assert_eq!(good.json()["changes"][0], "route web changed");
+    assert_eq!(good.json()["took_ms"], 12.0);
+    assert_eq!(refused.status, 409);
+    assert_eq!(refused.json()["ok"], false);
+    assert_eq!(refused.json()["problems"][0], "a.yaml:1:1: wrong");
+}
+
+#[tokio::test]
+async fn other_methods_and_paths_are_told_what_there_is() {
+    let bench = Bench::new().await;
+
+    let posted = bench.ask("POST", "/pools", "Content-Length: 0\r\n").await;
+    let unknown = bench.get("/nothing").await;
+
+    assert_eq!(posted.status, 405);
+    assert!(posted.head.contains("allow: get, head"));
+    assert_eq!(unknown.status, 404);
+    let paths = unknown.json()["paths"].as_array().unwrap().len();
+    assert_eq!(paths, PLACES.len());
+}
+
+#[tokio::test]
+async fn hosts_that_are_names_are_refused() {
+    let bench = Bench::new().await;
+    let with_host =
+        |host: &str| format!("GET /livez HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+
+    assert_eq!(bench.send(&with_host("evil.example")).await.status, 403);
+    assert_eq!(
+        bench.send(&with_host("evil.example:9901")).await.status,
+        403
+    );
+    assert_eq!(bench.send(&with_host("localhost:9901")).await.status, 200);
+    assert_eq!(bench.send(&with_host("[::1]:9901")).await.status, 200);
+}
+
+#[test]
+fn only_addresses_and_localhost_are_local() {
+    for host in [
+        "127.0.0.1",
+        "10.0.0.1:80",
+        "[::1]",
+        "[fd00::1]:9901",
+        "LOCALHOST",
+        "localhost:1",
+    ] {
+        assert!(is_local(host), "{host}");
+    }
+    for host in [
+        "",
+        "web",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example:80",
+        "::1",
+        "[web]",
+        "1.2.3",
+    ] {
+        assert!(!is_local(host), "{host}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_does_not_become_the_next_request() {
+    let bench = Bench::new().await;
+    let inner = "GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+    let request = format!(
+        "POST /reload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {}\r\n\r\n{inner}GET /pools HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
+        inner.len()
+    );
+    let mut stream = TcpStream::connect(bench.address).await.unwrap();
+
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+
+    assert!(text.starts_with("HTTP/1.1 403"), "{text}");
+    assert!(!text.contains("\r\n\r\nok"), "{text}");
+}
+
+#[tokio::test]
+async fn the_overview_escapes_and_loads_nothing() {
+    let bench = Bench::new().await;
+
+    let page = bench.get("/").await;
+
+    assert!(page.head.contains("content-type: text/html"));
+    assert!(page.head.contains("default-src 'none'"));
+    assert!(page.body.contains("pool &lt;web&gt; is unused"));
+    assert!(page.body.contains("<a href=\"/pools\">"));
+    assert!(!page.body.contains("http://") && !page.body.contains("https://"));
+}
+
+#[tokio::test]
+async fn thousands_of_endpoints_are_shown() {
+    let metrics = Metrics::new(8);
+    let endpoints = Arc::<Endpoints>::default();
+    let addresses: Vec<Address> = (0..10_000_u16)
+        .map(|n| Address::Tcp(([10, 0, n.to_be_bytes()[0], n.to_be_bytes()[1]], 80).into()))
+        .collect();
+    let pool = pool_of(
+        "web",
+        settings(Source::Static, None),
+        &addresses,
+        &endpoints,
+        &metrics,
+    );
+    let keeper = PoolKeeper::new(endpoints, metrics);
+
+    let view = pools::view(&snapshot(vec![pool]), &keeper);
+
+    let text = serde_json::to_string(&view).unwrap();
+    assert!(text.contains("10.0.39.15:80"));
+}
+
+#[tokio::test]
+async fn the_service_binds_a_socket_file_for_its_owner_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("admin.sock");
+    let (desk, _pool) = desk(Reach::Network, &Arc::default(), &Arc::default());
+    let mut service = service(&Bind::Unix(path.clone()), desk.admin);
+    let (_running, shutdown) = watch::channel(false);
+    assert_eq!(service.threads, Some(1));
+
+    tokio::spawn(async move { service.start_service(None, shutdown, 1).await });
+    until("the socket", || path.exists()).await;
+    let is_private = || std::fs::metadata(&path).unwrap().permissions().mode() & 0o777 == 0o600;
+    until("its mode", is_private).await;
+    let mut stream = UnixStream::connect(&path).await.unwrap();
+    let request = b"GET /livez HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+}
