@@ -6,6 +6,8 @@ pub mod balance;
 pub mod certs;
 pub mod chain;
 pub mod endpoint;
+pub mod incoming;
+pub mod lease;
 pub mod listener;
 pub mod net;
 pub mod pool;

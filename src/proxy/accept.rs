@@ -1,0 +1,250 @@
+//! From an accepted socket to a protocol: bounds, PROXY header, first bytes, TLS.
+//! It must not know requests; it ends where HTTP begins or bytes are passed through.
+//! `control::listeners` calls [`Frontend::serve`] for each connection, through a closure made by `app`.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use pingora::apps::HttpServerOptions;
+use pingora::proxy::HttpProxy;
+use windrose_plugins::contract::{causes, Cause, ConnectionView};
+
+use super::connection::{Connection, Guarded, TlsFacts};
+use super::hello::{opening, Opening, MOST};
+use super::proxy_protocol::{read, Reading};
+use super::transport::Transport;
+use super::{handshake, serve, tcp, Gateway, Shared};
+use crate::observe::event;
+use crate::snapshot::certs::Termination;
+use crate::snapshot::incoming::{Full, Incoming, Open};
+use crate::snapshot::listener::{Listener, Protocol, ProxyHeader};
+
+/// Takes connections of every listener.
+pub struct Frontend {
+    /// What every part of the fast path shares.
+    pub shared: Arc<Shared>,
+    /// Pingora's HTTP engine around our hooks.
+    pub http: Arc<HttpProxy<Gateway>>,
+}
+
+/// Why a connection ended before it carried anything.
+pub(super) struct Refusal {
+    pub(super) cause: &'static Cause,
+    pub(super) detail: String,
+}
+
+impl Refusal {
+    pub(super) fn new(cause: &'static Cause, detail: impl Into<String>) -> Refusal {
+        Refusal { cause, detail: detail.into() }
+    }
+}
+
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Refusal {
+        Refusal::new(&causes::CLIENT_CLOSED, error.to_string())
+    }
+}
+
+impl Frontend {
+    /// Serves a connection to its end.
+    pub async fn serve(self: Arc<Frontend>, incoming: Incoming) {
+        let Some(listener) = self.shared.current.peek().listener(&incoming.slot.name).cloned() else { return };
+        let peer = incoming.peer;
+        listener.metrics.accepted();
+        let outcome = self.take(incoming, &listener).await;
+        listener.metrics.closed();
+        if let Err(refusal) = outcome {
+            refused(&listener, peer, &refusal);
+        }
+    }
+
+    async fn take(&self, incoming: Incoming, listener: &Arc<Listener>) -> Result<(), Refusal> {
+        let limits = &listener.limits;
+        let mut open = Open::listener(&incoming.slot, limits.connections).map_err(full)?;
+        let slot = incoming.slot;
+        let mut transport = Transport::new(incoming.socket, incoming.peer, incoming.local);
+        let mut client = incoming.peer;
+        let mut local = incoming.local;
+        if let Some((from, to)) = proxy_header(&mut transport, listener, incoming.peer).await? {
+            (client, local) = (from, to);
+            transport.set_addresses(client, local);
+        }
+        open.client(client.ip(), limits.connections_per_client).map_err(full)?;
+        let view = ConnectionView { address: client.ip(), listener: &listener.name };
+        if let Some(answer) = listener.chain.connection(&view) {
+            return Err(Refusal::new(answer.cause, "refused by a plugin"));
+        }
+        let arrival = Arrival { listener: listener.clone(), client, local, slot };
+        self.open(transport, arrival).await
+    }
+
+    /// Chooses the protocol by the listener's setting and the first bytes.
+    async fn open(&self, mut transport: Transport, arrival: Arrival) -> Result<(), Refusal> {
+        let listener = arrival.listener.clone();
+        if matches!(listener.protocol, Protocol::Tcp) {
+            return tcp::serve(&self.shared, transport, arrival, None).await;
+        }
+        let opening = first_bytes(&mut transport, &listener).await?;
+        match (&listener.protocol, opening) {
+            (_, Opening::Unknown) => Ok(()),
+            (Protocol::TlsPassthrough, Opening::Tls(sni)) => tcp::serve(&self.shared, transport, arrival, Some(sni)).await,
+            (Protocol::Auto(_), Opening::Tls(sni)) if tcp::names(&listener.tcp, sni.as_deref()) => {
+                tcp::serve(&self.shared, transport, arrival, Some(sni)).await
+            }
+            (Protocol::Https(termination) | Protocol::Auto(Some(termination)), Opening::Tls(sni)) => {
+                let termination = termination.clone();
+                self.terminate(transport, arrival, termination, sni).await
+            }
+            (Protocol::Http | Protocol::Auto(_), Opening::Http2) => self.plain(transport, arrival, true).await,
+            (Protocol::Auto(_), Opening::Tls(sni)) => tcp::serve(&self.shared, transport, arrival, Some(sni)).await,
+            (Protocol::Auto(_), Opening::Opaque) if !listener.tcp.0.is_empty() => {
+                tcp::serve(&self.shared, transport, arrival, None).await
+            }
+            (Protocol::Http, Opening::Http1 | Opening::Opaque) | (Protocol::Auto(_), Opening::Http1) => {
+                self.plain(transport, arrival, false).await
+            }
+            (protocol, opening) => {
+                let detail = format!("listener speaks {}, client sent {}", protocol.as_str(), word(&opening));
+                Err(Refusal::new(&causes::PROTOCOL_MISMATCH, detail))
+            }
+        }
+    }
+
+    async fn plain(&self, transport: Transport, arrival: Arrival, http2: bool) -> Result<(), Refusal> {
+        let connection = Arc::new(Connection::new(arrival.listener, arrival.client, arrival.local, None, http2));
+        let stream = Guarded::plain(transport, connection.clone());
+        serve::http(&self.http, stream, connection, arrival.slot.drain.clone()).await
+    }
+
+    async fn terminate(
+        &self,
+        transport: Transport,
+        arrival: Arrival,
+        termination: Arc<Termination>,
+        sni: Option<String>,
+    ) -> Result<(), Refusal> {
+        let (stream, shaken) = handshake::accept(transport, &termination, &arrival.listener).await?;
+        let tls = TlsFacts {
+            sni: sni.map(Into::into),
+            version: shaken.version,
+            termination,
+            cert: shaken.cert,
+            principal: shaken.principal,
+        };
+        let Arrival { listener, client, local, slot } = arrival;
+        let connection = Arc::new(Connection::new(listener, client, local, Some(tls), shaken.http2));
+        let stream = Guarded::tls(stream, connection.clone());
+        serve::http(&self.http, stream, connection, slot.drain.clone()).await
+    }
+}
+
+/// A connection past its bounds and PROXY header.
+pub(super) struct Arrival {
+    pub(super) listener: Arc<Listener>,
+    pub(super) client: SocketAddr,
+    pub(super) local: SocketAddr,
+    pub(super) slot: Arc<crate::snapshot::incoming::Slot>,
+}
+
+fn full(full: Full) -> Refusal {
+    match full {
+        Full::Listener => Refusal::new(&causes::CONNECTION_LIMIT, ""),
+        Full::Client => Refusal::new(&causes::CLIENT_CONNECTION_LIMIT, ""),
+    }
+}
+
+fn word(opening: &Opening) -> &'static str {
+    match opening {
+        Opening::Tls(_) => "TLS",
+        Opening::Http1 => "HTTP/1 in the clear",
+        Opening::Http2 => "HTTP/2 in the clear",
+        Opening::Opaque => "bytes of no protocol known here",
+        Opening::Unknown => "nothing",
+    }
+}
+
+/// Reads the PROXY header where the listener's policy wants one; the client and destination it names.
+async fn proxy_header(
+    transport: &mut Transport,
+    listener: &Listener,
+    peer: SocketAddr,
+) -> Result<Option<(SocketAddr, SocketAddr)>, Refusal> {
+    let required = match &listener.proxy_header {
+        ProxyHeader::Ignore => return Ok(None),
+        ProxyHeader::Use(trusted) if !trusted.contains(peer.ip()) => return Ok(None),
+        ProxyHeader::Require(trusted) if !trusted.contains(peer.ip()) => {
+            return Err(Refusal::new(&causes::PROXY_PROTOCOL, "the peer is not in `proxy_protocol.trusted`"));
+        }
+        ProxyHeader::Use(_) => false,
+        ProxyHeader::Require(_) => true,
+    };
+    let reading = tokio::time::timeout(listener.limits.header_timeout, async {
+        loop {
+            let Some(bytes) = transport.look(MOST).await? else { return Ok::<_, io::Error>(Reading::Absent) };
+            match read(bytes) {
+                Reading::Partial => {}
+                reading => return Ok(reading),
+            }
+        }
+    });
+    match reading.await {
+        Err(_) => Err(Refusal::new(&causes::CONNECTION_TIMEOUT, "while waiting for the PROXY header")),
+        Ok(Err(error)) => Err(error.into()),
+        Ok(Ok(Reading::Header { length, addresses })) => {
+            transport.consume(length);
+            Ok(addresses)
+        }
+        Ok(Ok(Reading::Absent)) if !required => Ok(None),
+        Ok(Ok(Reading::Absent)) => Err(Refusal::new(&causes::PROXY_PROTOCOL, "the header is missing")),
+        Ok(Ok(Reading::Malformed | Reading::Partial)) => {
+            Err(Refusal::new(&causes::PROXY_PROTOCOL, "the header is malformed"))
+        }
+    }
+}
+
+/// Looks until the first bytes tell what is spoken.
+async fn first_bytes(transport: &mut Transport, listener: &Listener) -> Result<Opening, Refusal> {
+    let known = |bytes: &[u8]| match opening(bytes) {
+        Opening::Unknown => None,
+        opening => Some(opening),
+    };
+    if let Some(opening) = known(transport.seen()) {
+        return Ok(opening);
+    }
+    let looking = tokio::time::timeout(listener.limits.header_timeout, async {
+        loop {
+            let Some(bytes) = transport.look(MOST).await? else { return Ok::<_, io::Error>(Opening::Unknown) };
+            if let Some(opening) = known(bytes) {
+                return Ok(opening);
+            }
+            if bytes.len() >= MOST {
+                return Ok(Opening::Opaque);
+            }
+        }
+    });
+    match looking.await {
+        Ok(opening) => Ok(opening?),
+        // A server that speaks first, behind a listener that must look: after the wait its bytes are passed on.
+        Err(_) if transport.seen().is_empty() && matches!(listener.protocol, Protocol::Auto(_)) => Ok(Opening::Opaque),
+        Err(_) => Err(Refusal::new(&causes::CONNECTION_TIMEOUT, "while waiting for the first bytes")),
+    }
+}
+
+/// Counts and reports a connection that ended early. Clients that simply went away are only counted.
+pub(super) fn refused(listener: &Listener, peer: SocketAddr, refusal: &Refusal) {
+    listener.metrics.refused(refusal.cause);
+    if *refusal.cause != causes::CLIENT_CLOSED {
+        event::warn("connection refused", &listener.name, || {
+            let (name, cause, detail) = (&listener.name, refusal.cause, &refusal.detail);
+            format!("connection ended early: listener={name} client={peer} cause={cause} detail=\"{detail}\"")
+        });
+    }
+}
+
+/// Options of Pingora's HTTP/2 server loop for a listener.
+pub(super) fn server_options(listener: &Listener) -> HttpServerOptions {
+    let mut options = HttpServerOptions::default();
+    options.h2_idle_timeout = Some(listener.limits.keep_alive);
+    options
+}

@@ -1,0 +1,174 @@
+//! Requests on a connection, one after another: waits cheaply between them, and ends when the connection should.
+//! It must not know what a request is for.
+//! Called by `accept`; hands each request to Pingora's engine.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::protocols::http::v2::server::{default_h2_options, H2Options};
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::Stream;
+use pingora::proxy::HttpProxy;
+use pingora::server::ShutdownWatch;
+use tokio::sync::watch;
+use tokio::time::{sleep_until, Instant};
+
+use super::accept::{refused, server_options, Refusal};
+use super::connection::{Connection, Guarded};
+use super::Gateway;
+
+/// Serves HTTP until the connection ends.
+pub(super) async fn http(
+    engine: &Arc<HttpProxy<Gateway>>,
+    stream: Guarded,
+    connection: Arc<Connection>,
+    drain: watch::Receiver<bool>,
+) -> Result<(), Refusal> {
+    let limits = &connection.listener.limits;
+    let (close, closing) = watch::channel(*drain.borrow());
+    let ending = ending(drain, limits.connection_age);
+    tokio::pin!(ending);
+    let serving = async {
+        match connection.http2 {
+            true => http2(engine, stream, &connection, closing).await,
+            false => http1(engine, stream, &connection, closing).await,
+        }
+    };
+    tokio::pin!(serving);
+    let mut told = false;
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut serving => return Ok(()),
+            () = connection.cut.revoked() => return Ok(()),
+            () = &mut ending, if !told => {
+                told = true;
+                let _ = close.send(true);
+            }
+        }
+    }
+}
+
+/// Waits until the listener drains or the connection is old enough, spread by a tenth so that ages do not fall together.
+async fn ending(mut drain: watch::Receiver<bool>, age: Duration) {
+    let drained = async move {
+        if drain.wait_for(|drain| *drain).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    if age.is_zero() {
+        return drained.await;
+    }
+    let spread = 0.9 + 0.2 * super::random::fraction();
+    tokio::select! {
+        () = drained => {}
+        () = sleep_until(Instant::now() + age.mul_f64(spread)) => {}
+    }
+}
+
+async fn http1(
+    engine: &Arc<HttpProxy<Gateway>>,
+    mut stream: Guarded,
+    connection: &Arc<Connection>,
+    mut closing: ShutdownWatch,
+) {
+    let keep_alive = connection.listener.limits.keep_alive;
+    let idle_timer = sleep_until(Instant::now() + keep_alive);
+    tokio::pin!(idle_timer);
+    let mut settings = None;
+    let mut first = true;
+    loop {
+        let idle_since = Instant::now();
+        // The first request's bytes are there already. Between requests nothing but the socket and one timer is held,
+        // and the timer is moved only when it fires, not for each request.
+        while !first {
+            tokio::select! {
+                biased;
+                ready = stream.idle() => {
+                    if ready.is_err() {
+                        return;
+                    }
+                    break;
+                }
+                _ = closing.changed() => return,
+                () = &mut idle_timer => {
+                    let due = idle_since + keep_alive;
+                    if due <= Instant::now() {
+                        return;
+                    }
+                    idle_timer.as_mut().reset(due);
+                }
+            }
+        }
+        first = false;
+        stream.arm();
+        let mut session = ServerSession::new_http1(Box::new(stream));
+        match settings.take() {
+            Some(persistent) => pingora::apps::HttpPersistentSettings::apply_to_session(persistent, &mut session),
+            None => session.set_keepalive(Some(keep_alive.as_secs().max(1))),
+        }
+        if *closing.borrow() {
+            session.set_keepalive(None);
+        }
+        let reused = engine.process_new_http(session, &closing).await;
+        if !connection.has_header() {
+            unparsed(connection);
+        }
+        let Some((returned, persistent)) = reused.map(ReusedHttpStream::consume) else { return };
+        let Some(back) = ours(returned) else { return };
+        stream = back;
+        settings = persistent;
+        if *closing.borrow() {
+            return;
+        }
+    }
+}
+
+fn ours(stream: Stream) -> Option<Guarded> {
+    stream.into_any().downcast::<Guarded>().ok().map(|stream| *stream)
+}
+
+/// Counts and reports bytes that never became a request.
+fn unparsed(connection: &Connection) {
+    if let Some(cause) = connection.fault() {
+        refused(&connection.listener, connection.client, &Refusal::new(cause, "no request could be read"));
+    }
+}
+
+async fn http2(engine: &Arc<HttpProxy<Gateway>>, stream: Guarded, connection: &Arc<Connection>, closing: ShutdownWatch) {
+    let server = Arc::new(Http2 {
+        engine: engine.clone(),
+        streams: connection.listener.limits.h2_streams,
+        header_bytes: connection.listener.limits.header_bytes,
+        options: server_options(&connection.listener),
+    });
+    server.process_new(Box::new(stream), &closing).await;
+}
+
+/// Pingora's HTTP/2 loop with a listener's own bounds.
+struct Http2 {
+    engine: Arc<HttpProxy<Gateway>>,
+    streams: u32,
+    header_bytes: usize,
+    options: HttpServerOptions,
+}
+
+#[async_trait]
+impl HttpServerApp for Http2 {
+    async fn process_new_http(self: &Arc<Self>, session: ServerSession, shutdown: &ShutdownWatch) -> Option<ReusedHttpStream> {
+        self.engine.process_new_http(session, shutdown).await
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        let mut options = default_h2_options();
+        options.max_concurrent_streams(self.streams);
+        options.max_header_list_size(u32::try_from(self.header_bytes).unwrap_or(u32::MAX));
+        Some(options)
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.options)
+    }
+}

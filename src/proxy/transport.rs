@@ -1,0 +1,265 @@
+//! The socket under every downstream connection: bytes put back after sniffing, a small write buffer, counts.
+//! It must not know protocols.
+//! TLS and HTTP run on top of it; it replaces Pingora's buffered stream, whose read buffer costs 64 KiB a connection.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{ready, Context, Poll};
+
+use async_trait::async_trait;
+use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use crate::snapshot::incoming::Socket;
+
+/// Writes below this are gathered until a flush, so that a small header and body leave in one packet.
+const GATHER: usize = 1460;
+
+/// A downstream socket.
+pub struct Transport {
+    socket: Socket,
+    prefix: Vec<u8>,
+    prefix_read: usize,
+    pending: Vec<u8>,
+    pending_written: usize,
+    digest: Arc<SocketDigest>,
+    /// Bytes read from the socket.
+    pub received: u64,
+    /// Bytes written to the socket.
+    pub sent: u64,
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Transport(fd {})", self.id())
+    }
+}
+
+impl Transport {
+    /// Wraps a socket; `peer` is what Pingora reports as the client.
+    pub fn new(socket: Socket, peer: SocketAddr, local: SocketAddr) -> Transport {
+        let digest = SocketDigest::from_raw_fd(raw_fd(&socket));
+        // The cells are fresh, so setting them cannot fail.
+        let _ = digest.peer_addr.set(Some(PingoraAddr::Inet(peer)));
+        let _ = digest.local_addr.set(Some(PingoraAddr::Inet(local)));
+        Transport {
+            socket,
+            prefix: Vec::new(),
+            prefix_read: 0,
+            pending: Vec::new(),
+            pending_written: 0,
+            digest: Arc::new(digest),
+            received: 0,
+            sent: 0,
+        }
+    }
+
+    /// Reads more bytes to look at without consuming them; all bytes seen so far, or `None` at the end of the stream.
+    pub async fn look(&mut self, most: usize) -> io::Result<Option<&[u8]>> {
+        let have = self.prefix.len();
+        if have < most {
+            self.prefix.reserve((most - have).min(have.max(1024)));
+            let read = match &mut self.socket {
+                Socket::Tcp(socket) => socket.read_buf(&mut self.prefix).await?,
+                Socket::Unix(socket) => socket.read_buf(&mut self.prefix).await?,
+            };
+            self.received += read as u64;
+            if read == 0 {
+                return Ok(None);
+            }
+        }
+        Ok(Some(&self.prefix))
+    }
+
+    /// The bytes looked at so far.
+    pub fn seen(&self) -> &[u8] {
+        &self.prefix[self.prefix_read..]
+    }
+
+    /// Consumes bytes that were looked at.
+    pub fn consume(&mut self, bytes: usize) {
+        self.prefix.drain(..bytes.min(self.prefix.len()));
+    }
+
+    /// Reports another client and local address from now on.
+    pub fn set_addresses(&mut self, peer: SocketAddr, local: SocketAddr) {
+        let digest = SocketDigest::from_raw_fd(raw_fd(&self.socket));
+        let _ = digest.peer_addr.set(Some(PingoraAddr::Inet(peer)));
+        let _ = digest.local_addr.set(Some(PingoraAddr::Inet(local)));
+        self.digest = Arc::new(digest);
+    }
+
+    /// Waits until bytes or the end of the stream can be read, holding nothing but the socket.
+    pub async fn readable(&self) -> io::Result<()> {
+        if self.prefix_read < self.prefix.len() {
+            return Ok(());
+        }
+        match &self.socket {
+            Socket::Tcp(socket) => socket.readable().await,
+            Socket::Unix(socket) => socket.readable().await,
+        }
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.pending_written < self.pending.len() {
+            let rest = &self.pending[self.pending_written..];
+            let written = ready!(poll_socket_write(&mut self.socket, cx, rest))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.pending_written += written;
+            self.sent += written as u64;
+        }
+        self.pending_written = 0;
+        if self.pending.capacity() > GATHER * 2 {
+            self.pending = Vec::new();
+        } else {
+            self.pending.clear();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Gives back what an idle connection does not need.
+    pub fn shrink(&mut self) {
+        if self.pending.is_empty() {
+            self.pending = Vec::new();
+        }
+        if self.prefix_read >= self.prefix.len() {
+            self.prefix = Vec::new();
+            self.prefix_read = 0;
+        }
+    }
+}
+
+fn raw_fd(socket: &Socket) -> i32 {
+    match socket {
+        Socket::Tcp(socket) => socket.as_raw_fd(),
+        Socket::Unix(socket) => socket.as_raw_fd(),
+    }
+}
+
+fn poll_socket_write(socket: &mut Socket, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    match socket {
+        Socket::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+        Socket::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let left = &this.prefix[this.prefix_read..];
+        if !left.is_empty() {
+            let taken = left.len().min(buf.remaining());
+            buf.put_slice(&left[..taken]);
+            this.prefix_read += taken;
+            if this.prefix_read == this.prefix.len() {
+                this.prefix = Vec::new();
+                this.prefix_read = 0;
+            }
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        match &mut this.socket {
+            Socket::Tcp(socket) => ready!(Pin::new(socket).poll_read(cx, buf))?,
+            Socket::Unix(socket) => ready!(Pin::new(socket).poll_read(cx, buf))?,
+        }
+        this.received += (buf.filled().len() - before) as u64;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.pending.len() + bytes.len() <= GATHER {
+            this.pending.extend_from_slice(bytes);
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        ready!(this.poll_drain(cx))?;
+        let written = ready!(poll_socket_write(&mut this.socket, cx, bytes))?;
+        this.sent += written as u64;
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_drain(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        match &mut self.socket {
+            Socket::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            Socket::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+        }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        let total: usize = slices.iter().map(|slice| slice.len()).sum();
+        if this.pending.len() + total <= GATHER {
+            slices.iter().for_each(|slice| this.pending.extend_from_slice(slice));
+            return Poll::Ready(Ok(total));
+        }
+        ready!(this.poll_drain(cx))?;
+        let written = match &mut this.socket {
+            Socket::Tcp(socket) => ready!(Pin::new(socket).poll_write_vectored(cx, slices))?,
+            Socket::Unix(socket) => ready!(Pin::new(socket).poll_write_vectored(cx, slices))?,
+        };
+        this.sent += written as u64;
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+}
+
+#[async_trait]
+impl Shutdown for Transport {
+    async fn shutdown(&mut self) {
+        if let Err(error) = AsyncWriteExt::shutdown(self).await {
+            log::debug!("socket shutdown: {error}");
+        }
+    }
+}
+
+impl UniqueID for Transport {
+    fn id(&self) -> i32 {
+        raw_fd(&self.socket)
+    }
+}
+
+impl Ssl for Transport {}
+
+impl Peek for Transport {}
+
+impl GetTimingDigest for Transport {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        Vec::new()
+    }
+}
+
+impl GetProxyDigest for Transport {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for Transport {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(self.digest.clone())
+    }
+}

@@ -1,0 +1,107 @@
+//! Long-lived streams and what they depend on, so that a reload ends exactly those whose listener, route or pool went away.
+//! It must not know what a stream carries.
+//! The proxy takes a lease when a stream outlives its request's header; `control::reload` revokes.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+/// All leases of the process.
+#[derive(Default)]
+pub struct Leases {
+    next: AtomicU64,
+    held: Mutex<HashMap<u64, (Tenancy, Arc<Cut>)>>,
+}
+
+/// What a stream depends on, by name.
+#[derive(Debug, Clone)]
+pub struct Tenancy {
+    /// Listener.
+    pub listener: Arc<str>,
+    /// Route.
+    pub route: Arc<str>,
+    /// Pool.
+    pub pool: Arc<str>,
+}
+
+/// Says that a stream should end.
+#[derive(Default)]
+pub struct Cut {
+    revoked: std::sync::atomic::AtomicBool,
+    notify: Notify,
+}
+
+impl Cut {
+    /// Asks the stream to end.
+    pub fn revoke(&self) {
+        self.revoked.store(true, Relaxed);
+        self.notify.notify_one();
+    }
+
+    /// Whether the stream should end.
+    pub fn is_revoked(&self) -> bool {
+        self.revoked.load(Relaxed)
+    }
+
+    /// Waits until the stream should end.
+    pub async fn revoked(&self) {
+        self.notify.notified().await;
+    }
+}
+
+/// A stream's entry; dropped with the stream.
+pub struct Lease {
+    leases: Arc<Leases>,
+    id: u64,
+    /// Asks this stream to end.
+    pub cut: Arc<Cut>,
+}
+
+impl Leases {
+    /// Enters a stream. `cut` is given when something else already waits for it, such as the connection's task.
+    pub fn take(self: &Arc<Leases>, tenancy: Tenancy, cut: Arc<Cut>) -> Lease {
+        let id = self.next.fetch_add(1, Relaxed);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.insert(id, (tenancy, cut.clone()));
+        Lease { leases: self.clone(), id, cut }
+    }
+
+    /// Streams under way.
+    pub fn count(&self) -> usize {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// The streams whose tenancy is `gone`.
+    pub fn orphans(&self, gone: impl Fn(&Tenancy) -> bool) -> Vec<Arc<Cut>> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.values().filter(|(tenancy, _)| gone(tenancy)).map(|(_, cut)| cut.clone()).collect()
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.leases.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_streams_that_lost_something_are_orphans() {
+        let leases = Arc::new(Leases::default());
+        let tenancy = |pool: &str| Tenancy { listener: "l".into(), route: "r".into(), pool: pool.into() };
+        let kept = leases.take(tenancy("kept"), Arc::default());
+        let lost = leases.take(tenancy("lost"), Arc::default());
+
+        let orphans = leases.orphans(|tenancy| &*tenancy.pool == "lost");
+        orphans.iter().for_each(|cut| cut.revoke());
+
+        assert!(lost.cut.is_revoked() && !kept.cut.is_revoked());
+        drop(lost);
+        assert_eq!(leases.count(), 1);
+    }
+}
