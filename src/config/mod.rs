@@ -2,4 +2,5 @@
 //! It must not know the proxy or the slow path that call it.
 //! Called by the command line and by `control::reload`.
 
+pub mod report;
 pub mod schema;

@@ -75,7 +75,7 @@ pub fn decide<'t, T: Trace>(
     head: &'t Head<'_>,
     caller: &Caller<'_>,
     trace: &mut T,
-) -> Option<&'t Candidate> {
+) -> Option<&'t Arc<Candidate>> {
     let candidates = table
         .hosts(head.host)
         .flat_map(|paths| paths.candidates(head.path));

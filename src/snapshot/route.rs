@@ -304,14 +304,14 @@ impl PrincipalPattern {
 /// The candidates under one host pattern.
 #[derive(Debug, Default)]
 pub struct PathTable {
-    exact: AHashMap<Box<str>, Vec<Candidate>>,
-    prefix: AHashMap<Box<str>, Vec<Candidate>>,
-    regex: Vec<Candidate>,
+    exact: AHashMap<Box<str>, Vec<Arc<Candidate>>,
+    prefix: AHashMap<Box<str>, Vec<Arc<Candidate>>,
+    regex: Vec<Arc<Candidate>>,
     longest_prefix: usize,
 }
 
 impl PathTable {
-    fn add(&mut self, candidate: Candidate) {
+    fn add(&mut self, candidate: Arc<Candidate>) {
         match &candidate.path {
             PathPattern::Exact(path) => self.exact.entry(path.clone()).or_default().push(candidate),
             PathPattern::Prefix(path) => {
@@ -323,7 +323,7 @@ impl PathTable {
     }
 
     fn finish(&mut self) {
-        let order = |candidate: &Candidate| {
+        let order = |candidate: &Arc<Candidate>| {
             (
                 std::cmp::Reverse(candidate.conditions.rank()),
                 candidate.order,
@@ -337,7 +337,7 @@ impl PathTable {
 
     /// Candidates for a canonical path, in order of precedence: exact, then longer prefixes, then regular expressions.
     /// Costs one look-up for each path segment up to the longest prefix known, however many rules there are.
-    pub fn candidates<'t>(&'t self, path: &'t str) -> impl Iterator<Item = &'t Candidate> {
+    pub fn candidates<'t>(&'t self, path: &'t str) -> impl Iterator<Item = &'t Arc<Candidate>> {
         let exact = self.exact.get(path).into_iter().flatten();
         let prefixes = prefixes(path, self.longest_prefix);
         let prefix = prefixes
@@ -353,7 +353,7 @@ impl PathTable {
         exact.chain(prefix).chain(regex)
     }
 
-    fn all(&self) -> impl Iterator<Item = &Candidate> {
+    fn all(&self) -> impl Iterator<Item = &Arc<Candidate>> {
         self.exact
             .values()
             .flatten()
@@ -394,7 +394,7 @@ impl RouteTable {
                 None if candidate.host.is_empty() => &mut table.any,
                 None => table.exact.entry((&*candidate.host).into()).or_default(),
             };
-            paths.add(candidate);
+            paths.add(Arc::new(candidate));
         }
         let tables = table.exact.values_mut().chain(table.wildcard.values_mut());
         tables.for_each(PathTable::finish);
@@ -415,7 +415,7 @@ impl RouteTable {
     }
 
     /// Every candidate, in no order; for views and draining.
-    pub fn all(&self) -> impl Iterator<Item = &Candidate> {
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Candidate>> {
         let tables = self
             .exact
             .values()

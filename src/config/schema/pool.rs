@@ -215,7 +215,7 @@ pub enum Algorithm {
     Random,
     /// Consistent hashing with a Maglev table of 65537 places (Eisenbud et al., NSDI 2016).
     Maglev,
-    /// Consistent hashing on a ring, compatible with nginx and libketama.
+    /// Consistent hashing on a ring, as nginx does with `hash … consistent`.
     Ketama,
 }
 

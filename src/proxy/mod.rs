@@ -1,0 +1,201 @@
+//! The fast path: connections in, requests through, answers out. One short method for each Pingora hook, in their order.
+//! It must not know configuration text or the slow path; everything it reads is in the snapshot.
+//! `app` builds a [`Frontend`] and hands it every accepted connection.
+
+mod accept;
+mod admit;
+mod connection;
+mod fault;
+mod finish;
+mod forward;
+mod handshake;
+pub mod hello;
+pub mod proxy_protocol;
+mod random;
+mod request;
+mod retry;
+mod serve;
+mod tcp;
+mod transport;
+mod upstream;
+
+pub use accept::Frontend;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, Result};
+
+use crate::observe::access_log::AccessLog;
+use crate::observe::metrics::Metrics;
+use crate::observe::trace::Tracer;
+use crate::snapshot::lease::Leases;
+use crate::snapshot::Current;
+use request::Ctx;
+
+/// What every part of the fast path shares.
+pub struct Shared {
+    /// The snapshot in force.
+    pub current: Arc<Current>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// One line for each request.
+    pub access_log: AccessLog,
+    /// Spans.
+    pub tracer: Tracer,
+    /// Long-lived streams.
+    pub leases: Arc<Leases>,
+}
+
+/// Our side of Pingora's hooks.
+pub struct Gateway {
+    shared: Arc<Shared>,
+}
+
+impl Gateway {
+    /// The hooks over these shared parts.
+    pub fn new(shared: Arc<Shared>) -> Gateway {
+        Gateway { shared }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        Ctx::new(self.shared.current.load())
+    }
+
+    /// No modules: each would cost an allocation and four calls for every request.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+        ctx.arrive(session)
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        match request::route(session, ctx).await {
+            Ok(()) => Ok(false),
+            Err(answer) => {
+                fault::answer(session, ctx, *answer).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        upstream::peer(session, ctx)
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        reused: bool,
+        _: &HttpPeer,
+        _: std::os::unix::io::RawFd,
+        _: Option<&Digest>,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        upstream::connected(ctx, reused);
+        Ok(())
+    }
+
+    fn fail_to_connect(&self, session: &mut Session, _: &HttpPeer, ctx: &mut Ctx, e: Box<Error>) -> Box<Error> {
+        retry::not_connected(session, ctx, e)
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        upstream_request: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        forward::request(session, upstream_request, ctx).await
+    }
+
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        forward::request_body(body, end_of_stream, ctx)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _: &mut Session,
+        upstream_response: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        upstream::responded(upstream_response, ctx);
+        Ok(())
+    }
+
+    async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        forward::response(session, response, ctx, &self.shared)
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        end_of_stream: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Duration>> {
+        forward::response_body(body, end_of_stream, ctx)
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        _: &mut Session,
+        trailers: &mut http::HeaderMap,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Bytes>> {
+        ctx.note_grpc_status(trailers);
+        Ok(None)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        e: Box<Error>,
+        ctx: &mut Ctx,
+        client_reused: bool,
+    ) -> Box<Error> {
+        retry::broken(session, ctx, e, client_reused)
+    }
+
+    /// The access log and the cause say it; a second line for each attempt would only flood.
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        _: &Ctx,
+        _: &Error,
+        _: pingora::proxy::ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
+        fault::failed(session, e, ctx).await
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &Ctx, _: &Error) -> bool {
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Ctx) {
+        finish::account(session, e, ctx, &self.shared);
+    }
+}
