@@ -1,0 +1,148 @@
+//! Answers the proxy makes itself, written as the client prefers, with their one cause.
+//! It must not know how the cause came about.
+//! Called by the hooks for plugin answers, route answers and failures alike.
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderName, HeaderValue, Method};
+use pingora::http::ResponseHeader;
+use pingora::proxy::{FailToProxy, Session};
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use windrose_plugins::contract::{causes, Answer, Cause, Effects, Response};
+
+use super::request::Ctx;
+use super::retry;
+use crate::observe::answer;
+
+const WHY: HeaderName = HeaderName::from_static("x-windrose-why");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Sends an answer of the proxy's own.
+pub(super) async fn answer(session: &mut Session, ctx: &mut Ctx, answer: Answer) -> Result<()> {
+    ctx.cause = Some(answer.cause);
+    let (mut head, mut body) = render(session, ctx, answer)?;
+    respond_hooks(session, ctx, &mut head);
+    head.insert_header(REQUEST_ID, &ctx.facts.request_id)?;
+    let sees_cause = ctx.facts.client.is_some_and(|client| ctx.snapshot.show_cause_to.contains(client));
+    if let (true, Some(cause)) = (sees_cause, ctx.cause) {
+        head.insert_header(WHY, cause.name)?;
+    }
+    let bodiless = session.req_header().method == Method::HEAD || matches!(head.status.as_u16(), 204 | 304);
+    if head.status.as_u16() == 204 {
+        head.remove_header(&CONTENT_LENGTH);
+    }
+    if bodiless {
+        body = Bytes::new();
+    }
+    if !session.is_body_done() && (is_large(session) || ctx.cause.is_some_and(|cause| cause.status == 400)) {
+        // Reading a large body only to drop it helps nobody.
+        session.set_keepalive(None);
+    }
+    let end = body.is_empty();
+    session.write_response_header(Box::new(head), end).await?;
+    if !end {
+        ctx.response_bytes += body.len() as u64;
+        session.write_response_body(Some(body), true).await?;
+    }
+    Ok(())
+}
+
+fn is_large(session: &Session) -> bool {
+    let headers = &session.req_header().headers;
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    length.is_none_or(|length| length > 64 * 1024)
+}
+
+fn render(session: &Session, ctx: &Ctx, answer: Answer) -> Result<(ResponseHeader, Bytes)> {
+    let Answer { status, cause, headers, body } = answer;
+    let mut head;
+    let content = match body {
+        Some((media, body)) => {
+            head = ResponseHeader::build(status, Some(headers.len() + 4))?;
+            if !body.is_empty() {
+                head.insert_header(CONTENT_TYPE, media)?;
+            }
+            body
+        }
+        None => {
+            let preference = answer::preference(&session.req_header().headers);
+            let rendered = answer::render(cause, status, preference, &ctx.facts.request_id, None);
+            head = ResponseHeader::build(rendered.status, Some(headers.len() + rendered.headers.len() + 4))?;
+            for (name, value) in rendered.headers {
+                head.insert_header(name, value)?;
+            }
+            rendered.body
+        }
+    };
+    for (name, value) in headers {
+        // The plugin's own field wins over the rendering's.
+        match is_single(&name) {
+            true => head.insert_header(name, value)?,
+            false => {
+                head.append_header(name, value)?;
+            }
+        }
+    }
+    head.insert_header(CONTENT_LENGTH, HeaderValue::from(content.len()))?;
+    Ok((head, content))
+}
+
+fn is_single(name: &HeaderName) -> bool {
+    *name == http::header::RETRY_AFTER || *name == http::header::CACHE_CONTROL || *name == CONTENT_TYPE
+}
+
+/// Plugins see the proxy's own answers too, so that CORS marks and the like are on them. They cannot answer instead.
+fn respond_hooks(session: &Session, ctx: &mut Ctx, head: &mut ResponseHeader) {
+    let Some(listener) = ctx.listener.clone() else { return };
+    let candidate = ctx.candidate.clone();
+    let chains = [candidate.as_ref().map(|candidate| &candidate.rule.chain), Some(&listener.chain)];
+    let route = candidate.as_ref().map_or("", |candidate| &candidate.rule.route);
+    for chain in chains.into_iter().flatten().filter(|chain| chain.has_response()) {
+        let client = Ctx::client_facts(&ctx.facts, &listener, route);
+        let mut response = Response {
+            head,
+            request: session.req_header(),
+            client: &client,
+            cause: ctx.cause,
+            slots: &mut ctx.slots,
+            effects: Effects::Live,
+        };
+        let _ = chain.response(&mut response);
+    }
+}
+
+/// Answers for a request that failed on its way.
+pub(super) async fn failed(session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
+    let cause = settle(error, ctx);
+    ctx.cause = Some(cause);
+    if session.response_written().is_some_and(|head| !head.status.is_informational()) || cause.status == 499 {
+        // Too late for an answer, or nobody is there to read it.
+        return FailToProxy { error_code: cause.status, can_reuse_downstream: false };
+    }
+    let planned = ctx.planned.take().unwrap_or_else(|| Box::new(Answer::of(cause)));
+    session.set_keepalive(None);
+    if let Err(error) = answer(session, ctx, *planned).await {
+        log::debug!("answer could not be sent: {error}");
+    }
+    FailToProxy { error_code: cause.status, can_reuse_downstream: false }
+}
+
+fn settle(error: &Error, ctx: &Ctx) -> &'static Cause {
+    if let Some(planned) = &ctx.planned {
+        return planned.cause;
+    }
+    let known = ctx.cause;
+    known.unwrap_or_else(|| match (error.esource(), error.etype()) {
+        (ErrorSource::Upstream, _) => retry::cause(error),
+        (ErrorSource::Downstream, ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed) => {
+            &causes::CLIENT_CLOSED
+        }
+        (ErrorSource::Downstream, ErrorType::ReadTimedout) => &causes::BODY_TIMEOUT,
+        (ErrorSource::Downstream, _) => &causes::BAD_REQUEST,
+        (ErrorSource::Internal | ErrorSource::Unset, _) => {
+            log::error!("a request failed inside: {error}");
+            &causes::INTERNAL
+        }
+    })
+}
+

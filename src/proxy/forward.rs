@@ -1,0 +1,295 @@
+//! Messages as they pass: fields corrected, added and edited, bodies counted and shown to plugins.
+//! It must not know how endpoints are chosen.
+//! Called by the hooks in `proxy` for each attempt, header and piece of body.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST};
+use http::{HeaderName, HeaderValue, StatusCode};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType, OrErr, Result};
+use windrose_plugins::contract::{causes, Answer, Effects, Request, Response};
+
+use super::connection::Connection;
+use super::request::{refuse, Ctx};
+use super::{upstream, Shared};
+use crate::decide;
+use crate::snapshot::lease::Tenancy;
+use crate::snapshot::route::HeaderOps;
+
+const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Spellings of managed fields that some servers read as the same name (CGI maps `-` and `_` alike).
+const TWINS: [&str; 6] =
+    ["x_forwarded_for", "x_forwarded_proto", "x_forwarded_host", "x_forwarded_port", "x_request_id", "x_real_ip"];
+
+/// The request as it goes upstream.
+pub(super) async fn request(session: &mut Session, head: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
+    let (Some(candidate), Some(connection), Some(listener)) =
+        (ctx.candidate.clone(), ctx.connection.clone(), ctx.listener.clone())
+    else {
+        return Error::e_explain(ErrorType::InternalError, "a request without a route");
+    };
+    target(head, ctx, &candidate)?;
+    normalise(head)?;
+    forwarded(head, ctx, &connection)?;
+    edit_request(head, &candidate.rule.request_headers)?;
+    for chain in [&listener.chain, &candidate.rule.chain] {
+        if !chain.has_upstream_request() {
+            continue;
+        }
+        let client = Ctx::client_facts(&ctx.facts, &listener, &candidate.rule.route);
+        let mut request = Request {
+            head,
+            client: &client,
+            principal: &mut ctx.principal,
+            slots: &mut ctx.slots,
+            effects: Effects::Live,
+        };
+        if let Some(answer) = chain.upstream_request(&mut request).await {
+            return plan(ctx, answer);
+        }
+    }
+    let _ = session;
+    Ok(())
+}
+
+/// Ends the exchange with an answer once Pingora gives control back.
+fn plan<T>(ctx: &mut Ctx, answer: Box<Answer>) -> Result<T> {
+    ctx.cause = Some(answer.cause);
+    let mut error = Error::explain(ErrorType::HTTPStatus(answer.status), answer.cause.name);
+    error.set_retry(false);
+    ctx.planned = Some(answer);
+    Err(error)
+}
+
+/// The canonical path, rewritten, in origin form; and the Host to send.
+fn target(head: &mut RequestHeader, ctx: &Ctx, candidate: &crate::snapshot::route::Candidate) -> Result<()> {
+    let path = decide::rewritten_path(candidate, &ctx.facts.path);
+    let unchanged = head.uri.authority().is_none() && head.uri.path() == path;
+    if !unchanged {
+        let target: Cow<'_, str> = match head.uri.query() {
+            Some(query) => Cow::Owned(format!("{path}?{query}")),
+            None => path,
+        };
+        let uri = target.parse().or_err(ErrorType::InternalError, "a rewritten path")?;
+        head.set_uri(uri);
+    }
+    match &candidate.rule.rewrite.host {
+        Some(host) => head.insert_header(HOST, host)?,
+        None if ctx.facts.authority.is_empty() => {}
+        None if !unchanged || !head.headers.contains_key(HOST) => head.insert_header(HOST, &ctx.facts.authority)?,
+        None => {}
+    }
+    Ok(())
+}
+
+/// Repeated equal Content-Length becomes one; cookies split by HTTP/2 become one field (RFC 9113 section 8.2.3).
+fn normalise(head: &mut RequestHeader) -> Result<()> {
+    let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
+    if let Some(first) = lengths.next() {
+        let repeated = lengths.next().is_some() || first.as_bytes().contains(&b',');
+        if repeated {
+            let one = first.to_str().ok().and_then(|text| text.split(',').next()).map(|text| text.trim().to_owned());
+            head.insert_header(CONTENT_LENGTH, one.unwrap_or_default())?;
+        }
+    }
+    let crumbs: Vec<&[u8]> = head.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1 {
+        let joined = crumbs.join(&b"; "[..]);
+        let joined = HeaderValue::from_bytes(&joined).or_err(ErrorType::InternalError, "joined cookies")?;
+        head.insert_header(COOKIE, joined)?;
+    }
+    Ok(())
+}
+
+/// What endpoints are told about the client. Fields of peers that are not trusted are replaced.
+fn forwarded(head: &mut RequestHeader, ctx: &Ctx, connection: &Connection) -> Result<()> {
+    for twin in TWINS {
+        if head.headers.contains_key(twin) {
+            head.remove_header(twin);
+        }
+    }
+    let peer = connection.client.ip().to_canonical();
+    if ctx.facts.trusted {
+        let before = head.headers.get_all(FOR).iter().filter_map(|value| value.to_str().ok());
+        let mut chain = before.collect::<Vec<_>>().join(", ");
+        if !chain.is_empty() {
+            chain.push_str(", ");
+        }
+        chain.push_str(&peer.to_string());
+        head.insert_header(FOR, chain)?;
+    } else {
+        head.remove_header("forwarded");
+        head.remove_header("x-real-ip");
+        head.insert_header(FOR, address(peer))?;
+    }
+    let keeps = |name: &HeaderName| ctx.facts.trusted && head.headers.contains_key(name);
+    let (keeps_proto, keeps_host, keeps_port) = (keeps(&PROTO), keeps(&FORWARDED_HOST), keeps(&FORWARDED_PORT));
+    if !keeps_proto {
+        head.insert_header(PROTO, if ctx.facts.secure { "https" } else { "http" })?;
+    }
+    if !keeps_host {
+        head.insert_header(FORWARDED_HOST, &ctx.facts.authority)?;
+    }
+    if !keeps_port {
+        let standard = if ctx.facts.secure { 443 } else { 80 };
+        head.insert_header(FORWARDED_PORT, HeaderValue::from(ctx.facts.port.unwrap_or(standard)))?;
+    }
+    head.insert_header(REQUEST_ID, &ctx.facts.request_id)?;
+    head.insert_header(TRACEPARENT, ctx.trace.traceparent())?;
+    Ok(())
+}
+
+fn address(address: IpAddr) -> String {
+    address.to_string()
+}
+
+fn edit_request(head: &mut RequestHeader, ops: &HeaderOps) -> Result<()> {
+    if ops.is_empty() {
+        return Ok(());
+    }
+    for name in &ops.remove {
+        head.remove_header(name);
+    }
+    for (name, value) in &ops.set {
+        head.insert_header(name.clone(), value)?;
+    }
+    for (name, value) in &ops.add {
+        head.append_header(name.clone(), value)?;
+    }
+    Ok(())
+}
+
+fn edit_response(head: &mut ResponseHeader, ops: &HeaderOps) -> Result<()> {
+    if ops.is_empty() {
+        return Ok(());
+    }
+    for name in &ops.remove {
+        head.remove_header(name);
+    }
+    for (name, value) in &ops.set {
+        head.insert_header(name.clone(), value)?;
+    }
+    for (name, value) in &ops.add {
+        head.append_header(name.clone(), value)?;
+    }
+    Ok(())
+}
+
+/// A piece of the request body.
+pub(super) fn request_body(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
+    ctx.request_bytes += body.as_ref().map_or(0, |piece| piece.len() as u64);
+    let Some(candidate) = ctx.candidate.clone() else { return Ok(()) };
+    let upgraded = ctx.attempt.status == StatusCode::SWITCHING_PROTOCOLS.as_u16();
+    let streams = upgraded || ctx.lease.is_some();
+    if ctx.request_bytes > candidate.rule.body_limit && !streams {
+        return plan(ctx, refuse(&causes::BODY_TOO_LARGE));
+    }
+    cut(ctx)?;
+    if let Some(listener) = ctx.listener.clone() {
+        for chain in [&listener.chain, &candidate.rule.chain] {
+            if let Some(answer) = chain.request_body(&mut ctx.slots, body, end) {
+                return plan(ctx, answer);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Ends a stream whose route or pool went away with a reload.
+fn cut(ctx: &mut Ctx) -> Result<()> {
+    match &ctx.lease {
+        Some(lease) if lease.cut.is_revoked() => Error::e_explain(ErrorType::ConnectionClosed, "its route went away"),
+        _ => Ok(()),
+    }
+}
+
+/// The response's header on its way to the client.
+pub(super) fn response(session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx, shared: &Shared) -> Result<()> {
+    let (Some(candidate), Some(listener)) = (ctx.candidate.clone(), ctx.listener.clone()) else { return Ok(()) };
+    if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+        return Ok(());
+    }
+    strip_nominated(head);
+    edit_response(head, &candidate.rule.response_headers)?;
+    for chain in [&candidate.rule.chain, &listener.chain] {
+        if !chain.has_response() {
+            continue;
+        }
+        let client = Ctx::client_facts(&ctx.facts, &listener, &candidate.rule.route);
+        let mut response = Response {
+            head,
+            request: session.req_header(),
+            client: &client,
+            cause: None,
+            slots: &mut ctx.slots,
+            effects: Effects::Live,
+        };
+        if let Some(answer) = chain.response(&mut response) {
+            return plan(ctx, answer);
+        }
+    }
+    head.insert_header(REQUEST_ID, &ctx.facts.request_id)?;
+    if upstream::is_stream(session.req_header()) {
+        lease(head, ctx, shared);
+    }
+    Ok(())
+}
+
+/// Fields the upstream's Connection names are for this hop only (RFC 9110 section 7.6.1). Framing fields are Pingora's.
+fn strip_nominated(head: &mut ResponseHeader) {
+    let nominated: Vec<HeaderName> = head
+        .headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .filter(|name: &HeaderName| !matches!(name.as_str(), "close" | "keep-alive" | "upgrade" | "transfer-encoding"))
+        .collect();
+    for name in nominated {
+        head.remove_header(&name);
+    }
+}
+
+/// Enters a stream that outlives its header, so that a reload that takes its route away can end it.
+fn lease(head: &ResponseHeader, ctx: &mut Ctx, shared: &Shared) {
+    let (Some(candidate), Some(pool), Some(listener), Some(connection)) =
+        (&ctx.candidate, &ctx.pool, &ctx.listener, &ctx.connection)
+    else {
+        return;
+    };
+    let upgraded = head.status == StatusCode::SWITCHING_PROTOCOLS;
+    let tenancy = Tenancy { listener: listener.name.clone(), route: candidate.rule.route.clone(), pool: pool.name.clone() };
+    // An upgraded connection carries this one stream and its task waits for the cut; HTTP/2 streams look at each piece.
+    let cut = if upgraded && !connection.http2 { connection.cut.clone() } else { Default::default() };
+    candidate.metrics.stream_opened();
+    ctx.lease = Some(shared.leases.take(tenancy, cut));
+}
+
+/// A piece of the response body.
+pub(super) fn response_body(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<Option<Duration>> {
+    ctx.response_bytes += body.as_ref().map_or(0, |piece| piece.len() as u64);
+    cut(ctx)?;
+    let (Some(candidate), Some(listener)) = (&ctx.candidate, &ctx.listener) else { return Ok(None) };
+    for chain in [&candidate.rule.chain, &listener.chain] {
+        if !chain.has_response_body() {
+            continue;
+        }
+        if let Some(answer) = chain.response_body(&mut ctx.slots, body, end) {
+            ctx.cause = Some(answer.cause);
+            return Error::e_explain(ErrorType::HTTPStatus(answer.status), answer.cause.name);
+        }
+    }
+    Ok(None)
+}

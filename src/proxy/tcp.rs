@@ -1,0 +1,298 @@
+//! Connections passed through as bytes: TLS by server name, and opaque protocols.
+//! It must not know HTTP.
+//! Called by `accept`; uses the same pools, balancing and ejection as requests do.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use windrose_plugins::contract::{causes, Cause};
+
+use super::accept::{Arrival, Refusal};
+use super::transport::Transport;
+use super::upstream::record_failure;
+use super::{proxy_protocol, random, Shared};
+use crate::observe::access_log::Entry;
+use crate::observe::clock;
+use crate::observe::metrics::RequestSample;
+use crate::snapshot::balance::{self, Choice};
+use crate::snapshot::endpoint::{Address, Endpoint, InFlight};
+use crate::snapshot::incoming::Socket;
+use crate::snapshot::lease::{Cut, Tenancy};
+use crate::snapshot::pool::{HashKey, Pool};
+use crate::snapshot::route::{Action, TcpRule, TcpTable};
+
+/// Bytes moved at a time in each direction of a connection.
+const BUFFER: usize = 16 * 1024;
+
+/// Whether a rule names this server name, rather than taking whatever comes.
+pub(super) fn names(table: &TcpTable, sni: Option<&str>) -> bool {
+    let Some(sni) = sni else { return false };
+    table.0.iter().any(|rule| rule.sni.iter().any(|pattern| pattern.matches(sni)))
+}
+
+/// The first rule for a connection; `sni` is `None` for connections without TLS, `Some(None)` for TLS without a name.
+fn rule<'t>(table: &'t TcpTable, client: SocketAddr, sni: Option<Option<&str>>) -> Option<&'t TcpRule> {
+    table.0.iter().find(|rule| {
+        let name = || sni.flatten().is_some_and(|sni| rule.sni.iter().any(|pattern| pattern.matches(sni)));
+        (rule.sni.is_empty() || name()) && (rule.clients.is_empty() || rule.clients.contains(client.ip()))
+    })
+}
+
+/// Carries a connection to its end.
+pub(super) async fn serve(
+    shared: &Arc<Shared>,
+    transport: Transport,
+    arrival: Arrival,
+    sni: Option<Option<String>>,
+) -> Result<(), Refusal> {
+    let listener = arrival.listener.clone();
+    let rule = rule(&listener.tcp, arrival.client, sni.as_ref().map(Option::as_deref))
+        .ok_or_else(|| Refusal::new(&causes::NO_TCP_ROUTE, format!("sni={:?}", sni.clone().flatten().unwrap_or_default())))?;
+    let pool = match &rule.rule.action {
+        Action::Pool(pool) => pool.clone(),
+        Action::Split(split) => split.choose(random::bits()).clone(),
+        Action::Redirect(_) | Action::Respond(_) => return Err(Refusal::new(&causes::INTERNAL, "")),
+    };
+    rule.metrics.started();
+    let mut stream = Stream { started: clock::now(), at: std::time::SystemTime::now(), up: 0, down: 0, endpoint: None, attempts: 0 };
+    let tenancy = Tenancy { listener: listener.name.clone(), route: rule.rule.route.clone(), pool: pool.name.clone() };
+    let lease = shared.leases.take(tenancy, Arc::default());
+    let cause = carry(transport, &arrival, rule, &pool, &lease.cut, &mut stream).await.err();
+    rule.metrics.finished(&RequestSample {
+        status: 0,
+        method: &http::Method::CONNECT,
+        seconds: clock::between(stream.started, clock::now()).as_secs_f64(),
+        request_bytes: stream.up,
+        response_bytes: stream.down,
+        cause,
+        grpc_status: None,
+    });
+    log(shared, &arrival, rule, &pool, sni.flatten().as_deref(), &stream, cause);
+    Ok(())
+}
+
+struct Stream {
+    started: u64,
+    at: std::time::SystemTime,
+    up: u64,
+    down: u64,
+    endpoint: Option<Arc<Endpoint>>,
+    attempts: u8,
+}
+
+async fn carry(
+    transport: Transport,
+    arrival: &Arrival,
+    rule: &TcpRule,
+    pool: &Pool,
+    cut: &Cut,
+    stream: &mut Stream,
+) -> Result<(), &'static Cause> {
+    let (upstream, _in_flight) = connect(arrival, rule, pool, stream).await?;
+    let counts = Counts::default();
+    let idle = rule.rule.timeouts.idle;
+    let copied = tokio::select! {
+        copied = Box::pin(copy(transport, upstream, &counts)) => copied.map_err(|_| &causes::UPSTREAM_RESET),
+        () = silence(&counts, idle) => Err(&causes::RESPONSE_TIMEOUT),
+        () = cut.revoked() => Ok(()),
+    };
+    (stream.up, stream.down) = (counts.up.load(Relaxed), counts.down.load(Relaxed));
+    copied
+}
+
+/// Connects to an endpoint, trying others when one does not answer.
+async fn connect(
+    arrival: &Arrival,
+    rule: &TcpRule,
+    pool: &Pool,
+    stream: &mut Stream,
+) -> Result<(Socket, InFlight), &'static Cause> {
+    let mut tried = Vec::new();
+    let mut cause = &causes::NO_HEALTHY_ENDPOINT;
+    let set = pool.set.load_full();
+    if set.members.is_empty() {
+        pool.metrics.no_endpoint(&causes::NO_ENDPOINT);
+        return Err(&causes::NO_ENDPOINT);
+    }
+    let hash = match pool.settings.hash {
+        HashKey::ClientIp => Some(balance::hash_bytes(arrival.client.ip().to_string().as_bytes())),
+        HashKey::Header(_) | HashKey::Cookie(_) | HashKey::Path => None,
+    };
+    for _ in 0..=rule.rule.retry.attempts {
+        let choice = Choice { hash, tried: &tried, now: clock::now(), random: random::bits() };
+        let Some(at) = set.table.pick(&set.members, &choice) else { break };
+        tried.push(u16::try_from(at).unwrap_or(u16::MAX));
+        let endpoint = &set.members[at].endpoint;
+        stream.attempts += 1;
+        stream.endpoint = Some(endpoint.clone());
+        let in_flight = InFlight::start(endpoint);
+        let started = clock::now();
+        let connected = dial(arrival, pool, endpoint).await;
+        let took = clock::between(started, clock::now());
+        endpoint.metrics.attempt(connected.is_ok(), took.as_secs_f64());
+        match connected {
+            Ok(socket) => {
+                endpoint.state.succeeded();
+                balance::observe(&endpoint.state, clock::now(), took);
+                endpoint.metrics.connect(false, took.as_secs_f64());
+                return Ok((socket, in_flight));
+            }
+            Err(failure) => {
+                record_failure(pool, &set, endpoint, clock::now());
+                rule.metrics.retried(failure);
+                cause = failure;
+            }
+        }
+    }
+    pool.metrics.no_endpoint(cause);
+    Err(cause)
+}
+
+async fn dial(arrival: &Arrival, pool: &Pool, endpoint: &Endpoint) -> Result<Socket, &'static Cause> {
+    let header = pool.settings.proxy_protocol.map(|version| proxy_protocol::write(version, arrival.client, arrival.local));
+    let connecting = async {
+        match &endpoint.address {
+            Address::Tcp(address) => {
+                let mut socket = TcpStream::connect(address).await?;
+                socket.set_nodelay(true)?;
+                if let Some(header) = &header {
+                    socket.write_all(header).await?;
+                }
+                Ok::<_, io::Error>(Socket::Tcp(socket))
+            }
+            Address::Unix(path) => {
+                let mut socket = UnixStream::connect(path).await?;
+                if let Some(header) = &header {
+                    socket.write_all(header).await?;
+                }
+                Ok(Socket::Unix(socket))
+            }
+        }
+    };
+    match tokio::time::timeout(pool.settings.connect_timeout, connecting).await {
+        Ok(Ok(socket)) => Ok(socket),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(&causes::CONNECT_REFUSED),
+        Ok(Err(_)) => Err(&causes::CONNECT_FAILED),
+        Err(_) => Err(&causes::CONNECT_TIMEOUT),
+    }
+}
+
+#[derive(Default)]
+struct Counts {
+    up: AtomicU64,
+    down: AtomicU64,
+}
+
+/// Moves bytes both ways. An end of one direction is passed on as a half-close while the other goes on.
+async fn copy(transport: Transport, upstream: Socket, counts: &Counts) -> io::Result<()> {
+    let (down_read, down_write) = tokio::io::split(transport);
+    match upstream {
+        Socket::Tcp(upstream) => {
+            let (up_read, up_write) = upstream.into_split();
+            both(down_read, down_write, up_read, up_write, counts).await
+        }
+        Socket::Unix(upstream) => {
+            let (up_read, up_write) = upstream.into_split();
+            both(down_read, down_write, up_read, up_write, counts).await
+        }
+    }
+}
+
+async fn both(
+    down_read: impl AsyncRead + Unpin,
+    down_write: impl AsyncWrite + Unpin,
+    up_read: impl AsyncRead + Unpin,
+    up_write: impl AsyncWrite + Unpin,
+    counts: &Counts,
+) -> io::Result<()> {
+    let up = one_way(down_read, up_write, &counts.up);
+    let down = one_way(up_read, down_write, &counts.down);
+    tokio::try_join!(up, down).map(|_| ())
+}
+
+async fn one_way(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    count: &AtomicU64,
+) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let read = from.read(&mut buffer).await?;
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&buffer[..read]).await?;
+        to.flush().await?;
+        count.fetch_add(read as u64, Relaxed);
+    }
+}
+
+/// Ends when nothing moved for the idle time; looks four times in it.
+async fn silence(counts: &Counts, idle: Option<Duration>) {
+    let Some(idle) = idle else { return std::future::pending().await };
+    let mut seen = (0, 0);
+    let mut quiet = 0;
+    let mut ticks = tokio::time::interval((idle / 4).max(Duration::from_millis(10)));
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        let now = (counts.up.load(Relaxed), counts.down.load(Relaxed));
+        quiet = if now == seen { quiet + 1 } else { 0 };
+        if quiet >= 4 {
+            return;
+        }
+        seen = now;
+    }
+}
+
+fn log(
+    shared: &Shared,
+    arrival: &Arrival,
+    rule: &TcpRule,
+    pool: &Pool,
+    sni: Option<&str>,
+    stream: &Stream,
+    cause: Option<&'static Cause>,
+) {
+    if !shared.access_log.enabled() {
+        return;
+    }
+    shared.access_log.log(&Entry {
+        time: stream.at,
+        client: arrival.client.ip(),
+        client_port: arrival.client.port(),
+        listener: &arrival.listener.name,
+        role: arrival.listener.role.as_str(),
+        route: &rule.rule.route,
+        rule: rule.rule.index,
+        pool: &pool.name,
+        endpoint: stream.endpoint.as_ref().map_or("", |endpoint| &endpoint.label),
+        method: "",
+        scheme: "tcp",
+        host: sni.unwrap_or_default(),
+        path: "",
+        query: None,
+        protocol: "TCP",
+        status: 0,
+        cause,
+        request_bytes: stream.up,
+        response_bytes: stream.down,
+        duration: clock::between(stream.started, clock::now()),
+        upstream_duration: None,
+        attempts: stream.attempts,
+        reused: false,
+        request_id: "",
+        trace_id: None,
+        principal: None,
+        user_agent: None,
+        referer: None,
+        tls_version: None,
+        sni,
+        grpc_status: None,
+    });
+}

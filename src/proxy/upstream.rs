@@ -1,0 +1,250 @@
+//! The endpoint of an attempt: chosen, connected, heard from.
+//! It must not know why a request was routed to its pool.
+//! Called by the hooks in `proxy`; reports load, latency and failures to the endpoint's state.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::StatusCode;
+use pingora::connectors::l4::Connect;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
+use pingora::protocols::l4::stream::Stream;
+use pingora::proxy::Session;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, OrErr, Result};
+use tokio::io::AsyncWriteExt;
+use windrose_plugins::contract::{causes, Cause};
+
+use super::proxy_protocol;
+use super::random;
+use super::request::{Ctx, Facts};
+use crate::observe::clock;
+use crate::snapshot::balance::{self, Choice};
+use crate::snapshot::endpoint::{Endpoint, InFlight};
+use crate::snapshot::pool::{Algorithm, HashKey, Pool};
+use crate::snapshot::route::Timeouts;
+
+/// Chooses an endpoint for the next attempt and says how to connect to it.
+pub(super) fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+    let (Some(pool), Some(candidate)) = (ctx.pool.clone(), ctx.candidate.clone()) else {
+        return fail(ctx, &causes::INTERNAL);
+    };
+    let now = clock::now();
+    let timeouts = &candidate.rule.timeouts;
+    if is_late(ctx, timeouts, now) {
+        return fail(ctx, &causes::DEADLINE_EXCEEDED);
+    }
+    let set = pool.set.load_full();
+    if set.members.is_empty() {
+        pool.metrics.no_endpoint(&causes::NO_ENDPOINT);
+        return fail(ctx, &causes::NO_ENDPOINT);
+    }
+    let same_set = ctx.attempt.set.as_ref().is_some_and(|before| Arc::ptr_eq(before, &set));
+    if !same_set {
+        ctx.attempt.tried.clear();
+    }
+    let hash = hash(&pool, session.req_header(), &ctx.facts);
+    let choice = Choice { hash, tried: &ctx.attempt.tried, now, random: random::bits() };
+    let Some(at) = set.table.pick(&set.members, &choice) else {
+        pool.metrics.no_endpoint(&causes::NO_HEALTHY_ENDPOINT);
+        // The failure that used up the endpoints says more than that none is left.
+        let cause = ctx.cause.unwrap_or(&causes::NO_HEALTHY_ENDPOINT);
+        return fail(ctx, cause);
+    };
+    let member = &set.members[at];
+    let Some(template) = &member.peer else { return fail(ctx, &causes::INTERNAL) };
+    let mut peer = template.clone();
+    peer.options.read_timeout = read_timeout(session.req_header(), timeouts, ctx, now);
+    peer.options.write_timeout = timeouts.idle;
+    if let Some(version) = pool.settings.proxy_protocol {
+        introduce(&mut peer, version, ctx, &member.endpoint);
+    }
+    let attempt = &mut ctx.attempt;
+    attempt.count += 1;
+    attempt.tried.push(u16::try_from(at).unwrap_or(u16::MAX));
+    attempt.in_flight = Some(InFlight::start(&member.endpoint));
+    attempt.member = at;
+    attempt.started = now;
+    attempt.responded = None;
+    if attempt.first_started == 0 {
+        attempt.first_started = now;
+    }
+    attempt.set = Some(set);
+    Ok(peer)
+}
+
+fn fail<T>(ctx: &mut Ctx, cause: &'static Cause) -> Result<T> {
+    ctx.cause = Some(cause);
+    let mut error = Error::explain(ErrorType::HTTPStatus(cause.status), cause.name);
+    error.set_retry(false);
+    Err(error)
+}
+
+fn is_late(ctx: &Ctx, timeouts: &Timeouts, now: u64) -> bool {
+    timeouts.request.is_some_and(|whole| clock::between(ctx.started, now) >= whole)
+}
+
+/// Pingora has one time for every read, header or body. Ordinary requests get the response-header time; streams, which may
+/// be silent on purpose, get the idle time. Neither is longer than what is left of the whole request's time.
+fn read_timeout(request: &RequestHeader, timeouts: &Timeouts, ctx: &Ctx, now: u64) -> Option<Duration> {
+    let one = if is_stream(request) { timeouts.idle } else { timeouts.response_header };
+    let left = timeouts.request.map(|whole| whole.saturating_sub(clock::between(ctx.started, now)));
+    match (one, left) {
+        (Some(one), Some(left)) => Some(one.min(left)),
+        (one, left) => one.or(left),
+    }
+}
+
+/// Whether a request begins something long-lived: an upgrade, gRPC, server-sent events.
+pub(super) fn is_stream(request: &RequestHeader) -> bool {
+    let begins = |name: http::HeaderName, start: &[u8]| {
+        request.headers.get(name).is_some_and(|value| value.as_bytes().starts_with(start))
+    };
+    request.headers.contains_key(http::header::UPGRADE)
+        || begins(http::header::CONTENT_TYPE, b"application/grpc")
+        || begins(http::header::ACCEPT, b"text/event-stream")
+}
+
+fn hash(pool: &Pool, request: &RequestHeader, facts: &Facts) -> Option<u64> {
+    if !matches!(pool.settings.algorithm, Algorithm::Maglev | Algorithm::Ketama) {
+        return None;
+    }
+    match &pool.settings.hash {
+        HashKey::ClientIp => facts.client.map(|client| balance::hash_bytes(client.to_string().as_bytes())),
+        HashKey::Path => Some(balance::hash_bytes(facts.path.as_bytes())),
+        HashKey::Header(name) => request.headers.get(name).map(|value| balance::hash_bytes(value.as_bytes())),
+        HashKey::Cookie(name) => cookie(request, name).map(balance::hash_bytes),
+    }
+}
+
+fn cookie<'r>(request: &'r RequestHeader, wanted: &str) -> Option<&'r [u8]> {
+    let crumbs = request.headers.get_all(http::header::COOKIE).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
+    crumbs.map(<[u8]>::trim_ascii).find_map(|crumb| {
+        let value = crumb.strip_prefix(wanted.as_bytes())?;
+        value.strip_prefix(b"=")
+    })
+}
+
+/// Connections that introduce a client belong to that client alone.
+fn introduce(peer: &mut HttpPeer, version: crate::snapshot::pool::ProxyVersion, ctx: &Ctx, endpoint: &Endpoint) {
+    let Some(connection) = &ctx.connection else { return };
+    let client = SocketAddr::new(ctx.facts.client.unwrap_or(connection.client.ip()), connection.client.port());
+    let header = proxy_protocol::write(version, client, connection.local);
+    let mut key = header.clone();
+    key.extend_from_slice(endpoint.label.as_bytes());
+    peer.group_key ^= balance::hash_bytes(&key).rotate_left(17);
+    peer.options.custom_l4 = Some(Arc::new(Introducing { header, timeout: peer.options.connection_timeout }));
+}
+
+/// Connects and sends a PROXY header first.
+#[derive(Debug)]
+struct Introducing {
+    header: Vec<u8>,
+    timeout: Option<Duration>,
+}
+
+#[async_trait]
+impl Connect for Introducing {
+    async fn connect(&self, address: &PingoraAddr) -> Result<Stream> {
+        let connecting = async {
+            match address {
+                PingoraAddr::Inet(address) => {
+                    let mut socket = tokio::net::TcpStream::connect(address).await?;
+                    socket.set_nodelay(true)?;
+                    socket.write_all(&self.header).await?;
+                    Ok::<Stream, std::io::Error>(socket.into())
+                }
+                PingoraAddr::Unix(path) => {
+                    let path = path.as_pathname().ok_or(std::io::ErrorKind::InvalidInput)?;
+                    let mut socket = tokio::net::UnixStream::connect(path).await?;
+                    socket.write_all(&self.header).await?;
+                    Ok(socket.into())
+                }
+            }
+        };
+        let limit = self.timeout.unwrap_or(Duration::from_secs(5));
+        match tokio::time::timeout(limit, connecting).await {
+            Err(_) => Error::e_explain(ErrorType::ConnectTimedout, "before the PROXY header"),
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                Error::e_because(ErrorType::ConnectRefused, "before the PROXY header", error)
+            }
+            Ok(connected) => connected.or_err(ErrorType::ConnectError, "before the PROXY header"),
+        }
+    }
+}
+
+/// A connection is there, new or kept.
+pub(super) fn connected(ctx: &mut Ctx, reused: bool) {
+    ctx.attempt.reused = reused;
+    if let Some(endpoint) = endpoint(ctx) {
+        let seconds = clock::between(ctx.attempt.started, clock::now()).as_secs_f64();
+        endpoint.metrics.connect(reused, seconds);
+    }
+}
+
+/// A response header arrived: the endpoint's latency and health learn from it.
+pub(super) fn responded(response: &ResponseHeader, ctx: &mut Ctx) {
+    if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
+        return;
+    }
+    let now = clock::now();
+    ctx.attempt.responded = Some(now);
+    ctx.attempt.status = response.status.as_u16();
+    ctx.cause = None;
+    ctx.note_grpc_status(&response.headers);
+    let Some(endpoint) = endpoint(ctx) else { return };
+    let took = clock::between(ctx.attempt.started, now);
+    let failed = matches!(response.status.as_u16(), 502..=504);
+    if failed {
+        failure(ctx, &endpoint, now);
+    } else {
+        endpoint.state.succeeded();
+        balance::observe(&endpoint.state, now, took);
+    }
+    endpoint.metrics.attempt(!failed, took.as_secs_f64());
+}
+
+/// An attempt came to nothing: no connection, or one that broke before its response.
+pub(super) fn gave_up(ctx: &mut Ctx, blames_endpoint: bool) {
+    let now = clock::now();
+    if ctx.attempt.responded.is_none() {
+        if let Some(endpoint) = endpoint(ctx) {
+            endpoint.metrics.attempt(false, clock::between(ctx.attempt.started, now).as_secs_f64());
+            if blames_endpoint {
+                failure(ctx, &endpoint, now);
+            }
+        }
+    }
+    ctx.attempt.in_flight = None;
+}
+
+fn endpoint(ctx: &Ctx) -> Option<Arc<Endpoint>> {
+    let set = ctx.attempt.set.as_ref()?;
+    set.members.get(ctx.attempt.member).map(|member| member.endpoint.clone())
+}
+
+/// Counts a failure of a real request and ejects the endpoint when there were enough in a row.
+fn failure(ctx: &Ctx, endpoint: &Endpoint, now: u64) {
+    let (Some(pool), Some(set)) = (&ctx.pool, &ctx.attempt.set) else { return };
+    record_failure(pool, set, endpoint, now);
+}
+
+/// See [`failure`]; also for connections passed through as bytes.
+pub(super) fn record_failure(pool: &Pool, set: &crate::snapshot::pool::EndpointSet, endpoint: &Endpoint, now: u64) {
+    let ejection = &pool.settings.ejection;
+    let in_a_row = endpoint.state.failed();
+    let enough = ejection.consecutive_failures > 0 && in_a_row >= ejection.consecutive_failures;
+    if enough && set.members.len() > 1 && balance::may_eject(&set.members, now, ejection.max_ejected) {
+        let time = endpoint.state.eject(now, ejection.base_time, ejection.max_time);
+        endpoint.metrics.ejected(true);
+        log::warn!(
+            "endpoint ejected: pool={} endpoint={} failures={in_a_row} seconds={}",
+            pool.name,
+            endpoint.label,
+            time.as_secs_f64()
+        );
+    }
+}
