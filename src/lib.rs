@@ -1,2 +1,3 @@
 //! map to come
 pub mod config;
+pub mod observe;
