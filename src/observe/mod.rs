@@ -2,4 +2,5 @@
 //! It must not know configuration, snapshots or Pingora; it takes plain settings and names.
 //! The data path calls it for every request, the control path for everything else.
 
+pub mod answer;
 pub mod metrics;
