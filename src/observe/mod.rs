@@ -2,5 +2,6 @@
 //! It must not know configuration, snapshots or Pingora; it takes plain settings and names.
 //! The data path calls it for every request, the control path for everything else.
 
+pub mod access_log;
 pub mod answer;
 pub mod metrics;
