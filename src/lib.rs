@@ -1,6 +1,3 @@
 //! map to come
 pub mod config;
-pub mod control;
-pub mod decide;
 pub mod observe;
-pub mod snapshot;

@@ -1,3 +1,7 @@
-//! observe stub
-pub mod clock;
+//! What the proxy tells about its traffic: metrics, access log, traces, events and the answers it makes itself.
+//! It must not know configuration, snapshots or Pingora; it takes plain settings and names.
+//! The data path calls it for every request, the control path for everything else.
+
+pub mod access_log;
+pub mod answer;
 pub mod metrics;

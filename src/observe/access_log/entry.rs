@@ -1,0 +1,281 @@
+//! What is known about a finished request, and the two forms of its line.
+//! It must not know where lines go.
+//! The fast path fills an `Entry` from what it has at hand; `AccessLog::log` formats it.
+
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use windrose_plugins::contract::Cause;
+
+use super::{escape, redact, stamp};
+
+/// One finished request, or one TCP connection where HTTP's fields are empty. Empty text is left out of the line.
+#[derive(Debug, Clone)]
+pub struct Entry<'a> {
+    /// When the request's header had arrived.
+    pub time: SystemTime,
+    /// The client, after trust in forwarded headers was settled.
+    pub client: IpAddr,
+    /// The client's port; 0 where a header told the address.
+    pub client_port: u16,
+    /// The listener's name.
+    pub listener: &'a str,
+    /// The listener's role.
+    pub role: &'a str,
+    /// The route's name; empty when none matched.
+    pub route: &'a str,
+    /// Index of the route's rule.
+    pub rule: usize,
+    /// The pool's name; empty when none was chosen.
+    pub pool: &'a str,
+    /// The endpoint of the last attempt.
+    pub endpoint: &'a str,
+    /// The method.
+    pub method: &'a str,
+    /// `http` or `https`.
+    pub scheme: &'a str,
+    /// The host asked for.
+    pub host: &'a str,
+    /// The target as received, with its query. Values of query keys that tell a secret are redacted in the line.
+    pub path: &'a str,
+    /// `HTTP/1.1`, `HTTP/2.0`, `TCP`.
+    pub protocol: &'a str,
+    /// The status sent; 0 when nothing was sent.
+    pub status: u16,
+    /// Set when the proxy answered or cut the response itself.
+    pub cause: Option<&'static Cause>,
+    /// Bytes of the request's body.
+    pub request_bytes: u64,
+    /// Bytes of the response's body.
+    pub response_bytes: u64,
+    /// Wall time from the request's header to the end.
+    pub duration: Duration,
+    /// Time from the last attempt's begin to its response header.
+    pub upstream_duration: Option<Duration>,
+    /// Attempts at endpoints.
+    pub attempts: u8,
+    /// Whether the last attempt used a connection that was there.
+    pub reused: bool,
+    /// The request id.
+    pub request_id: &'a str,
+    /// The trace id, in hex.
+    pub trace_id: Option<&'a str>,
+    /// Who called, if proven.
+    pub principal: Option<&'a str>,
+    /// The `user-agent` field as received.
+    pub user_agent: Option<&'a [u8]>,
+    /// The `referer` field as received; its query is redacted as that of `path`.
+    pub referer: Option<&'a [u8]>,
+    /// The TLS version of the client's connection.
+    pub tls_version: Option<&'a str>,
+    /// The server name the client's TLS asked for.
+    pub sni: Option<&'a str>,
+    /// `grpc-status` of a gRPC call.
+    pub grpc_status: Option<u16>,
+}
+
+type Escape = fn(&mut Vec<u8>, &[u8]);
+
+impl Entry<'_> {
+    /// Appends the line as one JSON object.
+    pub(super) fn json(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"time\":\"");
+        stamp::rfc3339(out, self.time);
+        out.push(b'"');
+        let mut object = Object(out);
+        self.json_request(&mut object);
+        self.json_outcome(&mut object);
+        self.json_caller(&mut object);
+        out.extend_from_slice(b"}\n");
+    }
+
+    fn json_request(&self, object: &mut Object<'_>) {
+        object.text("listener", self.listener);
+        object.text("role", self.role);
+        object.address("client", self.client);
+        object.number("client_port", self.client_port.into());
+        object.text("method", self.method);
+        object.text("scheme", self.scheme);
+        object.text("host", self.host);
+        let (path, query) = split(self.path.as_bytes());
+        object.bytes("path", path);
+        if let Some(query) = query {
+            let out = object.open_text("query");
+            redact::query(cap(query).0, |piece| escape::json(out, piece));
+            object.close_text(cap(query).1);
+        }
+        object.text("protocol", self.protocol);
+    }
+
+    fn json_outcome(&self, object: &mut Object<'_>) {
+        object.number("status", self.status.into());
+        if let Some(cause) = self.cause {
+            object.text("why", cause.name);
+            object.text("blame", cause.blame.as_str());
+        }
+        if !self.route.is_empty() {
+            object.text("route", self.route);
+            object.number("rule", self.rule as u64);
+        }
+        object.text("pool", self.pool);
+        if !self.endpoint.is_empty() {
+            object.text("endpoint", self.endpoint);
+            object.raw("reused", if self.reused { b"true" } else { b"false" });
+        }
+        object.number("attempts", self.attempts.into());
+        object.number("request_bytes", self.request_bytes);
+        object.number("response_bytes", self.response_bytes);
+        object.millis("duration_ms", self.duration);
+        if let Some(duration) = self.upstream_duration {
+            object.millis("upstream_ms", duration);
+        }
+        if let Some(status) = self.grpc_status {
+            object.number("grpc_status", status.into());
+        }
+    }
+
+    fn json_caller(&self, object: &mut Object<'_>) {
+        object.text("request_id", self.request_id);
+        object.text("trace_id", self.trace_id.unwrap_or_default());
+        object.text("principal", self.principal.unwrap_or_default());
+        object.bytes("user_agent", self.user_agent.unwrap_or_default());
+        if let Some(referer) = self.referer {
+            let (page, query) = split(cap(referer).0);
+            let out = object.open_text("referer");
+            reference(out, page, query, escape::json);
+            object.close_text(cap(referer).1);
+        }
+        object.text("tls_version", self.tls_version.unwrap_or_default());
+        object.text("sni", self.sni.unwrap_or_default());
+    }
+
+    /// Appends the line in Apache's combined format with our fields at the end.
+    pub(super) fn combined(&self, out: &mut Vec<u8>) {
+        // Writing to a Vec cannot fail.
+        let _ = write!(out, "{}", self.client);
+        out.extend_from_slice(b" - ");
+        bare(out, self.principal.unwrap_or_default());
+        out.extend_from_slice(b" [");
+        stamp::apache(out, self.time);
+        out.extend_from_slice(b"] \"");
+        escape::quoted(out, cap(self.method.as_bytes()).0);
+        out.push(b' ');
+        let (path, query) = split(cap(self.path.as_bytes()).0);
+        reference(out, path, query, escape::quoted);
+        out.push(b' ');
+        escape::quoted(out, cap(self.protocol.as_bytes()).0);
+        out.extend_from_slice(b"\" ");
+        stamp::number(out, self.status.into());
+        out.push(b' ');
+        stamp::number(out, self.response_bytes);
+        out.extend_from_slice(b" \"");
+        let (page, query) = split(cap(self.referer.unwrap_or(b"-")).0);
+        reference(out, page, query, escape::quoted);
+        out.push(b'"');
+        quoted(out, self.user_agent.unwrap_or_default());
+        quoted(out, self.route.as_bytes());
+        quoted(out, self.pool.as_bytes());
+        quoted(out, self.endpoint.as_bytes());
+        out.push(b' ');
+        bare(out, self.cause.map_or("", |cause| cause.name));
+        out.push(b' ');
+        stamp::seconds(out, self.duration);
+        out.push(b' ');
+        bare(out, self.request_id);
+        out.push(b'\n');
+    }
+}
+
+/// Members of a JSON object that already has one.
+struct Object<'a>(&'a mut Vec<u8>);
+
+impl Object<'_> {
+    fn key(&mut self, key: &str) {
+        self.0.extend_from_slice(b",\"");
+        self.0.extend_from_slice(key.as_bytes());
+        self.0.extend_from_slice(b"\":");
+    }
+
+    fn open_text(&mut self, key: &str) -> &mut Vec<u8> {
+        self.key(key);
+        self.0.push(b'"');
+        self.0
+    }
+
+    fn close_text(&mut self, cut: &str) {
+        self.0.extend_from_slice(cut.as_bytes());
+        self.0.push(b'"');
+    }
+
+    fn text(&mut self, key: &str, value: &str) {
+        self.bytes(key, value.as_bytes());
+    }
+
+    fn bytes(&mut self, key: &str, value: &[u8]) {
+        if !value.is_empty() {
+            let (value, cut) = cap(value);
+            escape::json(self.open_text(key), value);
+            self.close_text(cut);
+        }
+    }
+
+    fn address(&mut self, key: &str, address: IpAddr) {
+        let out = self.open_text(key);
+        // Writing to a Vec cannot fail.
+        let _ = write!(out, "{address}");
+        self.close_text("");
+    }
+
+    fn number(&mut self, key: &str, value: u64) {
+        self.key(key);
+        stamp::number(self.0, value);
+    }
+
+    fn millis(&mut self, key: &str, value: Duration) {
+        self.key(key);
+        stamp::millis(self.0, value);
+    }
+
+    fn raw(&mut self, key: &str, value: &[u8]) {
+        self.key(key);
+        self.0.extend_from_slice(value);
+    }
+}
+
+/// A target's path and its query, without the question mark.
+fn split(target: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match target.iter().position(|byte| *byte == b'?') {
+        Some(mark) => (&target[..mark], Some(&target[mark + 1..])),
+        None => (target, None),
+    }
+}
+
+fn reference(out: &mut Vec<u8>, path: &[u8], query: Option<&[u8]>, escape: Escape) {
+    escape(out, path);
+    if let Some(query) = query {
+        out.push(b'?');
+        redact::query(query, |piece| escape(out, piece));
+    }
+}
+
+fn quoted(out: &mut Vec<u8>, text: &[u8]) {
+    out.extend_from_slice(b" \"");
+    escape::quoted(out, cap(if text.is_empty() { b"-" } else { text }).0);
+    out.push(b'"');
+}
+
+fn bare(out: &mut Vec<u8>, text: &str) {
+    let text = if text.is_empty() { "-" } else { text };
+    escape::bare(out, cap(text.as_bytes()).0);
+}
+
+/// The part of a field that is logged, and the mark of a cut. Without it one request's header could fill the queue.
+fn cap(text: &[u8]) -> (&[u8], &'static str) {
+    match text.split_at_checked(LONGEST_FIELD) {
+        Some((kept, [_, ..])) => (kept, "\u{2026}"),
+        _ => (text, ""),
+    }
+}
+
+const LONGEST_FIELD: usize = 4096;

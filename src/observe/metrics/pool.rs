@@ -1,0 +1,277 @@
+//! What is counted about a pool and its endpoints: attempts, connects, health and ejection.
+//! It must not know how an endpoint is chosen or checked.
+//! The fast path counts attempts, the health checker health; `Metrics::pool` and `Metrics::endpoint` make them.
+
+use std::sync::Arc;
+
+use prometheus::{Counter, Histogram, IntCounter, IntGauge};
+use windrose_plugins::contract::Cause;
+
+use super::family::{Counters, FirstUse, Gauges, Histograms, Maker, Sums};
+use super::SECONDS;
+
+/// The families that pools and endpoints feed.
+pub(super) struct PoolFamilies {
+    pub(super) endpoints: Gauges,
+    pub(super) available: Gauges,
+    pub(super) no_endpoint: Counters,
+    pub(super) attempts: Counters,
+    pub(super) attempt_seconds: Histograms,
+    pub(super) connect_seconds: Histograms,
+    pub(super) endpoint: EndpointFamilies,
+}
+
+/// The part of the families that has an endpoint label. Histograms stay with the pool: sixteen series for each pod would be dear.
+pub(super) struct EndpointFamilies {
+    pub(super) attempts: Counters,
+    pub(super) seconds: Sums,
+    pub(super) connections: Counters,
+    pub(super) healthy: Gauges,
+    pub(super) ejected: Gauges,
+    pub(super) ejections: Counters,
+    pub(super) checks: Counters,
+}
+
+impl PoolFamilies {
+    pub(super) fn new(make: &Maker<'_>) -> PoolFamilies {
+        PoolFamilies {
+            endpoints: make.gauges(
+                "windrose_pool_endpoints",
+                "Endpoints the pool has.",
+                &["pool"],
+            ),
+            available: make.gauges(
+                "windrose_pool_endpoints_available",
+                "Endpoints of the pool that are neither failing checks nor ejected.",
+                &["pool"],
+            ),
+            no_endpoint: make.counters(
+                "windrose_pool_no_endpoint_total",
+                "Attempts for which the pool had no endpoint to offer, by cause.",
+                &["pool", "cause"],
+            ),
+            attempts: make.counters(
+                "windrose_pool_attempts_total",
+                "Attempts at endpoints of the pool; kept when endpoints come and go.",
+                &["pool", "result"],
+            ),
+            attempt_seconds: make.histograms(
+                "windrose_pool_attempt_duration_seconds",
+                "Time of attempts, from the endpoint's choice to the response's header or the failure.",
+                &["pool"],
+                SECONDS,
+            ),
+            connect_seconds: make.histograms(
+                "windrose_pool_connect_duration_seconds",
+                "Time that new connections to endpoints took, TLS included.",
+                &["pool"],
+                SECONDS,
+            ),
+            endpoint: EndpointFamilies::new(make),
+        }
+    }
+}
+
+impl EndpointFamilies {
+    fn new(make: &Maker<'_>) -> EndpointFamilies {
+        let labels = ["pool", "endpoint"];
+        let with = |last| ["pool", "endpoint", last];
+        EndpointFamilies {
+            attempts: make.counters(
+                "windrose_endpoint_attempts_total",
+                "Attempts at the endpoint, by result.",
+                &with("result"),
+            ),
+            seconds: make.sums(
+                "windrose_endpoint_attempt_seconds_total",
+                "Time spent in attempts at the endpoint; by its attempts it gives the mean.",
+                &labels,
+            ),
+            connections: make.counters(
+                "windrose_endpoint_connections_total",
+                "Connections used for attempts, new or reused.",
+                &with("kind"),
+            ),
+            healthy: make.gauges(
+                "windrose_endpoint_healthy",
+                "Whether the endpoint passes its health check (1) or not (0).",
+                &labels,
+            ),
+            ejected: make.gauges(
+                "windrose_endpoint_ejected",
+                "Whether the endpoint is ejected for failing traffic (1) or not (0).",
+                &labels,
+            ),
+            ejections: make.counters(
+                "windrose_endpoint_ejections_total",
+                "Times the endpoint was ejected.",
+                &labels,
+            ),
+            checks: make.counters(
+                "windrose_endpoint_checks_total",
+                "Health checks of the endpoint, by result.",
+                &with("result"),
+            ),
+        }
+    }
+}
+
+impl PoolFamilies {
+    /// Drops the series of pools that `keep` refuses.
+    pub(super) fn retain(&self, keep: &dyn Fn(&str) -> bool) {
+        let by_name = |labels: &[Box<str>]| keep(&labels[0]);
+        self.endpoints.retain(&by_name);
+        self.available.retain(&by_name);
+        self.no_endpoint.retain(&by_name);
+        self.attempts.retain(&by_name);
+        self.attempt_seconds.retain(&by_name);
+        self.connect_seconds.retain(&by_name);
+    }
+}
+
+impl EndpointFamilies {
+    /// Drops the series of endpoints that `keep` refuses, asked with pool and endpoint.
+    pub(super) fn retain(&self, keep: &dyn Fn(&str, &str) -> bool) {
+        let by_name = |labels: &[Box<str>]| keep(&labels[0], &labels[1]);
+        self.attempts.retain(&by_name);
+        self.seconds.retain(&by_name);
+        self.connections.retain(&by_name);
+        self.healthy.retain(&by_name);
+        self.ejected.retain(&by_name);
+        self.ejections.retain(&by_name);
+        self.checks.retain(&by_name);
+    }
+}
+
+/// Counters of one pool.
+pub struct PoolMetrics {
+    name: String,
+    families: Arc<PoolFamilies>,
+    endpoints: IntGauge,
+    available: IntGauge,
+    attempts: Results,
+    attempt_seconds: Histogram,
+    connect_seconds: Histogram,
+    no_endpoint: FirstUse<&'static str, IntCounter>,
+}
+
+impl PoolMetrics {
+    pub(super) fn new(families: &Arc<PoolFamilies>, name: &str) -> PoolMetrics {
+        PoolMetrics {
+            name: name.into(),
+            endpoints: families.endpoints.with(&[name]),
+            available: families.available.with(&[name]),
+            attempts: Results::new(|result| families.attempts.with(&[name, result])),
+            attempt_seconds: families.attempt_seconds.with(&[name]),
+            connect_seconds: families.connect_seconds.with(&[name]),
+            no_endpoint: FirstUse::default(),
+            families: families.clone(),
+        }
+    }
+
+    /// The pool had no endpoint to offer.
+    pub fn no_endpoint(&self, cause: &'static Cause) {
+        self.no_endpoint
+            .entry(cause.name, || {
+                self.families.no_endpoint.with(&[&self.name, cause.name])
+            })
+            .inc();
+    }
+
+    /// How many endpoints there are, and how many can be used.
+    pub fn endpoints(&self, total: usize, available: usize) {
+        self.endpoints.set(total as i64);
+        self.available.set(available as i64);
+    }
+}
+
+/// Counters of one endpoint of a pool. Attempts count for the pool too.
+pub struct EndpointMetrics {
+    pool: Arc<PoolMetrics>,
+    attempts: Results,
+    seconds: Counter,
+    fresh: IntCounter,
+    reused: IntCounter,
+    healthy: IntGauge,
+    ejected: IntGauge,
+    ejections: IntCounter,
+    checks: Results,
+}
+
+impl EndpointMetrics {
+    pub(super) fn new(pool: Arc<PoolMetrics>, name: &str) -> EndpointMetrics {
+        let families = &pool.families.endpoint;
+        let labels = [pool.name.as_str(), name];
+        let with = |last| [pool.name.as_str(), name, last];
+        EndpointMetrics {
+            attempts: Results::new(|result| families.attempts.with(&with(result))),
+            seconds: families.seconds.with(&labels),
+            fresh: families.connections.with(&with("new")),
+            reused: families.connections.with(&with("reused")),
+            healthy: families.healthy.with(&labels),
+            ejected: families.ejected.with(&labels),
+            ejections: families.ejections.with(&labels),
+            checks: Results::new(|result| families.checks.with(&with(result))),
+            pool,
+        }
+    }
+
+    /// An attempt is over: its response header came, or it failed.
+    pub fn attempt(&self, ok: bool, seconds: f64) {
+        self.attempts.count(ok);
+        self.seconds.inc_by(seconds.max(0.0));
+        self.pool.attempts.count(ok);
+        self.pool.attempt_seconds.observe(seconds);
+    }
+
+    /// A connection is used for an attempt; the time is that of making it and counts only for a new one.
+    pub fn connect(&self, reused: bool, seconds: f64) {
+        if reused {
+            self.reused.inc();
+        } else {
+            self.fresh.inc();
+            self.pool.connect_seconds.observe(seconds);
+        }
+    }
+
+    /// What the health checker thinks now.
+    pub fn healthy(&self, healthy: bool) {
+        self.healthy.set(i64::from(healthy));
+    }
+
+    /// Whether the endpoint is ejected now. Every call with `true` after one with `false` counts as an ejection.
+    pub fn ejected(&self, ejected: bool) {
+        if ejected && self.ejected.get() == 0 {
+            self.ejections.inc();
+        }
+        self.ejected.set(i64::from(ejected));
+    }
+
+    /// A health check is over.
+    pub fn check(&self, ok: bool) {
+        self.checks.count(ok);
+    }
+}
+
+/// A counter for what went well and one for what did not.
+struct Results {
+    ok: IntCounter,
+    failed: IntCounter,
+}
+
+impl Results {
+    fn new(counter: impl Fn(&'static str) -> IntCounter) -> Results {
+        Results {
+            ok: counter("ok"),
+            failed: counter("failed"),
+        }
+    }
+
+    fn count(&self, ok: bool) {
+        if ok {
+            self.ok.inc();
+        } else {
+            self.failed.inc();
+        }
+    }
+}

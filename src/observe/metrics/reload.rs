@@ -1,0 +1,104 @@
+//! What is counted about the configuration: reloads, their outcome and what runs now.
+//! It must not know how a configuration is read.
+//! The supervisor calls it; `Metrics::reload` hands it out.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus::{Histogram, IntCounter, IntGauge};
+
+use super::family::Maker;
+use super::SECONDS;
+
+/// How a reload ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReloadOutcome {
+    /// The new configuration is in force.
+    Applied,
+    /// The new configuration has problems; the old one stays.
+    Rejected,
+    /// The new configuration is the one in force already.
+    Unchanged,
+}
+
+/// Counters of the configuration.
+pub struct ReloadMetrics {
+    applied: IntCounter,
+    rejected: IntCounter,
+    unchanged: IntCounter,
+    last_success: IntGauge,
+    generation: IntGauge,
+    differs: IntGauge,
+    seconds: Histogram,
+}
+
+impl ReloadMetrics {
+    pub(super) fn new(make: &Maker<'_>) -> ReloadMetrics {
+        let outcomes = make.counters(
+            "windrose_config_reloads_total",
+            "Reloads of the configuration, by outcome.",
+            &["outcome"],
+        );
+        let gauge = |name, help| make.gauges(name, help, &[]).with(&[]);
+        ReloadMetrics {
+            applied: outcomes.with(&["applied"]),
+            rejected: outcomes.with(&["rejected"]),
+            unchanged: outcomes.with(&["unchanged"]),
+            last_success: gauge(
+                "windrose_config_last_success_timestamp_seconds",
+                "Unix time at which a configuration was last put in force.",
+            ),
+            generation: gauge(
+                "windrose_config_generation",
+                "Number of the configuration in force, counted from the start.",
+            ),
+            differs: gauge(
+                "windrose_config_differs",
+                "Whether the configuration on disk is another one than that in force (1) or not (0).",
+            ),
+            seconds: make
+                .histograms(
+                    "windrose_config_reload_duration_seconds",
+                    "Time from reading a configuration to its being in force or rejected.",
+                    &[],
+                    SECONDS,
+                )
+                .with(&[]),
+        }
+    }
+
+    /// A reload ended. Outcomes that leave disk and memory equal also clear `differs`; a rejection sets it.
+    pub fn finished(&self, outcome: ReloadOutcome, took: Duration) {
+        self.seconds.observe(took.as_secs_f64());
+        match outcome {
+            ReloadOutcome::Applied => {
+                self.applied.inc();
+                self.last_success.set(unix_now());
+                self.differs(false);
+            }
+            ReloadOutcome::Rejected => {
+                self.rejected.inc();
+                self.differs(true);
+            }
+            ReloadOutcome::Unchanged => {
+                self.unchanged.inc();
+                self.differs(false);
+            }
+        }
+    }
+
+    /// The number of the configuration in force.
+    pub fn generation(&self, generation: u64) {
+        self.generation
+            .set(i64::try_from(generation).unwrap_or(i64::MAX));
+    }
+
+    /// Whether what is on disk is not what is in force.
+    pub fn differs(&self, differs: bool) {
+        self.differs.set(i64::from(differs));
+    }
+}
+
+fn unix_now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs() as i64)
+}

@@ -1,0 +1,261 @@
+//! What is counted about a route: requests, durations, sizes, retries and streams.
+//! It must not know how a request is decided or forwarded.
+//! The fast path calls it at the start and end of a request; `Metrics::route` makes it.
+
+use std::sync::{Arc, OnceLock};
+
+use prometheus::{Histogram, IntCounter, IntGauge};
+use windrose_plugins::contract::Cause;
+
+use super::family::{Counters, FirstUse, Gauges, Histograms, Maker};
+use super::{BYTES, SECONDS};
+
+/// The families that routes feed.
+pub(super) struct RouteFamilies {
+    pub(super) requests: Counters,
+    pub(super) in_flight: Gauges,
+    pub(super) seconds: Histograms,
+    pub(super) request_bytes: Histograms,
+    pub(super) response_bytes: Histograms,
+    pub(super) answers: Counters,
+    pub(super) retries: Counters,
+    pub(super) grpc: Counters,
+    pub(super) streams: Counters,
+    pub(super) streams_open: Gauges,
+}
+
+impl RouteFamilies {
+    pub(super) fn new(make: &Maker<'_>) -> RouteFamilies {
+        let with = |last| ["listener", "role", "route", last];
+        let labels = ["listener", "role", "route"];
+        RouteFamilies {
+            requests: make.counters(
+                "windrose_requests_total",
+                "Requests finished, by the status the client got (0: none).",
+                &with("code"),
+            ),
+            in_flight: make.gauges(
+                "windrose_requests_in_flight",
+                "Requests being served now.",
+                &labels,
+            ),
+            seconds: make.histograms(
+                "windrose_request_duration_seconds",
+                "Time from the request's header to the end of the response.",
+                &labels,
+                SECONDS,
+            ),
+            request_bytes: make.histograms(
+                "windrose_request_body_bytes",
+                "Size of request bodies.",
+                &labels,
+                BYTES,
+            ),
+            response_bytes: make.histograms(
+                "windrose_response_body_bytes",
+                "Size of response bodies.",
+                &labels,
+                BYTES,
+            ),
+            answers: make.counters(
+                "windrose_request_causes_total",
+                "Requests that the proxy answered or cut itself, by cause.",
+                &with("cause"),
+            ),
+            retries: make.counters(
+                "windrose_request_retries_total",
+                "Further attempts made for requests, by the cause that failed the attempt before.",
+                &with("cause"),
+            ),
+            grpc: make.counters(
+                "windrose_grpc_responses_total",
+                "gRPC calls finished, by grpc-status.",
+                &with("grpc_status"),
+            ),
+            streams: make.counters(
+                "windrose_streams_total",
+                "Upgraded connections and tunnels begun.",
+                &labels,
+            ),
+            streams_open: make.gauges(
+                "windrose_streams_open",
+                "Upgraded connections and tunnels that are open now.",
+                &labels,
+            ),
+        }
+    }
+}
+
+impl RouteFamilies {
+    /// Drops the series of routes that `keep` refuses, asked with listener and route.
+    pub(super) fn retain(&self, keep: &dyn Fn(&str, &str) -> bool) {
+        let by_name = |labels: &[Box<str>]| keep(&labels[0], &labels[2]);
+        for counters in [
+            &self.requests,
+            &self.answers,
+            &self.retries,
+            &self.grpc,
+            &self.streams,
+        ] {
+            counters.retain(&by_name);
+        }
+        for gauges in [&self.in_flight, &self.streams_open] {
+            gauges.retain(&by_name);
+        }
+        for histograms in [&self.seconds, &self.request_bytes, &self.response_bytes] {
+            histograms.retain(&by_name);
+        }
+    }
+}
+
+/// What is known about a request once it is over.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RequestSample {
+    /// Status sent to the client; 0 when nothing was sent.
+    pub status: u16,
+    /// Wall time from the request header to the end.
+    pub seconds: f64,
+    /// Bytes of the request's body.
+    pub request_bytes: u64,
+    /// Bytes of the response's body.
+    pub response_bytes: u64,
+    /// Set when the proxy answered or cut the response itself.
+    pub cause: Option<&'static Cause>,
+    /// `grpc-status` of a gRPC call.
+    pub grpc_status: Option<u16>,
+}
+
+/// Counters of one route at one listener. Series appear at the first request, so thousands of idle routes cost a scrape nothing.
+pub struct RouteMetrics {
+    labels: [String; 3],
+    families: Arc<RouteFamilies>,
+    series: OnceLock<RouteSeries>,
+    streams: OnceLock<(IntCounter, IntGauge)>,
+    codes: FirstUse<u16, IntCounter>,
+    causes: FirstUse<&'static str, IntCounter>,
+    retries: FirstUse<&'static str, IntCounter>,
+    grpc: FirstUse<u16, IntCounter>,
+}
+
+struct RouteSeries {
+    in_flight: IntGauge,
+    seconds: Histogram,
+    request_bytes: Histogram,
+    response_bytes: Histogram,
+}
+
+impl RouteMetrics {
+    pub(super) fn new(families: &Arc<RouteFamilies>, labels: [&str; 3]) -> RouteMetrics {
+        RouteMetrics {
+            labels: labels.map(String::from),
+            families: families.clone(),
+            series: OnceLock::new(),
+            streams: OnceLock::new(),
+            codes: FirstUse::default(),
+            causes: FirstUse::default(),
+            retries: FirstUse::default(),
+            grpc: FirstUse::default(),
+        }
+    }
+
+    /// A request was matched to this route. Exactly one `finished` follows.
+    pub fn started(&self) {
+        self.series().in_flight.inc();
+    }
+
+    /// A request that `started` is over.
+    pub fn finished(&self, sample: &RequestSample) {
+        let series = self.series();
+        series.in_flight.dec();
+        series.seconds.observe(sample.seconds);
+        series.request_bytes.observe(sample.request_bytes as f64);
+        series.response_bytes.observe(sample.response_bytes as f64);
+        // A service may send any three digits; labels stay within what HTTP defines.
+        let code = match sample.status {
+            status @ (0 | 100..=599) => status,
+            _ => NONSENSE,
+        };
+        self.counter(&self.codes, &self.families.requests, code)
+            .inc();
+        if let Some(cause) = sample.cause {
+            self.count_cause(&self.causes, &self.families.answers, cause);
+        }
+        if let Some(status) = sample.grpc_status {
+            let status = if status <= 16 { status } else { NONSENSE };
+            self.counter(&self.grpc, &self.families.grpc, status).inc();
+        }
+    }
+
+    /// An attempt failed for this cause and another one is made.
+    pub fn retried(&self, cause: &'static Cause) {
+        self.count_cause(&self.retries, &self.families.retries, cause);
+    }
+
+    /// A request became a two-way stream (upgrade or tunnel). Exactly one `stream_closed` follows.
+    pub fn stream_opened(&self) {
+        let (total, open) = self.streams();
+        total.inc();
+        open.inc();
+    }
+
+    /// A two-way stream ended.
+    pub fn stream_closed(&self) {
+        self.streams().1.dec();
+    }
+
+    fn series(&self) -> &RouteSeries {
+        self.series.get_or_init(|| {
+            let labels = self.labels();
+            RouteSeries {
+                in_flight: self.families.in_flight.with(&labels),
+                seconds: self.families.seconds.with(&labels),
+                request_bytes: self.families.request_bytes.with(&labels),
+                response_bytes: self.families.response_bytes.with(&labels),
+            }
+        })
+    }
+
+    fn streams(&self) -> &(IntCounter, IntGauge) {
+        self.streams.get_or_init(|| {
+            let labels = self.labels();
+            (
+                self.families.streams.with(&labels),
+                self.families.streams_open.with(&labels),
+            )
+        })
+    }
+
+    fn counter<'a>(
+        &self,
+        seen: &'a FirstUse<u16, IntCounter>,
+        family: &Counters,
+        number: u16,
+    ) -> &'a IntCounter {
+        seen.entry(number, || match number {
+            NONSENSE => self.with(family, "other"),
+            number => self.with(family, &number.to_string()),
+        })
+    }
+
+    fn count_cause(
+        &self,
+        seen: &FirstUse<&'static str, IntCounter>,
+        family: &Counters,
+        cause: &'static Cause,
+    ) {
+        seen.entry(cause.name, || self.with(family, cause.name))
+            .inc();
+    }
+
+    fn with(&self, family: &Counters, last: &str) -> IntCounter {
+        let [listener, role, route] = self.labels();
+        family.with(&[listener, role, route, last])
+    }
+
+    fn labels(&self) -> [&str; 3] {
+        self.labels.each_ref().map(String::as_str)
+    }
+}
+
+/// Stands for a number outside of its protocol's range.
+const NONSENSE: u16 = u16::MAX;
