@@ -2,5 +2,6 @@
 //! It must not know the proxy or the slow path that call it.
 //! Called by the command line and by `control::reload`.
 
+pub mod compile;
 pub mod report;
 pub mod schema;

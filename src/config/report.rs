@@ -85,17 +85,33 @@ impl Report {
     }
 
     /// Adds an error at a path.
-    pub fn error(&mut self, path: impl Into<String>, fact: impl Into<String>, remedy: impl Into<String>) {
+    pub fn error(
+        &mut self,
+        path: impl Into<String>,
+        fact: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
         self.add(Severity::Error, path.into(), fact.into(), remedy.into());
     }
 
     /// Adds a warning at a path.
-    pub fn warning(&mut self, path: impl Into<String>, fact: impl Into<String>, remedy: impl Into<String>) {
+    pub fn warning(
+        &mut self,
+        path: impl Into<String>,
+        fact: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
         self.add(Severity::Warning, path.into(), fact.into(), remedy.into());
     }
 
     /// Adds an error at a place.
-    pub fn error_at(&mut self, place: Place, path: impl Into<String>, fact: impl Into<String>, remedy: impl Into<String>) {
+    pub fn error_at(
+        &mut self,
+        place: Place,
+        path: impl Into<String>,
+        fact: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
         self.add(Severity::Error, path.into(), fact.into(), remedy.into());
         if let Some(last) = self.findings.last_mut() {
             last.place = Some(place);
@@ -103,7 +119,13 @@ impl Report {
     }
 
     fn add(&mut self, severity: Severity, path: String, fact: String, remedy: String) {
-        self.findings.push(Finding { severity, place: None, path, fact, remedy });
+        self.findings.push(Finding {
+            severity,
+            place: None,
+            path,
+            fact,
+            remedy,
+        });
     }
 
     /// Takes over the findings of another report.
@@ -113,7 +135,11 @@ impl Report {
 
     /// Fills in places for findings that only have a path, then orders by place and drops repetitions.
     pub fn locate(&mut self, place: impl Fn(&str) -> Option<Place>) {
-        for finding in self.findings.iter_mut().filter(|finding| finding.place.is_none()) {
+        for finding in self
+            .findings
+            .iter_mut()
+            .filter(|finding| finding.place.is_none())
+        {
             finding.place = place(&finding.path);
         }
         let mut seen = HashSet::new();
@@ -123,7 +149,9 @@ impl Report {
 
     /// Whether the configuration cannot run.
     pub fn has_errors(&self) -> bool {
-        self.findings.iter().any(|finding| finding.severity == Severity::Error)
+        self.findings
+            .iter()
+            .any(|finding| finding.severity == Severity::Error)
     }
 
     /// Whether nothing was found.
@@ -138,7 +166,11 @@ impl Report {
 
     /// Errors and warnings counted.
     pub fn counts(&self) -> (usize, usize) {
-        let errors = self.findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+        let errors = self
+            .findings
+            .iter()
+            .filter(|finding| finding.severity == Severity::Error)
+            .count();
         (errors, self.findings.len() - errors)
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::discovery::watch::{Changes, Folders, Wake};
 use super::pools::Task;
 use crate::observe::metrics::Metrics;
-use crate::snapshot::certs::{Cert, CertSet, Termination};
+use crate::snapshot::certs::{Cert, CertFiles, CertSet, Termination};
 
 /// The certificates of a listener, and the files they come from.
 #[derive(Debug, Clone)]
@@ -23,19 +23,6 @@ pub struct CertSource {
     pub termination: Arc<Termination>,
     /// Every certificate of the listener, in the order written.
     pub files: Vec<CertFiles>,
-}
-
-/// The files of a certificate.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CertFiles {
-    /// PEM file with the certificate and its chain.
-    pub cert: PathBuf,
-    /// PEM file with the private key.
-    pub key: PathBuf,
-    /// Names it is served for; empty for those in the certificate.
-    pub hosts: Vec<String>,
-    /// Whether it is served when no name matches.
-    pub default: bool,
 }
 
 /// Keeps certificates in force in step with their files.

@@ -36,7 +36,10 @@ pub(super) struct Refusal {
 
 impl Refusal {
     pub(super) fn new(cause: &'static Cause, detail: impl Into<String>) -> Refusal {
-        Refusal { cause, detail: detail.into() }
+        Refusal {
+            cause,
+            detail: detail.into(),
+        }
     }
 }
 
@@ -49,7 +52,15 @@ impl From<io::Error> for Refusal {
 impl Frontend {
     /// Serves a connection to its end.
     pub async fn serve(self: Arc<Frontend>, incoming: Incoming) {
-        let Some(listener) = self.shared.current.peek().listener(&incoming.slot.name).cloned() else { return };
+        let Some(listener) = self
+            .shared
+            .current
+            .peek()
+            .listener(&incoming.slot.name)
+            .cloned()
+        else {
+            return;
+        };
         let peer = incoming.peer;
         listener.metrics.accepted();
         let outcome = self.take(incoming, &listener).await;
@@ -70,12 +81,21 @@ impl Frontend {
             (client, local) = (from, to);
             transport.set_addresses(client, local);
         }
-        open.client(client.ip(), limits.connections_per_client).map_err(full)?;
-        let view = ConnectionView { address: client.ip(), listener: &listener.name };
+        open.client(client.ip(), limits.connections_per_client)
+            .map_err(full)?;
+        let view = ConnectionView {
+            address: client.ip(),
+            listener: &listener.name,
+        };
         if let Some(answer) = listener.chain.connection(&view) {
             return Err(Refusal::new(answer.cause, "refused by a plugin"));
         }
-        let arrival = Arrival { listener: listener.clone(), client, local, slot };
+        let arrival = Arrival {
+            listener: listener.clone(),
+            client,
+            local,
+            slot,
+        };
         self.open(transport, arrival).await
     }
 
@@ -88,31 +108,54 @@ impl Frontend {
         let opening = first_bytes(&mut transport, &listener).await?;
         match (&listener.protocol, opening) {
             (_, Opening::Unknown) => Ok(()),
-            (Protocol::TlsPassthrough, Opening::Tls(sni)) => tcp::serve(&self.shared, transport, arrival, Some(sni)).await,
+            (Protocol::TlsPassthrough, Opening::Tls(sni)) => {
+                tcp::serve(&self.shared, transport, arrival, Some(sni)).await
+            }
             (Protocol::Auto(_), Opening::Tls(sni)) if tcp::names(&listener.tcp, sni.as_deref()) => {
                 tcp::serve(&self.shared, transport, arrival, Some(sni)).await
             }
-            (Protocol::Https(termination) | Protocol::Auto(Some(termination)), Opening::Tls(sni)) => {
+            (
+                Protocol::Https(termination) | Protocol::Auto(Some(termination)),
+                Opening::Tls(sni),
+            ) => {
                 let termination = termination.clone();
                 self.terminate(transport, arrival, termination, sni).await
             }
-            (Protocol::Http | Protocol::Auto(_), Opening::Http2) => self.plain(transport, arrival, true).await,
-            (Protocol::Auto(_), Opening::Tls(sni)) => tcp::serve(&self.shared, transport, arrival, Some(sni)).await,
+            (Protocol::Http | Protocol::Auto(_), Opening::Http2) => {
+                self.plain(transport, arrival, true).await
+            }
+            (Protocol::Auto(_), Opening::Tls(sni)) => {
+                tcp::serve(&self.shared, transport, arrival, Some(sni)).await
+            }
             (Protocol::Auto(_), Opening::Opaque) if !listener.tcp.0.is_empty() => {
                 tcp::serve(&self.shared, transport, arrival, None).await
             }
-            (Protocol::Http, Opening::Http1 | Opening::Opaque) | (Protocol::Auto(_), Opening::Http1) => {
-                self.plain(transport, arrival, false).await
-            }
+            (Protocol::Http, Opening::Http1 | Opening::Opaque)
+            | (Protocol::Auto(_), Opening::Http1) => self.plain(transport, arrival, false).await,
             (protocol, opening) => {
-                let detail = format!("listener speaks {}, client sent {}", protocol.as_str(), word(&opening));
+                let detail = format!(
+                    "listener speaks {}, client sent {}",
+                    protocol.as_str(),
+                    word(&opening)
+                );
                 Err(Refusal::new(&causes::PROTOCOL_MISMATCH, detail))
             }
         }
     }
 
-    async fn plain(&self, transport: Transport, arrival: Arrival, http2: bool) -> Result<(), Refusal> {
-        let connection = Arc::new(Connection::new(arrival.listener, arrival.client, arrival.local, None, http2));
+    async fn plain(
+        &self,
+        transport: Transport,
+        arrival: Arrival,
+        http2: bool,
+    ) -> Result<(), Refusal> {
+        let connection = Arc::new(Connection::new(
+            arrival.listener,
+            arrival.client,
+            arrival.local,
+            None,
+            http2,
+        ));
         let stream = Guarded::plain(transport, connection.clone());
         serve::http(&self.http, stream, connection, arrival.slot.drain.clone()).await
     }
@@ -124,7 +167,8 @@ impl Frontend {
         termination: Arc<Termination>,
         sni: Option<String>,
     ) -> Result<(), Refusal> {
-        let (stream, shaken) = handshake::accept(transport, &termination, &arrival.listener).await?;
+        let (stream, shaken) =
+            handshake::accept(transport, &termination, &arrival.listener).await?;
         let tls = TlsFacts {
             sni: sni.map(Into::into),
             version: shaken.version,
@@ -132,8 +176,19 @@ impl Frontend {
             cert: shaken.cert,
             principal: shaken.principal,
         };
-        let Arrival { listener, client, local, slot } = arrival;
-        let connection = Arc::new(Connection::new(listener, client, local, Some(tls), shaken.http2));
+        let Arrival {
+            listener,
+            client,
+            local,
+            slot,
+        } = arrival;
+        let connection = Arc::new(Connection::new(
+            listener,
+            client,
+            local,
+            Some(tls),
+            shaken.http2,
+        ));
         let stream = Guarded::tls(stream, connection.clone());
         serve::http(&self.http, stream, connection, slot.drain.clone()).await
     }
@@ -174,14 +229,19 @@ async fn proxy_header(
         ProxyHeader::Ignore => return Ok(None),
         ProxyHeader::Use(trusted) if !trusted.contains(peer.ip()) => return Ok(None),
         ProxyHeader::Require(trusted) if !trusted.contains(peer.ip()) => {
-            return Err(Refusal::new(&causes::PROXY_PROTOCOL, "the peer is not in `proxy_protocol.trusted`"));
+            return Err(Refusal::new(
+                &causes::PROXY_PROTOCOL,
+                "the peer is not in `proxy_protocol.trusted`",
+            ));
         }
         ProxyHeader::Use(_) => false,
         ProxyHeader::Require(_) => true,
     };
     let reading = tokio::time::timeout(listener.limits.header_timeout, async {
         loop {
-            let Some(bytes) = transport.look(MOST).await? else { return Ok::<_, io::Error>(Reading::Absent) };
+            let Some(bytes) = transport.look(MOST).await? else {
+                return Ok::<_, io::Error>(Reading::Absent);
+            };
             match read(bytes) {
                 Reading::Partial => {}
                 reading => return Ok(reading),
@@ -189,17 +249,24 @@ async fn proxy_header(
         }
     });
     match reading.await {
-        Err(_) => Err(Refusal::new(&causes::CONNECTION_TIMEOUT, "while waiting for the PROXY header")),
+        Err(_) => Err(Refusal::new(
+            &causes::CONNECTION_TIMEOUT,
+            "while waiting for the PROXY header",
+        )),
         Ok(Err(error)) => Err(error.into()),
         Ok(Ok(Reading::Header { length, addresses })) => {
             transport.consume(length);
             Ok(addresses)
         }
         Ok(Ok(Reading::Absent)) if !required => Ok(None),
-        Ok(Ok(Reading::Absent)) => Err(Refusal::new(&causes::PROXY_PROTOCOL, "the header is missing")),
-        Ok(Ok(Reading::Malformed | Reading::Partial)) => {
-            Err(Refusal::new(&causes::PROXY_PROTOCOL, "the header is malformed"))
-        }
+        Ok(Ok(Reading::Absent)) => Err(Refusal::new(
+            &causes::PROXY_PROTOCOL,
+            "the header is missing",
+        )),
+        Ok(Ok(Reading::Malformed | Reading::Partial)) => Err(Refusal::new(
+            &causes::PROXY_PROTOCOL,
+            "the header is malformed",
+        )),
     }
 }
 
@@ -214,7 +281,9 @@ async fn first_bytes(transport: &mut Transport, listener: &Listener) -> Result<O
     }
     let looking = tokio::time::timeout(listener.limits.header_timeout, async {
         loop {
-            let Some(bytes) = transport.look(MOST).await? else { return Ok::<_, io::Error>(Opening::Unknown) };
+            let Some(bytes) = transport.look(MOST).await? else {
+                return Ok::<_, io::Error>(Opening::Unknown);
+            };
             if let Some(opening) = known(bytes) {
                 return Ok(opening);
             }
@@ -226,8 +295,13 @@ async fn first_bytes(transport: &mut Transport, listener: &Listener) -> Result<O
     match looking.await {
         Ok(opening) => Ok(opening?),
         // A server that speaks first, behind a listener that must look: after the wait its bytes are passed on.
-        Err(_) if transport.seen().is_empty() && matches!(listener.protocol, Protocol::Auto(_)) => Ok(Opening::Opaque),
-        Err(_) => Err(Refusal::new(&causes::CONNECTION_TIMEOUT, "while waiting for the first bytes")),
+        Err(_) if transport.seen().is_empty() && matches!(listener.protocol, Protocol::Auto(_)) => {
+            Ok(Opening::Opaque)
+        }
+        Err(_) => Err(Refusal::new(
+            &causes::CONNECTION_TIMEOUT,
+            "while waiting for the first bytes",
+        )),
     }
 }
 

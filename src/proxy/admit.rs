@@ -29,11 +29,16 @@ pub(super) fn admit(
     let request = session.req_header();
     ctx.facts.trusted = trusted;
     ctx.facts.client = Some(client(peer, trusted, listener, &request.headers));
-    ctx.facts.secure = connection.tls.is_some() || (trusted && forwarded_proto_is_https(&request.headers));
+    ctx.facts.secure =
+        connection.tls.is_some() || (trusted && forwarded_proto_is_https(&request.headers));
     ctx.facts.request_id = request_id(trusted, &request.headers);
-    ctx.trace = TraceContext::from_headers(&request.headers, &Sampler::new(ctx.snapshot.trace_sample));
+    ctx.trace =
+        TraceContext::from_headers(&request.headers, &Sampler::new(ctx.snapshot.trace_sample));
     if ctx.principal.is_none() {
-        ctx.principal = connection.tls.as_ref().and_then(|tls| tls.principal.clone());
+        ctx.principal = connection
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.principal.clone());
     }
     bounds(request, listener)?;
     if !connection.http2 {
@@ -54,7 +59,9 @@ pub(super) fn admit(
     let path = request.uri.path();
     ctx.facts.path = match request.method == Method::OPTIONS && path == "*" {
         true => "*".to_owned(),
-        false => canonical_path(path).map_err(|_| &causes::BAD_TARGET)?.into_owned(),
+        false => canonical_path(path)
+            .map_err(|_| &causes::BAD_TARGET)?
+            .into_owned(),
     };
     Ok(())
 }
@@ -64,7 +71,11 @@ fn bounds(request: &RequestHeader, listener: &Listener) -> Result<(), &'static C
     if request.raw_path().len() > limits.target_bytes {
         return Err(&causes::URI_TOO_LONG);
     }
-    let bytes: usize = request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let bytes: usize = request
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
     if request.headers.len() > limits.header_fields || bytes > limits.header_bytes {
         return Err(&causes::HEADER_TOO_LARGE);
     }
@@ -120,7 +131,9 @@ fn request_line(line: &[u8]) -> Result<(), &'static Cause> {
 }
 
 fn is_named(line: &[u8], name: &[u8]) -> bool {
-    line.len() > name.len() && line[name.len()] == b':' && line[..name.len()].eq_ignore_ascii_case(name)
+    line.len() > name.len()
+        && line[name.len()] == b':'
+        && line[..name.len()].eq_ignore_ascii_case(name)
 }
 
 /// The client's address: the peer's, or walking `X-Forwarded-For` from the right past proxies that are trusted.
@@ -131,7 +144,9 @@ fn client(peer: IpAddr, trusted: bool, listener: &Listener, headers: &HeaderMap)
     let mut client = peer;
     for value in headers.get_all("x-forwarded-for").iter().rev() {
         for entry in value.to_str().unwrap_or_default().rsplit(',') {
-            let Some(address) = forwarded_address(entry.trim()) else { return client };
+            let Some(address) = forwarded_address(entry.trim()) else {
+                return client;
+            };
             client = address;
             if !listener.trusted_proxies.contains(address) {
                 return client;
@@ -143,18 +158,32 @@ fn client(peer: IpAddr, trusted: bool, listener: &Listener, headers: &HeaderMap)
 
 fn forwarded_address(entry: &str) -> Option<IpAddr> {
     let address = entry.parse().ok();
-    let with_port = || entry.parse::<std::net::SocketAddr>().ok().map(|address| address.ip());
-    address.or_else(with_port).map(|address: IpAddr| address.to_canonical())
+    let with_port = || {
+        entry
+            .parse::<std::net::SocketAddr>()
+            .ok()
+            .map(|address| address.ip())
+    };
+    address
+        .or_else(with_port)
+        .map(|address: IpAddr| address.to_canonical())
 }
 
 fn forwarded_proto_is_https(headers: &HeaderMap) -> bool {
-    headers.get("x-forwarded-proto").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"https"))
+    headers
+        .get("x-forwarded-proto")
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"https"))
 }
 
 /// The request's id: a trusted peer's, if it is short and plain, else 128 random bits.
 fn request_id(trusted: bool, headers: &HeaderMap) -> String {
-    let given = headers.get("x-request-id").filter(|_| trusted).and_then(|value| value.to_str().ok());
-    let plain = |id: &&str| !id.is_empty() && id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic());
+    let given = headers
+        .get("x-request-id")
+        .filter(|_| trusted)
+        .and_then(|value| value.to_str().ok());
+    let plain = |id: &&str| {
+        !id.is_empty() && id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic())
+    };
     if let Some(id) = given.filter(plain) {
         return id.to_owned();
     }
@@ -172,13 +201,22 @@ mod tests {
         let refused = |raw: &str| strict(raw.as_bytes()).err().map(|cause| cause.name);
 
         assert_eq!(refused("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), None);
-        assert_eq!(refused("GET / HTTP/1.1\r\nHost: a\n\r\n"), Some("bad_request.framing"));
+        assert_eq!(
+            refused("GET / HTTP/1.1\r\nHost: a\n\r\n"),
+            Some("bad_request.framing")
+        );
         assert_eq!(
             refused("POST / HTTP/1.1\r\nContent-Length: 4\r\ntransfer-encoding: chunked\r\n\r\n"),
             Some("bad_request.framing")
         );
-        assert_eq!(refused("GET /a b HTTP/1.1\r\n\r\n"), Some("bad_request.target"));
-        assert_eq!(refused("GET /\u{1} HTTP/1.1\r\n\r\n"), Some("bad_request.target"));
+        assert_eq!(
+            refused("GET /a b HTTP/1.1\r\n\r\n"),
+            Some("bad_request.target")
+        );
+        assert_eq!(
+            refused("GET /\u{1} HTTP/1.1\r\n\r\n"),
+            Some("bad_request.target")
+        );
     }
 
     #[test]

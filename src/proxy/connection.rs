@@ -17,7 +17,8 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::{SslDigest, SslStream, TlsRef, ALPN};
 use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    TimingDigest, UniqueID,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
@@ -63,7 +64,13 @@ pub struct TlsFacts {
 
 impl Connection {
     /// A connection about to carry requests.
-    pub fn new(listener: Arc<Listener>, client: SocketAddr, local: SocketAddr, tls: Option<TlsFacts>, http2: bool) -> Connection {
+    pub fn new(
+        listener: Arc<Listener>,
+        client: SocketAddr,
+        local: SocketAddr,
+        tls: Option<TlsFacts>,
+        http2: bool,
+    ) -> Connection {
         Connection {
             listener,
             client,
@@ -128,8 +135,19 @@ impl Guarded {
     fn new(layer: Layer, connection: Arc<Connection>) -> Guarded {
         // Pingora hands this digest to every request, over HTTP/1 and HTTP/2 alike; the header in it is never read.
         let unused = ResponseHeader::build_no_case(200, Some(0)).expect("200 is a status");
-        let digest = Arc::new(ProxyDigest::new(Box::new(unused), Some(Box::new(connection.clone()))));
-        Guarded { layer, connection, digest, header_bytes: 0, deadline: None, farewell: Vec::new(), farewell_written: 0 }
+        let digest = Arc::new(ProxyDigest::new(
+            Box::new(unused),
+            Some(Box::new(connection.clone())),
+        ));
+        Guarded {
+            layer,
+            connection,
+            digest,
+            header_bytes: 0,
+            deadline: None,
+            farewell: Vec::new(),
+            farewell_written: 0,
+        }
     }
 
     /// Expects a request's header from now on. The bound on time starts with its first byte.
@@ -170,7 +188,9 @@ impl Guarded {
     /// The bound on time; the timer is made only when a header does not arrive at once.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let limit = self.connection.listener.limits.header_timeout;
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + limit)));
+        let deadline = self
+            .deadline
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + limit)));
         deadline.as_mut().poll(cx)
     }
 
@@ -198,25 +218,41 @@ impl Guarded {
     }
 }
 
-
 /// An answer to a client whose request never became one.
 fn farewell(cause: &'static Cause) -> Vec<u8> {
     let rendered = answer::render(cause, cause.status, answer::Preference::Problem, "", None);
-    let reason = http::StatusCode::from_u16(rendered.status).ok().and_then(|status| status.canonical_reason());
-    let mut bytes = format!("HTTP/1.1 {} {}\r\n", rendered.status, reason.unwrap_or("Error")).into_bytes();
+    let reason = http::StatusCode::from_u16(rendered.status)
+        .ok()
+        .and_then(|status| status.canonical_reason());
+    let mut bytes = format!(
+        "HTTP/1.1 {} {}\r\n",
+        rendered.status,
+        reason.unwrap_or("Error")
+    )
+    .into_bytes();
     for (name, value) in &rendered.headers {
         bytes.extend_from_slice(name.as_str().as_bytes());
         bytes.extend_from_slice(b": ");
         bytes.extend_from_slice(value.as_bytes());
         bytes.extend_from_slice(b"\r\n");
     }
-    bytes.extend_from_slice(format!("content-length: {}\r\nconnection: close\r\n\r\n", rendered.body.len()).as_bytes());
+    bytes.extend_from_slice(
+        format!(
+            "content-length: {}\r\nconnection: close\r\n\r\n",
+            rendered.body.len()
+        )
+        .as_bytes(),
+    );
     bytes.extend_from_slice(&rendered.body);
     bytes
 }
 
 impl AsyncRead for Guarded {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
         let polled = match &mut this.layer {
@@ -240,7 +276,11 @@ impl AsyncRead for Guarded {
             }
             Poll::Pending => {
                 ready!(this.poll_deadline(cx));
-                let cause = if this.header_bytes > 0 { &causes::HEADER_TIMEOUT } else { &causes::CONNECTION_TIMEOUT };
+                let cause = if this.header_bytes > 0 {
+                    &causes::HEADER_TIMEOUT
+                } else {
+                    &causes::CONNECTION_TIMEOUT
+                };
                 let _ = this.connection.fault.set(cause);
                 if this.header_bytes > 0 {
                     this.fail(cause);
@@ -254,11 +294,19 @@ impl AsyncRead for Guarded {
 }
 
 impl AsyncWrite for Guarded {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         if this.guards() {
             // Pingora answers what it could not parse, or CONNECT; our own answer with its cause goes out instead.
-            let cause = if bytes.starts_with(b"HTTP/1.1 405") { &causes::METHOD_NOT_ALLOWED } else { &causes::BAD_REQUEST };
+            let cause = if bytes.starts_with(b"HTTP/1.1 405") {
+                &causes::METHOD_NOT_ALLOWED
+            } else {
+                &causes::BAD_REQUEST
+            };
             this.fail(cause);
             ready!(this.poll_farewell(cx))?;
             return Poll::Ready(Ok(bytes.len()));
@@ -289,7 +337,10 @@ impl AsyncWrite for Guarded {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if self.guards() {
-            let first = slices.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
+            let first = slices
+                .iter()
+                .find(|slice| !slice.is_empty())
+                .map_or(&[][..], |slice| slice);
             return self.poll_write(cx, first);
         }
         match &mut self.layer {

@@ -23,18 +23,24 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut Ctx, answer: Answer)
     let (mut head, mut body) = render(session, ctx, answer)?;
     respond_hooks(session, ctx, &mut head);
     head.insert_header(REQUEST_ID, &ctx.facts.request_id)?;
-    let sees_cause = ctx.facts.client.is_some_and(|client| ctx.snapshot.show_cause_to.contains(client));
+    let sees_cause = ctx
+        .facts
+        .client
+        .is_some_and(|client| ctx.snapshot.show_cause_to.contains(client));
     if let (true, Some(cause)) = (sees_cause, ctx.cause) {
         head.insert_header(WHY, cause.name)?;
     }
-    let bodiless = session.req_header().method == Method::HEAD || matches!(head.status.as_u16(), 204 | 304);
+    let bodiless =
+        session.req_header().method == Method::HEAD || matches!(head.status.as_u16(), 204 | 304);
     if head.status.as_u16() == 204 {
         head.remove_header(&CONTENT_LENGTH);
     }
     if bodiless {
         body = Bytes::new();
     }
-    if !session.is_body_done() && (is_large(session) || ctx.cause.is_some_and(|cause| cause.status == 400)) {
+    if !session.is_body_done()
+        && (is_large(session) || ctx.cause.is_some_and(|cause| cause.status == 400))
+    {
         // Reading a large body only to drop it helps nobody.
         session.set_keepalive(None);
     }
@@ -49,12 +55,19 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut Ctx, answer: Answer)
 
 fn is_large(session: &Session) -> bool {
     let headers = &session.req_header().headers;
-    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let length = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     length.is_none_or(|length| length > 64 * 1024)
 }
 
 fn render(session: &Session, ctx: &Ctx, answer: Answer) -> Result<(ResponseHeader, Bytes)> {
-    let Answer { status, cause, headers, body } = answer;
+    let Answer {
+        status,
+        cause,
+        headers,
+        body,
+    } = answer;
     let mut head;
     let content = match body {
         Some((media, body)) => {
@@ -67,7 +80,10 @@ fn render(session: &Session, ctx: &Ctx, answer: Answer) -> Result<(ResponseHeade
         None => {
             let preference = answer::preference(&session.req_header().headers);
             let rendered = answer::render(cause, status, preference, &ctx.facts.request_id, None);
-            head = ResponseHeader::build(rendered.status, Some(headers.len() + rendered.headers.len() + 4))?;
+            head = ResponseHeader::build(
+                rendered.status,
+                Some(headers.len() + rendered.headers.len() + 4),
+            )?;
             for (name, value) in rendered.headers {
                 head.insert_header(name, value)?;
             }
@@ -88,16 +104,29 @@ fn render(session: &Session, ctx: &Ctx, answer: Answer) -> Result<(ResponseHeade
 }
 
 fn is_single(name: &HeaderName) -> bool {
-    *name == http::header::RETRY_AFTER || *name == http::header::CACHE_CONTROL || *name == CONTENT_TYPE
+    *name == http::header::RETRY_AFTER
+        || *name == http::header::CACHE_CONTROL
+        || *name == CONTENT_TYPE
 }
 
 /// Plugins see the proxy's own answers too, so that CORS marks and the like are on them. They cannot answer instead.
 fn respond_hooks(session: &Session, ctx: &mut Ctx, head: &mut ResponseHeader) {
-    let Some(listener) = ctx.listener.clone() else { return };
+    let Some(listener) = ctx.listener.clone() else {
+        return;
+    };
     let candidate = ctx.candidate.clone();
-    let chains = [candidate.as_ref().map(|candidate| &candidate.rule.chain), Some(&listener.chain)];
-    let route = candidate.as_ref().map_or("", |candidate| &candidate.rule.route);
-    for chain in chains.into_iter().flatten().filter(|chain| chain.has_response()) {
+    let chains = [
+        candidate.as_ref().map(|candidate| &candidate.rule.chain),
+        Some(&listener.chain),
+    ];
+    let route = candidate
+        .as_ref()
+        .map_or("", |candidate| &candidate.rule.route);
+    for chain in chains
+        .into_iter()
+        .flatten()
+        .filter(|chain| chain.has_response())
+    {
         let client = Ctx::client_facts(&ctx.facts, &listener, route);
         let mut response = Response {
             head,
@@ -115,16 +144,29 @@ fn respond_hooks(session: &Session, ctx: &mut Ctx, head: &mut ResponseHeader) {
 pub(super) async fn failed(session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
     let cause = settle(error, ctx);
     ctx.cause = Some(cause);
-    if session.response_written().is_some_and(|head| !head.status.is_informational()) || cause.status == 499 {
+    if session
+        .response_written()
+        .is_some_and(|head| !head.status.is_informational())
+        || cause.status == 499
+    {
         // Too late for an answer, or nobody is there to read it.
-        return FailToProxy { error_code: cause.status, can_reuse_downstream: false };
+        return FailToProxy {
+            error_code: cause.status,
+            can_reuse_downstream: false,
+        };
     }
-    let planned = ctx.planned.take().unwrap_or_else(|| Box::new(Answer::of(cause)));
+    let planned = ctx
+        .planned
+        .take()
+        .unwrap_or_else(|| Box::new(Answer::of(cause)));
     session.set_keepalive(None);
     if let Err(error) = answer(session, ctx, *planned).await {
         log::debug!("answer could not be sent: {error}");
     }
-    FailToProxy { error_code: cause.status, can_reuse_downstream: false }
+    FailToProxy {
+        error_code: cause.status,
+        can_reuse_downstream: false,
+    }
 }
 
 fn settle(error: &Error, ctx: &Ctx) -> &'static Cause {
@@ -134,9 +176,10 @@ fn settle(error: &Error, ctx: &Ctx) -> &'static Cause {
     let known = ctx.cause;
     known.unwrap_or_else(|| match (error.esource(), error.etype()) {
         (ErrorSource::Upstream, _) => retry::cause(error),
-        (ErrorSource::Downstream, ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed) => {
-            &causes::CLIENT_CLOSED
-        }
+        (
+            ErrorSource::Downstream,
+            ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed,
+        ) => &causes::CLIENT_CLOSED,
         (ErrorSource::Downstream, ErrorType::ReadTimedout) => &causes::BODY_TIMEOUT,
         (ErrorSource::Downstream, _) => &causes::BAD_REQUEST,
         (ErrorSource::Internal | ErrorSource::Unset, _) => {
@@ -145,4 +188,3 @@ fn settle(error: &Error, ctx: &Ctx) -> &'static Cause {
         }
     })
 }
-

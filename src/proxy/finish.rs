@@ -15,9 +15,17 @@ use crate::observe::metrics::RequestSample;
 use crate::observe::trace::FinishedSpan;
 
 /// Accounts for a request.
-pub(super) fn account(session: &mut Session, error: Option<&Error>, ctx: &mut Ctx, shared: &Shared) {
-    let status = session.response_written().map_or(0, |head| head.status.as_u16());
-    if error.is_some_and(|error| *error.esource() == ErrorSource::Downstream) && ctx.cause.is_none() {
+pub(super) fn account(
+    session: &mut Session,
+    error: Option<&Error>,
+    ctx: &mut Ctx,
+    shared: &Shared,
+) {
+    let status = session
+        .response_written()
+        .map_or(0, |head| head.status.as_u16());
+    if error.is_some_and(|error| *error.esource() == ErrorSource::Downstream) && ctx.cause.is_none()
+    {
         ctx.cause = Some(&causes::CLIENT_CLOSED);
     }
     if error.is_none() && ctx.attempt.responded.is_some() && ctx.planned.is_none() {
@@ -41,13 +49,30 @@ pub(super) fn account(session: &mut Session, error: Option<&Error>, ctx: &mut Ct
 }
 
 fn finish_hooks(ctx: &mut Ctx, status: u16, duration: std::time::Duration) {
-    let Some(listener) = ctx.listener.clone() else { return };
+    let Some(listener) = ctx.listener.clone() else {
+        return;
+    };
     let candidate = ctx.candidate.clone();
-    let route = candidate.as_ref().map_or("", |candidate| &candidate.rule.route);
-    let chains = [candidate.as_ref().map(|candidate| &candidate.rule.chain), Some(&listener.chain)];
-    for chain in chains.into_iter().flatten().filter(|chain| chain.has_finish()) {
+    let route = candidate
+        .as_ref()
+        .map_or("", |candidate| &candidate.rule.route);
+    let chains = [
+        candidate.as_ref().map(|candidate| &candidate.rule.chain),
+        Some(&listener.chain),
+    ];
+    for chain in chains
+        .into_iter()
+        .flatten()
+        .filter(|chain| chain.has_finish())
+    {
         let client = Ctx::client_facts(&ctx.facts, &listener, route);
-        let mut finished = Finished { status, cause: ctx.cause, duration, client: &client, slots: &mut ctx.slots };
+        let mut finished = Finished {
+            status,
+            cause: ctx.cause,
+            duration,
+            client: &client,
+            slots: &mut ctx.slots,
+        };
         chain.finish(&mut finished);
     }
 }
@@ -55,7 +80,6 @@ fn finish_hooks(ctx: &mut Ctx, status: u16, duration: std::time::Duration) {
 fn count(session: &Session, ctx: &Ctx, shared: &Shared, status: u16, seconds: f64) {
     let sample = RequestSample {
         status,
-        method: &session.req_header().method,
         seconds,
         request_bytes: ctx.request_bytes,
         response_bytes: ctx.response_bytes,
@@ -66,7 +90,9 @@ fn count(session: &Session, ctx: &Ctx, shared: &Shared, status: u16, seconds: f6
         (Some(candidate), _) => candidate.metrics.finished(&sample),
         (None, Some(listener)) => {
             // Requests that met no route are counted under the listener with an empty route.
-            let metrics = shared.metrics.route(&listener.name, listener.role.as_str(), "");
+            let metrics = shared
+                .metrics
+                .route(&listener.name, listener.role.as_str(), "");
             metrics.started();
             metrics.finished(&sample);
         }
@@ -79,28 +105,43 @@ fn log(session: &Session, ctx: &Ctx, shared: &Shared, status: u16, duration: std
         return;
     }
     let request = session.req_header();
-    let text = |name: http::HeaderName| request.headers.get(name).and_then(|value| value.to_str().ok());
+    let bytes = |name: http::HeaderName| request.headers.get(name).map(http::HeaderValue::as_bytes);
     let trace_id = ctx.trace.trace_id_hex();
     let principal = ctx.principal.as_ref().map(Principal::id);
     let connection = ctx.connection.as_ref();
     let tls = connection.and_then(|connection| connection.tls.as_ref());
-    let member = ctx.attempt.set.as_ref().and_then(|set| set.members.get(ctx.attempt.member));
+    let member = ctx
+        .attempt
+        .set
+        .as_ref()
+        .and_then(|set| set.members.get(ctx.attempt.member));
     let responded = ctx.attempt.responded;
     shared.access_log.log(&Entry {
         time: ctx.at,
-        client: ctx.facts.client.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into()),
+        client: ctx
+            .facts
+            .client
+            .unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into()),
         client_port: connection.map_or(0, |connection| connection.client.port()),
         listener: ctx.listener.as_ref().map_or("", |listener| &listener.name),
-        role: ctx.listener.as_ref().map_or("", |listener| listener.role.as_str()),
+        role: ctx
+            .listener
+            .as_ref()
+            .map_or("", |listener| listener.role.as_str()),
         route: ctx.route(),
-        rule: ctx.candidate.as_ref().map_or(0, |candidate| candidate.rule.index),
+        rule: ctx
+            .candidate
+            .as_ref()
+            .map_or(0, |candidate| candidate.rule.index),
         pool: ctx.pool.as_ref().map_or("", |pool| &pool.name),
         endpoint: member.map_or("", |member| &member.endpoint.label),
         method: request.method.as_str(),
         scheme: if ctx.facts.secure { "https" } else { "http" },
         host: &ctx.facts.host,
-        path: if ctx.facts.path.is_empty() { request.uri.path() } else { &ctx.facts.path },
-        query: request.uri.query(),
+        path: request
+            .uri
+            .path_and_query()
+            .map_or("", |target| target.as_str()),
         protocol: protocol(request.version),
         status,
         cause: ctx.cause,
@@ -113,8 +154,8 @@ fn log(session: &Session, ctx: &Ctx, shared: &Shared, status: u16, duration: std
         request_id: &ctx.facts.request_id,
         trace_id: Some(&trace_id),
         principal: principal.as_deref(),
-        user_agent: text(http::header::USER_AGENT),
-        referer: text(http::header::REFERER),
+        user_agent: bytes(http::header::USER_AGENT),
+        referer: bytes(http::header::REFERER),
         tls_version: tls.map(|tls| tls.version),
         sni: tls.and_then(|tls| tls.sni.as_deref()),
         grpc_status: ctx.grpc_status,
@@ -134,7 +175,11 @@ fn span(session: &Session, ctx: &Ctx, shared: &Shared, status: u16, duration: st
         return;
     }
     let request = session.req_header();
-    let member = ctx.attempt.set.as_ref().and_then(|set| set.members.get(ctx.attempt.member));
+    let member = ctx
+        .attempt
+        .set
+        .as_ref()
+        .and_then(|set| set.members.get(ctx.attempt.member));
     shared.tracer.span(FinishedSpan {
         context: &ctx.trace,
         start: ctx.at,

@@ -29,14 +29,26 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Spellings of managed fields that some servers read as the same name (CGI maps `-` and `_` alike).
-const TWINS: [&str; 6] =
-    ["x_forwarded_for", "x_forwarded_proto", "x_forwarded_host", "x_forwarded_port", "x_request_id", "x_real_ip"];
+const TWINS: [&str; 6] = [
+    "x_forwarded_for",
+    "x_forwarded_proto",
+    "x_forwarded_host",
+    "x_forwarded_port",
+    "x_request_id",
+    "x_real_ip",
+];
 
 /// The request as it goes upstream.
-pub(super) async fn request(session: &mut Session, head: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
-    let (Some(candidate), Some(connection), Some(listener)) =
-        (ctx.candidate.clone(), ctx.connection.clone(), ctx.listener.clone())
-    else {
+pub(super) async fn request(
+    session: &mut Session,
+    head: &mut RequestHeader,
+    ctx: &mut Ctx,
+) -> Result<()> {
+    let (Some(candidate), Some(connection), Some(listener)) = (
+        ctx.candidate.clone(),
+        ctx.connection.clone(),
+        ctx.listener.clone(),
+    ) else {
         return Error::e_explain(ErrorType::InternalError, "a request without a route");
     };
     target(head, ctx, &candidate)?;
@@ -73,7 +85,11 @@ fn plan<T>(ctx: &mut Ctx, answer: Box<Answer>) -> Result<T> {
 }
 
 /// The canonical path, rewritten, in origin form; and the Host to send.
-fn target(head: &mut RequestHeader, ctx: &Ctx, candidate: &crate::snapshot::route::Candidate) -> Result<()> {
+fn target(
+    head: &mut RequestHeader,
+    ctx: &Ctx,
+    candidate: &crate::snapshot::route::Candidate,
+) -> Result<()> {
     let path = decide::rewritten_path(candidate, &ctx.facts.path);
     let unchanged = head.uri.authority().is_none() && head.uri.path() == path;
     if !unchanged {
@@ -81,13 +97,17 @@ fn target(head: &mut RequestHeader, ctx: &Ctx, candidate: &crate::snapshot::rout
             Some(query) => Cow::Owned(format!("{path}?{query}")),
             None => path,
         };
-        let uri = target.parse().or_err(ErrorType::InternalError, "a rewritten path")?;
+        let uri = target
+            .parse()
+            .or_err(ErrorType::InternalError, "a rewritten path")?;
         head.set_uri(uri);
     }
     match &candidate.rule.rewrite.host {
         Some(host) => head.insert_header(HOST, host)?,
         None if ctx.facts.authority.is_empty() => {}
-        None if !unchanged || !head.headers.contains_key(HOST) => head.insert_header(HOST, &ctx.facts.authority)?,
+        None if !unchanged || !head.headers.contains_key(HOST) => {
+            head.insert_header(HOST, &ctx.facts.authority)?
+        }
         None => {}
     }
     Ok(())
@@ -99,14 +119,24 @@ fn normalise(head: &mut RequestHeader) -> Result<()> {
     if let Some(first) = lengths.next() {
         let repeated = lengths.next().is_some() || first.as_bytes().contains(&b',');
         if repeated {
-            let one = first.to_str().ok().and_then(|text| text.split(',').next()).map(|text| text.trim().to_owned());
+            let one = first
+                .to_str()
+                .ok()
+                .and_then(|text| text.split(',').next())
+                .map(|text| text.trim().to_owned());
             head.insert_header(CONTENT_LENGTH, one.unwrap_or_default())?;
         }
     }
-    let crumbs: Vec<&[u8]> = head.headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let crumbs: Vec<&[u8]> = head
+        .headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
     if crumbs.len() > 1 {
         let joined = crumbs.join(&b"; "[..]);
-        let joined = HeaderValue::from_bytes(&joined).or_err(ErrorType::InternalError, "joined cookies")?;
+        let joined =
+            HeaderValue::from_bytes(&joined).or_err(ErrorType::InternalError, "joined cookies")?;
         head.insert_header(COOKIE, joined)?;
     }
     Ok(())
@@ -121,7 +151,11 @@ fn forwarded(head: &mut RequestHeader, ctx: &Ctx, connection: &Connection) -> Re
     }
     let peer = connection.client.ip().to_canonical();
     if ctx.facts.trusted {
-        let before = head.headers.get_all(FOR).iter().filter_map(|value| value.to_str().ok());
+        let before = head
+            .headers
+            .get_all(FOR)
+            .iter()
+            .filter_map(|value| value.to_str().ok());
         let mut chain = before.collect::<Vec<_>>().join(", ");
         if !chain.is_empty() {
             chain.push_str(", ");
@@ -134,7 +168,11 @@ fn forwarded(head: &mut RequestHeader, ctx: &Ctx, connection: &Connection) -> Re
         head.insert_header(FOR, address(peer))?;
     }
     let keeps = |name: &HeaderName| ctx.facts.trusted && head.headers.contains_key(name);
-    let (keeps_proto, keeps_host, keeps_port) = (keeps(&PROTO), keeps(&FORWARDED_HOST), keeps(&FORWARDED_PORT));
+    let (keeps_proto, keeps_host, keeps_port) = (
+        keeps(&PROTO),
+        keeps(&FORWARDED_HOST),
+        keeps(&FORWARDED_PORT),
+    );
     if !keeps_proto {
         head.insert_header(PROTO, if ctx.facts.secure { "https" } else { "http" })?;
     }
@@ -143,7 +181,10 @@ fn forwarded(head: &mut RequestHeader, ctx: &Ctx, connection: &Connection) -> Re
     }
     if !keeps_port {
         let standard = if ctx.facts.secure { 443 } else { 80 };
-        head.insert_header(FORWARDED_PORT, HeaderValue::from(ctx.facts.port.unwrap_or(standard)))?;
+        head.insert_header(
+            FORWARDED_PORT,
+            HeaderValue::from(ctx.facts.port.unwrap_or(standard)),
+        )?;
     }
     head.insert_header(REQUEST_ID, &ctx.facts.request_id)?;
     head.insert_header(TRACEPARENT, ctx.trace.traceparent())?;
@@ -189,7 +230,9 @@ fn edit_response(head: &mut ResponseHeader, ops: &HeaderOps) -> Result<()> {
 /// A piece of the request body.
 pub(super) fn request_body(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
     ctx.request_bytes += body.as_ref().map_or(0, |piece| piece.len() as u64);
-    let Some(candidate) = ctx.candidate.clone() else { return Ok(()) };
+    let Some(candidate) = ctx.candidate.clone() else {
+        return Ok(());
+    };
     let upgraded = ctx.attempt.status == StatusCode::SWITCHING_PROTOCOLS.as_u16();
     let streams = upgraded || ctx.lease.is_some();
     if ctx.request_bytes > candidate.rule.body_limit && !streams {
@@ -209,14 +252,23 @@ pub(super) fn request_body(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -
 /// Ends a stream whose route or pool went away with a reload.
 fn cut(ctx: &mut Ctx) -> Result<()> {
     match &ctx.lease {
-        Some(lease) if lease.cut.is_revoked() => Error::e_explain(ErrorType::ConnectionClosed, "its route went away"),
+        Some(lease) if lease.cut.is_revoked() => {
+            Error::e_explain(ErrorType::ConnectionClosed, "its route went away")
+        }
         _ => Ok(()),
     }
 }
 
 /// The response's header on its way to the client.
-pub(super) fn response(session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx, shared: &Shared) -> Result<()> {
-    let (Some(candidate), Some(listener)) = (ctx.candidate.clone(), ctx.listener.clone()) else { return Ok(()) };
+pub(super) fn response(
+    session: &mut Session,
+    head: &mut ResponseHeader,
+    ctx: &mut Ctx,
+    shared: &Shared,
+) -> Result<()> {
+    let (Some(candidate), Some(listener)) = (ctx.candidate.clone(), ctx.listener.clone()) else {
+        return Ok(());
+    };
     if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
     }
@@ -255,7 +307,12 @@ fn strip_nominated(head: &mut ResponseHeader) {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
-        .filter(|name: &HeaderName| !matches!(name.as_str(), "close" | "keep-alive" | "upgrade" | "transfer-encoding"))
+        .filter(|name: &HeaderName| {
+            !matches!(
+                name.as_str(),
+                "close" | "keep-alive" | "upgrade" | "transfer-encoding"
+            )
+        })
         .collect();
     for name in nominated {
         head.remove_header(&name);
@@ -270,18 +327,32 @@ fn lease(head: &ResponseHeader, ctx: &mut Ctx, shared: &Shared) {
         return;
     };
     let upgraded = head.status == StatusCode::SWITCHING_PROTOCOLS;
-    let tenancy = Tenancy { listener: listener.name.clone(), route: candidate.rule.route.clone(), pool: pool.name.clone() };
+    let tenancy = Tenancy {
+        listener: listener.name.clone(),
+        route: candidate.rule.route.clone(),
+        pool: pool.name.clone(),
+    };
     // An upgraded connection carries this one stream and its task waits for the cut; HTTP/2 streams look at each piece.
-    let cut = if upgraded && !connection.http2 { connection.cut.clone() } else { Default::default() };
+    let cut = if upgraded && !connection.http2 {
+        connection.cut.clone()
+    } else {
+        Default::default()
+    };
     candidate.metrics.stream_opened();
     ctx.lease = Some(shared.leases.take(tenancy, cut));
 }
 
 /// A piece of the response body.
-pub(super) fn response_body(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<Option<Duration>> {
+pub(super) fn response_body(
+    body: &mut Option<Bytes>,
+    end: bool,
+    ctx: &mut Ctx,
+) -> Result<Option<Duration>> {
     ctx.response_bytes += body.as_ref().map_or(0, |piece| piece.len() as u64);
     cut(ctx)?;
-    let (Some(candidate), Some(listener)) = (&ctx.candidate, &ctx.listener) else { return Ok(None) };
+    let (Some(candidate), Some(listener)) = (&ctx.candidate, &ctx.listener) else {
+        return Ok(None);
+    };
     for chain in [&candidate.rule.chain, &listener.chain] {
         if !chain.has_response_body() {
             continue;

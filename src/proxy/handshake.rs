@@ -42,16 +42,31 @@ pub(super) async fn accept(
     termination: &Arc<Termination>,
     listener: &Listener,
 ) -> Result<(SslStream<Transport>, Shaken), Refusal> {
-    let choice = Choice { termination: termination.clone(), cert: OnceLock::new() };
+    let choice = Choice {
+        termination: termination.clone(),
+        cert: OnceLock::new(),
+    };
     let started = Instant::now();
     let handshake = handshake_with_callback(&termination.acceptor, transport, &choice);
-    let stream = match tokio::time::timeout(termination.settings.handshake_timeout, Box::pin(handshake)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => return Err(failure(&choice, &error.to_string())),
-        Err(_) => return Err(Refusal::new(&causes::CONNECTION_TIMEOUT, "during the TLS handshake")),
-    };
+    let stream =
+        match tokio::time::timeout(termination.settings.handshake_timeout, Box::pin(handshake))
+            .await
+        {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(failure(&choice, &error.to_string())),
+            Err(_) => {
+                return Err(Refusal::new(
+                    &causes::CONNECTION_TIMEOUT,
+                    "during the TLS handshake",
+                ))
+            }
+        };
     let ssl = stream.ssl();
-    listener.metrics.tls_handshake(ssl.version_str(), ssl.session_reused(), started.elapsed().as_secs_f64());
+    listener.metrics.tls_handshake(
+        ssl.version_str(),
+        ssl.session_reused(),
+        started.elapsed().as_secs_f64(),
+    );
     let asks = termination.settings.client != ClientAuth::None;
     let leaf = if asks { ssl.peer_certificate() } else { None };
     let shaken = Shaken {
@@ -67,7 +82,9 @@ fn failure(choice: &Choice, error: &str) -> Refusal {
     let detail = detail(error);
     let cause = if matches!(choice.cert.get(), Some(None)) {
         &causes::NO_CERTIFICATE
-    } else if choice.termination.settings.client != ClientAuth::None && error.contains("certificate") {
+    } else if choice.termination.settings.client != ClientAuth::None
+        && error.contains("certificate")
+    {
         &causes::TLS_CLIENT_CERTIFICATE
     } else {
         &causes::TLS_HANDSHAKE
@@ -77,5 +94,9 @@ fn failure(choice: &Choice, error: &str) -> Refusal {
 
 /// OpenSSL's reason, bounded and on one line.
 fn detail(error: &str) -> String {
-    error.chars().filter(|c| !c.is_control()).take(200).collect()
+    error
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(200)
+        .collect()
 }

@@ -34,7 +34,11 @@ pub fn opening(bytes: &[u8]) -> Opening {
 
 /// Whether it could be a method and a target: token characters, then a space.
 fn http1(bytes: &[u8]) -> Opening {
-    let token = bytes.iter().take(33).take_while(|byte| is_token(**byte)).count();
+    let token = bytes
+        .iter()
+        .take(33)
+        .take_while(|byte| is_token(**byte))
+        .count();
     match bytes.get(token) {
         None if token <= 32 => Opening::Unknown,
         Some(b' ') if token > 0 && token <= 32 => Opening::Http1,
@@ -51,7 +55,9 @@ fn client_hello(bytes: &[u8]) -> Opening {
     let mut message = Vec::new();
     let mut rest = bytes;
     loop {
-        let (Some(kind), Some(length)) = (rest.first(), rest.get(3..5)) else { return Opening::Unknown };
+        let (Some(kind), Some(length)) = (rest.first(), rest.get(3..5)) else {
+            return Opening::Unknown;
+        };
         if *kind != 0x16 {
             return Opening::Opaque;
         }
@@ -124,7 +130,8 @@ impl<'a> Reader<'a> {
     }
 
     fn length16(&mut self) -> Option<usize> {
-        self.take(2).map(|bytes| usize::from(u16::from_be_bytes([bytes[0], bytes[1]])))
+        self.take(2)
+            .map(|bytes| usize::from(u16::from_be_bytes([bytes[0], bytes[1]])))
     }
 }
 
@@ -156,7 +163,8 @@ mod tests {
     }
 
     fn records(message: &[u8], size: usize) -> Vec<u8> {
-        let record = |part: &[u8]| [&[0x16, 3, 1][..], &(part.len() as u16).to_be_bytes(), part].concat();
+        let record =
+            |part: &[u8]| [&[0x16, 3, 1][..], &(part.len() as u16).to_be_bytes(), part].concat();
         message.chunks(size).flat_map(record).collect()
     }
 

@@ -33,7 +33,11 @@ pub enum Reading {
 pub fn read(bytes: &[u8]) -> Reading {
     let sign = &SIGNATURE[..bytes.len().min(12)];
     if !bytes.is_empty() && bytes.starts_with(sign) {
-        return if bytes.len() < 16 { Reading::Partial } else { read_v2(bytes) };
+        return if bytes.len() < 16 {
+            Reading::Partial
+        } else {
+            read_v2(bytes)
+        };
     }
     let start = &b"PROXY "[..bytes.len().min(6)];
     match bytes.starts_with(start) {
@@ -46,9 +50,15 @@ pub fn read(bytes: &[u8]) -> Reading {
 fn read_v1(bytes: &[u8]) -> Reading {
     let window = &bytes[..bytes.len().min(V1_LONGEST)];
     let Some(end) = window.windows(2).position(|pair| pair == b"\r\n") else {
-        return if bytes.len() < V1_LONGEST { Reading::Partial } else { Reading::Malformed };
+        return if bytes.len() < V1_LONGEST {
+            Reading::Partial
+        } else {
+            Reading::Malformed
+        };
     };
-    let Ok(line) = std::str::from_utf8(&window[..end]) else { return Reading::Malformed };
+    let Ok(line) = std::str::from_utf8(&window[..end]) else {
+        return Reading::Malformed;
+    };
     let words: Vec<&str> = line.split(' ').collect();
     let addresses = match words.as_slice() {
         ["PROXY", "UNKNOWN", ..] => None,
@@ -61,7 +71,10 @@ fn read_v1(bytes: &[u8]) -> Reading {
         }
         _ => return Reading::Malformed,
     };
-    Reading::Header { length: end + 2, addresses }
+    Reading::Header {
+        length: end + 2,
+        addresses,
+    }
 }
 
 fn v1_address(family: &str, address: &str, port: &str) -> Option<SocketAddr> {
@@ -76,14 +89,19 @@ fn read_v2(bytes: &[u8]) -> Reading {
     if bytes[12] >> 4 != 2 || length > V2_LONGEST {
         return Reading::Malformed;
     }
-    let Some(body) = bytes.get(16..length) else { return Reading::Partial };
+    let Some(body) = bytes.get(16..length) else {
+        return Reading::Partial;
+    };
     let addresses = match (bytes[12] & 0xf, bytes[13]) {
         (0, _) => None,
         (1, 0x11) => match body.get(..12) {
             Some(b) => {
                 let ip = |at: usize| Ipv4Addr::new(b[at], b[at + 1], b[at + 2], b[at + 3]);
                 let port = |at: usize| u16::from_be_bytes([b[at], b[at + 1]]);
-                Some((SocketAddr::from((ip(0), port(8))), SocketAddr::from((ip(4), port(10)))))
+                Some((
+                    SocketAddr::from((ip(0), port(8))),
+                    SocketAddr::from((ip(4), port(10))),
+                ))
             }
             None => return Reading::Malformed,
         },
@@ -110,7 +128,12 @@ pub fn write(version: ProxyVersion, client: SocketAddr, target: SocketAddr) -> V
         ProxyVersion::V1 => {
             let family = if client.is_ipv4() { "TCP4" } else { "TCP6" };
             let (c, t) = (client.ip(), target.ip());
-            format!("PROXY {family} {c} {t} {} {}\r\n", client.port(), target.port()).into_bytes()
+            format!(
+                "PROXY {family} {c} {t} {} {}\r\n",
+                client.port(),
+                target.port()
+            )
+            .into_bytes()
         }
         ProxyVersion::V2 => {
             let mut bytes = SIGNATURE.to_vec();
@@ -152,8 +175,10 @@ mod tests {
     use super::*;
 
     fn addresses() -> impl Strategy<Value = (SocketAddr, SocketAddr)> {
-        let v4 = (any::<[u8; 4]>(), any::<u16>()).prop_map(|(ip, port)| SocketAddr::from((ip, port)));
-        let v4b = (any::<[u8; 4]>(), any::<u16>()).prop_map(|(ip, port)| SocketAddr::from((ip, port)));
+        let v4 =
+            (any::<[u8; 4]>(), any::<u16>()).prop_map(|(ip, port)| SocketAddr::from((ip, port)));
+        let v4b =
+            (any::<[u8; 4]>(), any::<u16>()).prop_map(|(ip, port)| SocketAddr::from((ip, port)));
         (v4, v4b)
     }
 
@@ -180,9 +205,21 @@ mod tests {
     fn broken_headers_are_told_from_absent_ones() {
         assert_eq!(read(b"GET / HTTP/1.1\r\n"), Reading::Absent);
         assert_eq!(read(b"PROXY TCP4 1.2.3.4 x 1 2\r\n"), Reading::Malformed);
-        assert_eq!(read(b"PROXY TCP6 1.2.3.4 1.2.3.4 1 2\r\n"), Reading::Malformed);
+        assert_eq!(
+            read(b"PROXY TCP6 1.2.3.4 1.2.3.4 1 2\r\n"),
+            Reading::Malformed
+        );
         assert_eq!(read(&[b'P'; 200]), Reading::Absent);
-        assert_eq!(read(&[b"PROXY ".as_slice(), &[b'x'; 200]].concat()), Reading::Malformed);
-        assert_eq!(read(b"PROXY UNKNOWN\r\nGET"), Reading::Header { length: 15, addresses: None });
+        assert_eq!(
+            read(&[b"PROXY ".as_slice(), &[b'x'; 200]].concat()),
+            Reading::Malformed
+        );
+        assert_eq!(
+            read(b"PROXY UNKNOWN\r\nGET"),
+            Reading::Header {
+                length: 15,
+                addresses: None
+            }
+        );
     }
 }

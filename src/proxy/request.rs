@@ -9,7 +9,9 @@ use std::time::SystemTime;
 use http::HeaderMap;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
-use windrose_plugins::contract::{causes, Answer, Cause, ClientFacts, Effects, Principal, Request, Slots};
+use windrose_plugins::contract::{
+    causes, Answer, Cause, ClientFacts, Effects, Principal, Request, Slots,
+};
 
 use super::connection::Connection;
 use super::{admit, random};
@@ -100,23 +102,36 @@ impl Ctx {
 
     /// A header arrived: finds its connection and listener, and lets the header guard rest.
     pub(super) fn arrive(&mut self, session: &mut Session) -> Result<()> {
-        let digest = session.digest().and_then(|digest| digest.proxy_digest.as_ref());
-        let connection = digest.and_then(|digest| digest.user_data.as_ref()?.downcast_ref::<Arc<Connection>>());
+        let digest = session
+            .digest()
+            .and_then(|digest| digest.proxy_digest.as_ref());
+        let connection =
+            digest.and_then(|digest| digest.user_data.as_ref()?.downcast_ref::<Arc<Connection>>());
         let Some(connection) = connection.cloned() else {
             return Error::e_explain(ErrorType::InternalError, "a request without our connection");
         };
         connection.header_arrived();
         // A listener that was removed still serves the connections it has, with the settings they began with.
-        let listener = self.snapshot.listener(&connection.listener.name).unwrap_or(&connection.listener).clone();
+        let listener = self
+            .snapshot
+            .listener(&connection.listener.name)
+            .unwrap_or(&connection.listener)
+            .clone();
         session.set_write_timeout(Some(listener.limits.write_timeout));
-        session.as_downstream_mut().set_total_drain_timeout(Some(listener.limits.header_timeout));
+        session
+            .as_downstream_mut()
+            .set_total_drain_timeout(Some(listener.limits.header_timeout));
         self.connection = Some(connection);
         self.listener = Some(listener);
         Ok(())
     }
 
     /// What plugins are told about the client.
-    pub(super) fn client_facts<'a>(facts: &'a Facts, listener: &'a Listener, route: &'a str) -> ClientFacts<'a> {
+    pub(super) fn client_facts<'a>(
+        facts: &'a Facts,
+        listener: &'a Listener,
+        route: &'a str,
+    ) -> ClientFacts<'a> {
         ClientFacts {
             address: facts.client.unwrap_or(IpAddr::from([0, 0, 0, 0])),
             secure: facts.secure,
@@ -130,12 +145,16 @@ impl Ctx {
     }
 
     pub(super) fn route(&self) -> &str {
-        self.candidate.as_ref().map_or("", |candidate| &candidate.rule.route)
+        self.candidate
+            .as_ref()
+            .map_or("", |candidate| &candidate.rule.route)
     }
 
     /// Remembers the gRPC status of a response, from its header or trailers.
     pub(super) fn note_grpc_status(&mut self, headers: &HeaderMap) {
-        let status = headers.get("grpc-status").and_then(|value| value.to_str().ok()?.parse().ok());
+        let status = headers
+            .get("grpc-status")
+            .and_then(|value| value.to_str().ok()?.parse().ok());
         self.grpc_status = status.or(self.grpc_status);
     }
 }
@@ -158,7 +177,8 @@ pub(super) async fn route(session: &mut Session, ctx: &mut Ctx) -> Result<(), Re
     if is_misdirected(&connection, &ctx.facts.host) {
         return Err(refuse(&causes::MISDIRECTED));
     }
-    let candidate = decide(session, ctx, &connection, &listener).ok_or_else(|| refuse(&causes::NO_ROUTE))?;
+    let candidate =
+        decide(session, ctx, &connection, &listener).ok_or_else(|| refuse(&causes::NO_ROUTE))?;
     candidate.metrics.started();
     ctx.candidate = Some(candidate.clone());
     if candidate.rule.chain.has_request() {
@@ -167,7 +187,12 @@ pub(super) async fn route(session: &mut Session, ctx: &mut Ctx) -> Result<(), Re
     act(session, ctx, &candidate)
 }
 
-fn decide(session: &Session, ctx: &Ctx, connection: &Connection, listener: &Listener) -> Option<Arc<Candidate>> {
+fn decide(
+    session: &Session,
+    ctx: &Ctx,
+    connection: &Connection,
+    listener: &Listener,
+) -> Option<Arc<Candidate>> {
     let request = session.req_header();
     let principal = ctx.principal.as_ref().map(Principal::id);
     let head = Head {
@@ -187,14 +212,20 @@ fn decide(session: &Session, ctx: &Ctx, connection: &Connection, listener: &List
 
 /// Whether the connection was made for a name with another certificate than this host's (RFC 9110 section 15.5.20).
 fn is_misdirected(connection: &Connection, host: &str) -> bool {
-    let Some(tls) = &connection.tls else { return false };
-    let (Some(sni), Some(shown)) = (&tls.sni, &tls.cert) else { return false };
+    let Some(tls) = &connection.tls else {
+        return false;
+    };
+    let (Some(sni), Some(shown)) = (&tls.sni, &tls.cert) else {
+        return false;
+    };
     if **sni == *host {
         return false;
     }
     let certs = tls.termination.certs.load();
     // After a renewal the set holds new certificates; the same names mean the same one.
-    certs.find(Some(host)).is_none_or(|cert| !Arc::ptr_eq(cert, shown) && cert.hosts != shown.hosts)
+    certs
+        .find(Some(host))
+        .is_none_or(|cert| !Arc::ptr_eq(cert, shown) && cert.hosts != shown.hosts)
 }
 
 async fn plugins(
@@ -231,11 +262,16 @@ fn act(session: &mut Session, ctx: &mut Ctx, candidate: &Arc<Candidate>) -> Resu
                 query: request.uri.query(),
                 headers: &request.headers,
             };
-            let location = decide::location(redirect, candidate, &head, ctx.facts.port, ctx.facts.secure);
+            let location =
+                decide::location(redirect, candidate, &head, ctx.facts.port, ctx.facts.secure);
             let location = location.parse().map_err(|_| refuse(&causes::BAD_TARGET))?;
-            let mut answer = Answer::of(&causes::ROUTE_REDIRECT).with(http::header::LOCATION, location);
+            let mut answer =
+                Answer::of(&causes::ROUTE_REDIRECT).with(http::header::LOCATION, location);
             answer.status = redirect.status.as_u16();
-            answer.body = Some((http::HeaderValue::from_static("text/plain"), bytes::Bytes::new()));
+            answer.body = Some((
+                http::HeaderValue::from_static("text/plain"),
+                bytes::Bytes::new(),
+            ));
             Err(Box::new(answer))
         }
         Action::Respond(respond) => {
@@ -255,6 +291,8 @@ fn act(session: &mut Session, ctx: &mut Ctx, candidate: &Arc<Candidate>) -> Resu
 }
 
 fn content_length(headers: &HeaderMap) -> u64 {
-    let length = headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    let length = headers
+        .get(http::header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.trim().parse().ok());
     length.unwrap_or(0)
 }

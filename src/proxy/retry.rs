@@ -23,13 +23,24 @@ pub(super) fn not_connected(_: &Session, ctx: &mut Ctx, mut error: Box<Error>) -
 }
 
 /// A connection broke, on either side.
-pub(super) fn broken(session: &Session, ctx: &mut Ctx, mut error: Box<Error>, reused: bool) -> Box<Error> {
+pub(super) fn broken(
+    session: &Session,
+    ctx: &mut Ctx,
+    mut error: Box<Error>,
+    reused: bool,
+) -> Box<Error> {
     let upstream_broke = *error.esource() == ErrorSource::Upstream;
     if ctx.cause.is_none() {
-        ctx.cause = Some(if upstream_broke { cause(&error) } else { downstream_cause(&error) });
+        ctx.cause = Some(if upstream_broke {
+            cause(&error)
+        } else {
+            downstream_cause(&error)
+        });
     }
     upstream::gave_up(ctx, upstream_broke && !reused);
-    let again = upstream_broke && session.response_written().is_none() && may_send_again(session, ctx, reused);
+    let again = upstream_broke
+        && session.response_written().is_none()
+        && may_send_again(session, ctx, reused);
     if let (true, Some(cause)) = (again, ctx.cause.take()) {
         count(ctx, cause);
         ctx.cause = Some(cause);
@@ -40,7 +51,9 @@ pub(super) fn broken(session: &Session, ctx: &mut Ctx, mut error: Box<Error>, re
 }
 
 fn may_send_again(session: &Session, ctx: &mut Ctx, reused: bool) -> bool {
-    let Some(candidate) = &ctx.candidate else { return false };
+    let Some(candidate) = &ctx.candidate else {
+        return false;
+    };
     let retry = &candidate.rule.retry;
     let safe = retry.methods.contains(&session.req_header().method);
     let replayable = !session.as_downstream().retry_buffer_truncated();
@@ -58,7 +71,10 @@ fn may_send_again(session: &Session, ctx: &mut Ctx, reused: bool) -> bool {
 }
 
 fn wants(ctx: &Ctx, on: impl Fn(&crate::snapshot::route::Retry) -> bool) -> bool {
-    let retry = ctx.candidate.as_ref().map(|candidate| &candidate.rule.retry);
+    let retry = ctx
+        .candidate
+        .as_ref()
+        .map(|candidate| &candidate.rule.retry);
     retry.is_some_and(|retry| on(retry) && ctx.attempt.count <= retry.attempts)
 }
 
@@ -78,10 +94,13 @@ pub(super) fn cause(error: &Error) -> &'static Cause {
         | ErrorType::BindError
         | ErrorType::SocketError
         | ErrorType::ConnectProxyFailure => &causes::CONNECT_FAILED,
-        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => &causes::UPSTREAM_TLS,
-        ErrorType::InvalidHTTPHeader | ErrorType::H1Error | ErrorType::InvalidH2 | ErrorType::H2Downgrade => {
-            &causes::UPSTREAM_PROTOCOL
+        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
+            &causes::UPSTREAM_TLS
         }
+        ErrorType::InvalidHTTPHeader
+        | ErrorType::H1Error
+        | ErrorType::InvalidH2
+        | ErrorType::H2Downgrade => &causes::UPSTREAM_PROTOCOL,
         ErrorType::ReadTimedout | ErrorType::WriteTimedout => &causes::RESPONSE_TIMEOUT,
         ErrorType::InternalError => &causes::INTERNAL,
         _ => &causes::UPSTREAM_RESET,

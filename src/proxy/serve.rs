@@ -106,7 +106,9 @@ async fn http1(
         stream.arm();
         let mut session = ServerSession::new_http1(Box::new(stream));
         match settings.take() {
-            Some(persistent) => pingora::apps::HttpPersistentSettings::apply_to_session(persistent, &mut session),
+            Some(persistent) => {
+                pingora::apps::HttpPersistentSettings::apply_to_session(persistent, &mut session)
+            }
             None => session.set_keepalive(Some(keep_alive.as_secs().max(1))),
         }
         if *closing.borrow() {
@@ -116,7 +118,9 @@ async fn http1(
         if !connection.has_header() {
             unparsed(connection);
         }
-        let Some((returned, persistent)) = reused.map(ReusedHttpStream::consume) else { return };
+        let Some((returned, persistent)) = reused.map(ReusedHttpStream::consume) else {
+            return;
+        };
         let Some(back) = ours(returned) else { return };
         stream = back;
         settings = persistent;
@@ -127,17 +131,30 @@ async fn http1(
 }
 
 fn ours(stream: Stream) -> Option<Guarded> {
-    stream.into_any().downcast::<Guarded>().ok().map(|stream| *stream)
+    stream
+        .into_any()
+        .downcast::<Guarded>()
+        .ok()
+        .map(|stream| *stream)
 }
 
 /// Counts and reports bytes that never became a request.
 fn unparsed(connection: &Connection) {
     if let Some(cause) = connection.fault() {
-        refused(&connection.listener, connection.client, &Refusal::new(cause, "no request could be read"));
+        refused(
+            &connection.listener,
+            connection.client,
+            &Refusal::new(cause, "no request could be read"),
+        );
     }
 }
 
-async fn http2(engine: &Arc<HttpProxy<Gateway>>, stream: Guarded, connection: &Arc<Connection>, closing: ShutdownWatch) {
+async fn http2(
+    engine: &Arc<HttpProxy<Gateway>>,
+    stream: Guarded,
+    connection: &Arc<Connection>,
+    closing: ShutdownWatch,
+) {
     let server = Arc::new(Http2 {
         engine: engine.clone(),
         streams: connection.listener.limits.h2_streams,
@@ -157,7 +174,11 @@ struct Http2 {
 
 #[async_trait]
 impl HttpServerApp for Http2 {
-    async fn process_new_http(self: &Arc<Self>, session: ServerSession, shutdown: &ShutdownWatch) -> Option<ReusedHttpStream> {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
         self.engine.process_new_http(session, shutdown).await
     }
 

@@ -32,14 +32,25 @@ const BUFFER: usize = 16 * 1024;
 /// Whether a rule names this server name, rather than taking whatever comes.
 pub(super) fn names(table: &TcpTable, sni: Option<&str>) -> bool {
     let Some(sni) = sni else { return false };
-    table.0.iter().any(|rule| rule.sni.iter().any(|pattern| pattern.matches(sni)))
+    table
+        .0
+        .iter()
+        .any(|rule| rule.sni.iter().any(|pattern| pattern.matches(sni)))
 }
 
 /// The first rule for a connection; `sni` is `None` for connections without TLS, `Some(None)` for TLS without a name.
-fn rule<'t>(table: &'t TcpTable, client: SocketAddr, sni: Option<Option<&str>>) -> Option<&'t TcpRule> {
+fn rule<'t>(
+    table: &'t TcpTable,
+    client: SocketAddr,
+    sni: Option<Option<&str>>,
+) -> Option<&'t TcpRule> {
     table.0.iter().find(|rule| {
-        let name = || sni.flatten().is_some_and(|sni| rule.sni.iter().any(|pattern| pattern.matches(sni)));
-        (rule.sni.is_empty() || name()) && (rule.clients.is_empty() || rule.clients.contains(client.ip()))
+        let name = || {
+            sni.flatten()
+                .is_some_and(|sni| rule.sni.iter().any(|pattern| pattern.matches(sni)))
+        };
+        (rule.sni.is_empty() || name())
+            && (rule.clients.is_empty() || rule.clients.contains(client.ip()))
     })
 }
 
@@ -51,28 +62,59 @@ pub(super) async fn serve(
     sni: Option<Option<String>>,
 ) -> Result<(), Refusal> {
     let listener = arrival.listener.clone();
-    let rule = rule(&listener.tcp, arrival.client, sni.as_ref().map(Option::as_deref))
-        .ok_or_else(|| Refusal::new(&causes::NO_TCP_ROUTE, format!("sni={:?}", sni.clone().flatten().unwrap_or_default())))?;
+    let rule = rule(
+        &listener.tcp,
+        arrival.client,
+        sni.as_ref().map(Option::as_deref),
+    )
+    .ok_or_else(|| {
+        Refusal::new(
+            &causes::NO_TCP_ROUTE,
+            format!("sni={:?}", sni.clone().flatten().unwrap_or_default()),
+        )
+    })?;
     let pool = match &rule.rule.action {
         Action::Pool(pool) => pool.clone(),
         Action::Split(split) => split.choose(random::bits()).clone(),
-        Action::Redirect(_) | Action::Respond(_) => return Err(Refusal::new(&causes::INTERNAL, "")),
+        Action::Redirect(_) | Action::Respond(_) => {
+            return Err(Refusal::new(&causes::INTERNAL, ""))
+        }
     };
     rule.metrics.started();
-    let mut stream = Stream { started: clock::now(), at: std::time::SystemTime::now(), up: 0, down: 0, endpoint: None, attempts: 0 };
-    let tenancy = Tenancy { listener: listener.name.clone(), route: rule.rule.route.clone(), pool: pool.name.clone() };
+    let mut stream = Stream {
+        started: clock::now(),
+        at: std::time::SystemTime::now(),
+        up: 0,
+        down: 0,
+        endpoint: None,
+        attempts: 0,
+    };
+    let tenancy = Tenancy {
+        listener: listener.name.clone(),
+        route: rule.rule.route.clone(),
+        pool: pool.name.clone(),
+    };
     let lease = shared.leases.take(tenancy, Arc::default());
-    let cause = carry(transport, &arrival, rule, &pool, &lease.cut, &mut stream).await.err();
+    let cause = carry(transport, &arrival, rule, &pool, &lease.cut, &mut stream)
+        .await
+        .err();
     rule.metrics.finished(&RequestSample {
         status: 0,
-        method: &http::Method::CONNECT,
         seconds: clock::between(stream.started, clock::now()).as_secs_f64(),
         request_bytes: stream.up,
         response_bytes: stream.down,
         cause,
         grpc_status: None,
     });
-    log(shared, &arrival, rule, &pool, sni.flatten().as_deref(), &stream, cause);
+    log(
+        shared,
+        &arrival,
+        rule,
+        &pool,
+        sni.flatten().as_deref(),
+        &stream,
+        cause,
+    );
     Ok(())
 }
 
@@ -120,12 +162,21 @@ async fn connect(
         return Err(&causes::NO_ENDPOINT);
     }
     let hash = match pool.settings.hash {
-        HashKey::ClientIp => Some(balance::hash_bytes(arrival.client.ip().to_string().as_bytes())),
+        HashKey::ClientIp => Some(balance::hash_bytes(
+            arrival.client.ip().to_string().as_bytes(),
+        )),
         HashKey::Header(_) | HashKey::Cookie(_) | HashKey::Path => None,
     };
     for _ in 0..=rule.rule.retry.attempts {
-        let choice = Choice { hash, tried: &tried, now: clock::now(), random: random::bits() };
-        let Some(at) = set.table.pick(&set.members, &choice) else { break };
+        let choice = Choice {
+            hash,
+            tried: &tried,
+            now: clock::now(),
+            random: random::bits(),
+        };
+        let Some(at) = set.table.pick(&set.members, &choice) else {
+            break;
+        };
         tried.push(u16::try_from(at).unwrap_or(u16::MAX));
         let endpoint = &set.members[at].endpoint;
         stream.attempts += 1;
@@ -134,7 +185,9 @@ async fn connect(
         let started = clock::now();
         let connected = dial(arrival, pool, endpoint).await;
         let took = clock::between(started, clock::now());
-        endpoint.metrics.attempt(connected.is_ok(), took.as_secs_f64());
+        endpoint
+            .metrics
+            .attempt(connected.is_ok(), took.as_secs_f64());
         match connected {
             Ok(socket) => {
                 endpoint.state.succeeded();
@@ -153,8 +206,15 @@ async fn connect(
     Err(cause)
 }
 
-async fn dial(arrival: &Arrival, pool: &Pool, endpoint: &Endpoint) -> Result<Socket, &'static Cause> {
-    let header = pool.settings.proxy_protocol.map(|version| proxy_protocol::write(version, arrival.client, arrival.local));
+async fn dial(
+    arrival: &Arrival,
+    pool: &Pool,
+    endpoint: &Endpoint,
+) -> Result<Socket, &'static Cause> {
+    let header = pool
+        .settings
+        .proxy_protocol
+        .map(|version| proxy_protocol::write(version, arrival.client, arrival.local));
     let connecting = async {
         match &endpoint.address {
             Address::Tcp(address) => {
@@ -176,7 +236,9 @@ async fn dial(arrival: &Arrival, pool: &Pool, endpoint: &Endpoint) -> Result<Soc
     };
     match tokio::time::timeout(pool.settings.connect_timeout, connecting).await {
         Ok(Ok(socket)) => Ok(socket),
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => Err(&causes::CONNECT_REFUSED),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            Err(&causes::CONNECT_REFUSED)
+        }
         Ok(Err(_)) => Err(&causes::CONNECT_FAILED),
         Err(_) => Err(&causes::CONNECT_TIMEOUT),
     }
@@ -234,7 +296,9 @@ async fn one_way(
 
 /// Ends when nothing moved for the idle time; looks four times in it.
 async fn silence(counts: &Counts, idle: Option<Duration>) {
-    let Some(idle) = idle else { return std::future::pending().await };
+    let Some(idle) = idle else {
+        return std::future::pending().await;
+    };
     let mut seen = (0, 0);
     let mut quiet = 0;
     let mut ticks = tokio::time::interval((idle / 4).max(Duration::from_millis(10)));
@@ -271,12 +335,14 @@ fn log(
         route: &rule.rule.route,
         rule: rule.rule.index,
         pool: &pool.name,
-        endpoint: stream.endpoint.as_ref().map_or("", |endpoint| &endpoint.label),
+        endpoint: stream
+            .endpoint
+            .as_ref()
+            .map_or("", |endpoint| &endpoint.label),
         method: "",
         scheme: "tcp",
         host: sni.unwrap_or_default(),
         path: "",
-        query: None,
         protocol: "TCP",
         status: 0,
         cause,

@@ -14,7 +14,8 @@ use async_trait::async_trait;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    TimingDigest, UniqueID,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
@@ -146,7 +147,11 @@ fn raw_fd(socket: &Socket) -> i32 {
     }
 }
 
-fn poll_socket_write(socket: &mut Socket, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+fn poll_socket_write(
+    socket: &mut Socket,
+    cx: &mut Context<'_>,
+    bytes: &[u8],
+) -> Poll<io::Result<usize>> {
     match socket {
         Socket::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
         Socket::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
@@ -154,7 +159,11 @@ fn poll_socket_write(socket: &mut Socket, cx: &mut Context<'_>, bytes: &[u8]) ->
 }
 
 impl AsyncRead for Transport {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let left = &this.prefix[this.prefix_read..];
         if !left.is_empty() {
@@ -178,7 +187,11 @@ impl AsyncRead for Transport {
 }
 
 impl AsyncWrite for Transport {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         if this.pending.len() + bytes.len() <= GATHER {
             this.pending.extend_from_slice(bytes);
@@ -210,7 +223,9 @@ impl AsyncWrite for Transport {
         let this = &mut *self;
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         if this.pending.len() + total <= GATHER {
-            slices.iter().for_each(|slice| this.pending.extend_from_slice(slice));
+            slices
+                .iter()
+                .for_each(|slice| this.pending.extend_from_slice(slice));
             return Poll::Ready(Ok(total));
         }
         ready!(this.poll_drain(cx))?;

@@ -42,12 +42,21 @@ pub(super) fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>
         pool.metrics.no_endpoint(&causes::NO_ENDPOINT);
         return fail(ctx, &causes::NO_ENDPOINT);
     }
-    let same_set = ctx.attempt.set.as_ref().is_some_and(|before| Arc::ptr_eq(before, &set));
+    let same_set = ctx
+        .attempt
+        .set
+        .as_ref()
+        .is_some_and(|before| Arc::ptr_eq(before, &set));
     if !same_set {
         ctx.attempt.tried.clear();
     }
     let hash = hash(&pool, session.req_header(), &ctx.facts);
-    let choice = Choice { hash, tried: &ctx.attempt.tried, now, random: random::bits() };
+    let choice = Choice {
+        hash,
+        tried: &ctx.attempt.tried,
+        now,
+        random: random::bits(),
+    };
     let Some(at) = set.table.pick(&set.members, &choice) else {
         pool.metrics.no_endpoint(&causes::NO_HEALTHY_ENDPOINT);
         // The failure that used up the endpoints says more than that none is left.
@@ -55,7 +64,9 @@ pub(super) fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>
         return fail(ctx, cause);
     };
     let member = &set.members[at];
-    let Some(template) = &member.peer else { return fail(ctx, &causes::INTERNAL) };
+    let Some(template) = &member.peer else {
+        return fail(ctx, &causes::INTERNAL);
+    };
     let mut peer = template.clone();
     peer.options.read_timeout = read_timeout(session.req_header(), timeouts, ctx, now);
     peer.options.write_timeout = timeouts.idle;
@@ -84,14 +95,27 @@ fn fail<T>(ctx: &mut Ctx, cause: &'static Cause) -> Result<T> {
 }
 
 fn is_late(ctx: &Ctx, timeouts: &Timeouts, now: u64) -> bool {
-    timeouts.request.is_some_and(|whole| clock::between(ctx.started, now) >= whole)
+    timeouts
+        .request
+        .is_some_and(|whole| clock::between(ctx.started, now) >= whole)
 }
 
 /// Pingora has one time for every read, header or body. Ordinary requests get the response-header time; streams, which may
 /// be silent on purpose, get the idle time. Neither is longer than what is left of the whole request's time.
-fn read_timeout(request: &RequestHeader, timeouts: &Timeouts, ctx: &Ctx, now: u64) -> Option<Duration> {
-    let one = if is_stream(request) { timeouts.idle } else { timeouts.response_header };
-    let left = timeouts.request.map(|whole| whole.saturating_sub(clock::between(ctx.started, now)));
+fn read_timeout(
+    request: &RequestHeader,
+    timeouts: &Timeouts,
+    ctx: &Ctx,
+    now: u64,
+) -> Option<Duration> {
+    let one = if is_stream(request) {
+        timeouts.idle
+    } else {
+        timeouts.response_header
+    };
+    let left = timeouts
+        .request
+        .map(|whole| whole.saturating_sub(clock::between(ctx.started, now)));
     match (one, left) {
         (Some(one), Some(left)) => Some(one.min(left)),
         (one, left) => one.or(left),
@@ -101,7 +125,10 @@ fn read_timeout(request: &RequestHeader, timeouts: &Timeouts, ctx: &Ctx, now: u6
 /// Whether a request begins something long-lived: an upgrade, gRPC, server-sent events.
 pub(super) fn is_stream(request: &RequestHeader) -> bool {
     let begins = |name: http::HeaderName, start: &[u8]| {
-        request.headers.get(name).is_some_and(|value| value.as_bytes().starts_with(start))
+        request
+            .headers
+            .get(name)
+            .is_some_and(|value| value.as_bytes().starts_with(start))
     };
     request.headers.contains_key(http::header::UPGRADE)
         || begins(http::header::CONTENT_TYPE, b"application/grpc")
@@ -109,19 +136,31 @@ pub(super) fn is_stream(request: &RequestHeader) -> bool {
 }
 
 fn hash(pool: &Pool, request: &RequestHeader, facts: &Facts) -> Option<u64> {
-    if !matches!(pool.settings.algorithm, Algorithm::Maglev | Algorithm::Ketama) {
+    if !matches!(
+        pool.settings.algorithm,
+        Algorithm::Maglev | Algorithm::Ketama
+    ) {
         return None;
     }
     match &pool.settings.hash {
-        HashKey::ClientIp => facts.client.map(|client| balance::hash_bytes(client.to_string().as_bytes())),
+        HashKey::ClientIp => facts
+            .client
+            .map(|client| balance::hash_bytes(client.to_string().as_bytes())),
         HashKey::Path => Some(balance::hash_bytes(facts.path.as_bytes())),
-        HashKey::Header(name) => request.headers.get(name).map(|value| balance::hash_bytes(value.as_bytes())),
+        HashKey::Header(name) => request
+            .headers
+            .get(name)
+            .map(|value| balance::hash_bytes(value.as_bytes())),
         HashKey::Cookie(name) => cookie(request, name).map(balance::hash_bytes),
     }
 }
 
 fn cookie<'r>(request: &'r RequestHeader, wanted: &str) -> Option<&'r [u8]> {
-    let crumbs = request.headers.get_all(http::header::COOKIE).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
+    let crumbs = request
+        .headers
+        .get_all(http::header::COOKIE)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
     crumbs.map(<[u8]>::trim_ascii).find_map(|crumb| {
         let value = crumb.strip_prefix(wanted.as_bytes())?;
         value.strip_prefix(b"=")
@@ -129,14 +168,27 @@ fn cookie<'r>(request: &'r RequestHeader, wanted: &str) -> Option<&'r [u8]> {
 }
 
 /// Connections that introduce a client belong to that client alone.
-fn introduce(peer: &mut HttpPeer, version: crate::snapshot::pool::ProxyVersion, ctx: &Ctx, endpoint: &Endpoint) {
-    let Some(connection) = &ctx.connection else { return };
-    let client = SocketAddr::new(ctx.facts.client.unwrap_or(connection.client.ip()), connection.client.port());
+fn introduce(
+    peer: &mut HttpPeer,
+    version: crate::snapshot::pool::ProxyVersion,
+    ctx: &Ctx,
+    endpoint: &Endpoint,
+) {
+    let Some(connection) = &ctx.connection else {
+        return;
+    };
+    let client = SocketAddr::new(
+        ctx.facts.client.unwrap_or(connection.client.ip()),
+        connection.client.port(),
+    );
     let header = proxy_protocol::write(version, client, connection.local);
     let mut key = header.clone();
     key.extend_from_slice(endpoint.label.as_bytes());
     peer.group_key ^= balance::hash_bytes(&key).rotate_left(17);
-    peer.options.custom_l4 = Some(Arc::new(Introducing { header, timeout: peer.options.connection_timeout }));
+    peer.options.custom_l4 = Some(Arc::new(Introducing {
+        header,
+        timeout: peer.options.connection_timeout,
+    }));
 }
 
 /// Connects and sends a PROXY header first.
@@ -195,7 +247,9 @@ pub(super) fn responded(response: &ResponseHeader, ctx: &mut Ctx) {
     ctx.attempt.status = response.status.as_u16();
     ctx.cause = None;
     ctx.note_grpc_status(&response.headers);
-    let Some(endpoint) = endpoint(ctx) else { return };
+    let Some(endpoint) = endpoint(ctx) else {
+        return;
+    };
     let took = clock::between(ctx.attempt.started, now);
     let failed = matches!(response.status.as_u16(), 502..=504);
     if failed {
@@ -212,7 +266,10 @@ pub(super) fn gave_up(ctx: &mut Ctx, blames_endpoint: bool) {
     let now = clock::now();
     if ctx.attempt.responded.is_none() {
         if let Some(endpoint) = endpoint(ctx) {
-            endpoint.metrics.attempt(false, clock::between(ctx.attempt.started, now).as_secs_f64());
+            endpoint.metrics.attempt(
+                false,
+                clock::between(ctx.attempt.started, now).as_secs_f64(),
+            );
             if blames_endpoint {
                 failure(ctx, &endpoint, now);
             }
@@ -223,22 +280,36 @@ pub(super) fn gave_up(ctx: &mut Ctx, blames_endpoint: bool) {
 
 fn endpoint(ctx: &Ctx) -> Option<Arc<Endpoint>> {
     let set = ctx.attempt.set.as_ref()?;
-    set.members.get(ctx.attempt.member).map(|member| member.endpoint.clone())
+    set.members
+        .get(ctx.attempt.member)
+        .map(|member| member.endpoint.clone())
 }
 
 /// Counts a failure of a real request and ejects the endpoint when there were enough in a row.
 fn failure(ctx: &Ctx, endpoint: &Endpoint, now: u64) {
-    let (Some(pool), Some(set)) = (&ctx.pool, &ctx.attempt.set) else { return };
+    let (Some(pool), Some(set)) = (&ctx.pool, &ctx.attempt.set) else {
+        return;
+    };
     record_failure(pool, set, endpoint, now);
 }
 
 /// See [`failure`]; also for connections passed through as bytes.
-pub(super) fn record_failure(pool: &Pool, set: &crate::snapshot::pool::EndpointSet, endpoint: &Endpoint, now: u64) {
+pub(super) fn record_failure(
+    pool: &Pool,
+    set: &crate::snapshot::pool::EndpointSet,
+    endpoint: &Endpoint,
+    now: u64,
+) {
     let ejection = &pool.settings.ejection;
     let in_a_row = endpoint.state.failed();
     let enough = ejection.consecutive_failures > 0 && in_a_row >= ejection.consecutive_failures;
-    if enough && set.members.len() > 1 && balance::may_eject(&set.members, now, ejection.max_ejected) {
-        let time = endpoint.state.eject(now, ejection.base_time, ejection.max_time);
+    if enough
+        && set.members.len() > 1
+        && balance::may_eject(&set.members, now, ejection.max_ejected)
+    {
+        let time = endpoint
+            .state
+            .eject(now, ejection.base_time, ejection.max_time);
         endpoint.metrics.ejected(true);
         log::warn!(
             "endpoint ejected: pool={} endpoint={} failures={in_a_row} seconds={}",

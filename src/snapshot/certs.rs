@@ -3,6 +3,7 @@
 //! The only place beside `tls` that speaks of OpenSSL; `proxy::handshake` calls it for each connection.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -107,6 +108,19 @@ fn not_after(leaf: &X509Ref) -> i64 {
     })
 }
 
+/// The files of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertFiles {
+    /// PEM file with the certificate and its chain.
+    pub cert: PathBuf,
+    /// PEM file with the private key.
+    pub key: PathBuf,
+    /// Names it is served for; empty for those in the certificate.
+    pub hosts: Vec<String>,
+    /// Whether it is served when no name matches.
+    pub default: bool,
+}
+
 /// The certificates of a listener by name.
 #[derive(Debug, Default)]
 pub struct CertSet {
@@ -185,6 +199,8 @@ pub struct TerminationSettings {
 pub struct Termination {
     /// Settings it was made from.
     pub settings: TerminationSettings,
+    /// Where the certificates come from.
+    pub files: Vec<CertFiles>,
     /// Certificates right now.
     pub certs: ArcSwap<CertSet>,
     /// The context of every handshake.
@@ -200,14 +216,24 @@ impl fmt::Debug for Termination {
 }
 
 impl Termination {
-    /// Makes the context.
+    /// Makes the context, or keeps that of `previous` with its session tickets when the settings are the same.
     ///
     /// # Errors
     /// What OpenSSL refuses: a cipher list, or the authorities' text.
-    pub fn new(settings: TerminationSettings, certs: CertSet) -> Result<Termination, String> {
-        let acceptor = acceptor(&settings)?;
+    pub fn new(
+        settings: TerminationSettings,
+        files: Vec<CertFiles>,
+        certs: CertSet,
+        previous: Option<&Termination>,
+    ) -> Result<Termination, String> {
+        let kept = previous.filter(|previous| previous.settings == settings);
+        let acceptor = kept.map_or_else(
+            || acceptor(&settings),
+            |previous| Ok(previous.acceptor.clone()),
+        )?;
         Ok(Termination {
             settings,
+            files,
             certs: ArcSwap::from_pointee(certs),
             acceptor,
         })

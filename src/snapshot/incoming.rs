@@ -66,7 +66,10 @@ pub enum Full {
 impl Open {
     /// Counts a connection unless the listener has `most` already.
     pub fn listener(slot: &Arc<Slot>, most: u32) -> Result<Open, Full> {
-        let open = Open { slot: slot.clone(), client: None };
+        let open = Open {
+            slot: slot.clone(),
+            client: None,
+        };
         match slot.open.fetch_add(1, Relaxed) < most {
             true => Ok(open),
             false => Err(Full::Listener),
@@ -79,7 +82,12 @@ impl Open {
             return Ok(());
         }
         let key = client_key(address);
-        let mut clients = self.slot.clients.shard(key).lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self
+            .slot
+            .clients
+            .shard(key)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let count = clients.entry(key).or_default();
         if *count >= most {
             return Err(Full::Client);
@@ -94,7 +102,12 @@ impl Drop for Open {
     fn drop(&mut self) {
         self.slot.open.fetch_sub(1, Relaxed);
         let Some(key) = self.client else { return };
-        let mut clients = self.slot.clients.shard(key).lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self
+            .slot
+            .clients
+            .shard(key)
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = clients.get_mut(&key) {
             *count -= 1;
             if *count == 0 {
@@ -127,7 +140,12 @@ mod tests {
 
     fn slot() -> Arc<Slot> {
         let (_, drain) = watch::channel(false);
-        Arc::new(Slot { name: "l".into(), open: Arc::default(), clients: Clients::default(), drain })
+        Arc::new(Slot {
+            name: "l".into(),
+            open: Arc::default(),
+            clients: Clients::default(),
+            drain,
+        })
     }
 
     #[test]
@@ -150,7 +168,10 @@ mod tests {
         let mut second = Open::listener(&slot, 9).unwrap_or_else(|_| unreachable!());
 
         assert_eq!(first.client("2001:db8::1".parse().unwrap(), 1), Ok(()));
-        assert_eq!(second.client("2001:db8::2".parse().unwrap(), 1), Err(Full::Client));
+        assert_eq!(
+            second.client("2001:db8::2".parse().unwrap(), 1),
+            Err(Full::Client)
+        );
         assert_eq!(second.client("2001:db8:0:1::2".parse().unwrap(), 1), Ok(()));
     }
 }

@@ -65,24 +65,38 @@ impl Leases {
         let id = self.next.fetch_add(1, Relaxed);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.insert(id, (tenancy, cut.clone()));
-        Lease { leases: self.clone(), id, cut }
+        Lease {
+            leases: self.clone(),
+            id,
+            cut,
+        }
     }
 
     /// Streams under way.
     pub fn count(&self) -> usize {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .len()
     }
 
     /// The streams whose tenancy is `gone`.
     pub fn orphans(&self, gone: impl Fn(&Tenancy) -> bool) -> Vec<Arc<Cut>> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.values().filter(|(tenancy, _)| gone(tenancy)).map(|(_, cut)| cut.clone()).collect()
+        held.values()
+            .filter(|(tenancy, _)| gone(tenancy))
+            .map(|(_, cut)| cut.clone())
+            .collect()
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.leases.held.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
+        self.leases
+            .held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.id);
     }
 }
 
@@ -93,7 +107,11 @@ mod tests {
     #[test]
     fn only_streams_that_lost_something_are_orphans() {
         let leases = Arc::new(Leases::default());
-        let tenancy = |pool: &str| Tenancy { listener: "l".into(), route: "r".into(), pool: pool.into() };
+        let tenancy = |pool: &str| Tenancy {
+            listener: "l".into(),
+            route: "r".into(),
+            pool: pool.into(),
+        };
         let kept = leases.take(tenancy("kept"), Arc::default());
         let lost = leases.take(tenancy("lost"), Arc::default());
 

@@ -17,6 +17,7 @@ pub mod tls;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use ahash::AHashMap;
 use arc_swap::{ArcSwap, Guard};
 
 use listener::Listener;
@@ -46,14 +47,21 @@ pub struct Snapshot {
     pub effective: String,
     /// What `check` warns about.
     pub warnings: Vec<String>,
+    /// Positions of listeners by name; filled in by [`Snapshot::new`].
+    pub by_name: AHashMap<Arc<str>, usize>,
 }
 
 impl Snapshot {
+    /// Finishes a snapshot: indexes its listeners.
+    pub fn new(mut parts: Snapshot) -> Snapshot {
+        let names = parts.listeners.iter().enumerate();
+        parts.by_name = names.map(|(at, listener)| (listener.name.clone(), at)).collect();
+        parts
+    }
+
     /// The listener of this name.
     pub fn listener(&self, name: &str) -> Option<&Arc<Listener>> {
-        self.listeners
-            .iter()
-            .find(|listener| *listener.name == *name)
+        self.by_name.get(name).map(|at| &self.listeners[*at])
     }
 
     /// The pool of this name.

@@ -171,7 +171,7 @@ pub struct Retry {
 }
 
 /// One alternative of a rule, ready to be compared with a request.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Candidate {
     /// The rule it belongs to.
     pub rule: Arc<Rule>,
@@ -187,6 +187,16 @@ pub struct Candidate {
     pub metrics: Arc<RouteMetrics>,
     /// Order written, over all rules.
     pub order: u32,
+}
+
+impl fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Candidate({:?} {} {:?})",
+            self.rule, self.host, self.path
+        )
+    }
 }
 
 /// A path condition.
@@ -304,8 +314,8 @@ impl PrincipalPattern {
 /// The candidates under one host pattern.
 #[derive(Debug, Default)]
 pub struct PathTable {
-    exact: AHashMap<Box<str>, Vec<Arc<Candidate>>,
-    prefix: AHashMap<Box<str>, Vec<Arc<Candidate>>,
+    exact: AHashMap<Box<str>, Vec<Arc<Candidate>>>,
+    prefix: AHashMap<Box<str>, Vec<Arc<Candidate>>>,
     regex: Vec<Arc<Candidate>>,
     longest_prefix: usize,
 }
@@ -426,7 +436,6 @@ impl RouteTable {
 }
 
 /// A rule for connections passed through as bytes.
-#[derive(Debug)]
 pub struct TcpRule {
     /// Names in TLS this is for; empty for any, and for connections without TLS.
     pub sni: Box<[HostPattern]>,
@@ -439,7 +448,7 @@ pub struct TcpRule {
 }
 
 /// The `tcp` rules of a listener, most specific first.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct TcpTable(pub Box<[TcpRule]>);
 
 #[cfg(test)]

@@ -112,7 +112,11 @@ pub(super) fn view(snapshot: &Snapshot) -> Routes {
 }
 
 fn listener(listener: &Listener) -> ListenerView {
-    let mut candidates: Vec<&Candidate> = listener.routes.all().collect();
+    let mut candidates: Vec<&Candidate> = listener
+        .routes
+        .all()
+        .map(|candidate| &**candidate)
+        .collect();
     candidates.sort_by(|one, other| precedence(one).cmp(&precedence(other)));
     let mut hosts: Vec<HostView> = Vec::new();
     for one in candidates {

@@ -48,7 +48,7 @@ impl Bench {
         let certs = CertSet::new(files.iter().map(read).collect());
         CertSource {
             listener: "web".into(),
-            termination: Arc::new(Termination::new(settings(), certs).unwrap()),
+            termination: Arc::new(Termination::new(settings(), Vec::new(), certs, None).unwrap()),
             files,
         }
     }

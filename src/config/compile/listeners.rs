@@ -1,0 +1,233 @@
+//! Listeners: addresses, TLS contexts and certificates read, bounds, and the tables of their routes.
+//! It must not know sockets.
+//! Called by `compile`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::plugins::{self, Stand};
+use super::routes::{Rules, Workshop};
+use super::Means;
+use crate::config::report::Report;
+use crate::config::schema::{self, AlpnName, ProxyProtocolMode, TlsVersion};
+use crate::snapshot::certs::{
+    Cert, CertFiles, CertSet, ClientAuth, Termination, TerminationSettings,
+};
+use crate::snapshot::listener::{Bind, Limits, Listener, Protocol, ProxyHeader, Role};
+use crate::snapshot::net::NetSet;
+use crate::snapshot::route::{RouteTable, TcpTable};
+
+/// Builds all listeners.
+pub(super) fn compile(
+    workshop: &Workshop<'_>,
+    rules: &Rules,
+    report: &mut Report,
+) -> Vec<Arc<Listener>> {
+    let listeners = workshop.config.listeners.iter().enumerate();
+    listeners
+        .filter_map(|(at, listener)| build(workshop, rules, at, listener, report).map(Arc::new))
+        .collect()
+}
+
+fn build(
+    workshop: &Workshop<'_>,
+    rules: &Rules,
+    at: usize,
+    listener: &schema::Listener,
+    report: &mut Report,
+) -> Option<Listener> {
+    let path = format!("listeners[{at}]");
+    let role = match listener.role {
+        schema::Role::Ingress => Role::Ingress,
+        schema::Role::MeshOutbound => Role::MeshOutbound,
+        schema::Role::MeshInbound => Role::MeshInbound,
+    };
+    let protocol = protocol(workshop.means, listener, &path, report)?;
+    let stand = match protocol {
+        Protocol::Tcp | Protocol::TlsPassthrough => Stand::ByteListener,
+        Protocol::Http | Protocol::Https(_) | Protocol::Auto(_) => Stand::Listener,
+    };
+    let lists = [(&*format!("{path}.plugins"), &*listener.plugins)];
+    let chain = plugins::chain(
+        &lists,
+        &listener.name,
+        stand,
+        workshop.instances,
+        workshop.means,
+        report,
+    );
+    Some(Listener {
+        name: listener.name.as_str().into(),
+        role,
+        bind: bind(&listener.bind)?,
+        protocol,
+        proxy_header: proxy_header(&listener.proxy_protocol),
+        trusted_proxies: NetSet::new(listener.trusted_proxies.iter().copied()),
+        service: listener
+            .service
+            .as_deref()
+            .map(|service| service.to_ascii_lowercase().into()),
+        limits: limits(&listener.limits),
+        chain,
+        routes: RouteTable::new(workshop.candidates(listener, role.as_str(), rules)),
+        tcp: TcpTable(workshop.tcp(listener, role.as_str(), rules).into()),
+        metrics: workshop
+            .means
+            .metrics
+            .listener(&listener.name, role.as_str()),
+    })
+}
+
+/// A listener's or the admin address; `None` for text that `rules` has refused.
+pub(crate) fn bind(text: &str) -> Option<Bind> {
+    match text.strip_prefix("unix:") {
+        Some(path) => Some(Bind::Unix(PathBuf::from(path))),
+        None => text.parse().ok().map(Bind::Tcp),
+    }
+}
+
+fn protocol(
+    means: &Means<'_>,
+    listener: &schema::Listener,
+    path: &str,
+    report: &mut Report,
+) -> Option<Protocol> {
+    let termination = match &listener.tls {
+        Some(tls) => Some(Arc::new(termination(
+            means,
+            &listener.name,
+            tls,
+            &format!("{path}.tls"),
+            report,
+        )?)),
+        None => None,
+    };
+    Some(match (listener.protocol, termination) {
+        (Some(schema::Protocol::Auto), termination) => Protocol::Auto(termination),
+        (Some(schema::Protocol::TlsPassthrough), _) => Protocol::TlsPassthrough,
+        (Some(schema::Protocol::Tcp), _) => Protocol::Tcp,
+        (Some(schema::Protocol::Https) | None, Some(termination)) => Protocol::Https(termination),
+        (Some(schema::Protocol::Http | schema::Protocol::Https) | None, _) => Protocol::Http,
+    })
+}
+
+fn termination(
+    means: &Means<'_>,
+    name: &str,
+    tls: &schema::ListenerTls,
+    path: &str,
+    report: &mut Report,
+) -> Option<Termination> {
+    let client = client_auth(means, tls, path, report)?;
+    let settings = TerminationSettings {
+        only_tls13: tls.min_version == TlsVersion::V13,
+        only_tls12: tls.max_version == TlsVersion::V12,
+        alpn: alpn(&tls.alpn),
+        ciphers: tls.ciphers.clone(),
+        client,
+        resumption: tls.session_resumption,
+        handshake_timeout: tls.handshake_timeout.0,
+    };
+    let (files, certs) = certificates(means, tls, path, report)?;
+    let previous = means
+        .previous
+        .and_then(|previous| previous.listener(name)?.protocol.termination().cloned());
+    let termination = Termination::new(settings, files, certs, previous.as_deref());
+    termination
+        .map_err(|fact| report.error(path, fact, ""))
+        .ok()
+}
+
+fn alpn(names: &[AlpnName]) -> &'static [u8] {
+    match names {
+        [AlpnName::H2] => b"\x02h2",
+        [AlpnName::Http11] => b"\x08http/1.1",
+        [AlpnName::Http11, ..] => b"\x08http/1.1\x02h2",
+        _ => b"\x02h2\x08http/1.1",
+    }
+}
+
+fn client_auth(
+    means: &Means<'_>,
+    tls: &schema::ListenerTls,
+    path: &str,
+    report: &mut Report,
+) -> Option<ClientAuth> {
+    let Some(settings) = &tls.client_certificates else {
+        return Some(ClientAuth::None);
+    };
+    let at = format!("{path}.client_certificates.ca");
+    let pem = means
+        .read(&settings.ca)
+        .map_err(|fact| report.error(at, fact, RELATIVE))
+        .ok()?;
+    Some(match settings.mode {
+        schema::ClientCertificateMode::Optional => ClientAuth::Optional(pem),
+        schema::ClientCertificateMode::Required => ClientAuth::Required(pem),
+    })
+}
+
+const RELATIVE: &str = "paths are relative to the configuration file";
+
+fn certificates(
+    means: &Means<'_>,
+    tls: &schema::ListenerTls,
+    path: &str,
+    report: &mut Report,
+) -> Option<(Vec<CertFiles>, CertSet)> {
+    let only = tls.certificates.len() == 1;
+    let mut files = Vec::new();
+    let mut certs = Vec::new();
+    for (at, certificate) in tls.certificates.iter().enumerate() {
+        let path = format!("{path}.certificates[{at}]");
+        let default = certificate.default.unwrap_or(only);
+        let cert = means
+            .read(&certificate.cert)
+            .map_err(|fact| report.error(format!("{path}.cert"), fact, RELATIVE));
+        let key = means
+            .read(&certificate.key)
+            .map_err(|fact| report.error(format!("{path}.key"), fact, RELATIVE));
+        let (Ok(cert), Ok(key)) = (cert, key) else {
+            continue;
+        };
+        match Cert::new(&cert, &key, &certificate.hosts, default) {
+            Ok(cert) => certs.push(Arc::new(cert)),
+            Err(fact) => report.error(
+                format!("{path}.cert"),
+                format!("\"{}\": {fact}", certificate.cert),
+                "",
+            ),
+        }
+        files.push(CertFiles {
+            cert: means.path(&certificate.cert),
+            key: means.path(&certificate.key),
+            hosts: certificate.hosts.clone(),
+            default,
+        });
+    }
+    (certs.len() == tls.certificates.len()).then(|| (files, CertSet::new(certs)))
+}
+
+fn proxy_header(settings: &schema::ProxyProtocol) -> ProxyHeader {
+    let trusted = NetSet::new(settings.trusted.iter().copied());
+    match settings.mode {
+        ProxyProtocolMode::Ignore => ProxyHeader::Ignore,
+        ProxyProtocolMode::Use => ProxyHeader::Use(trusted),
+        ProxyProtocolMode::Require => ProxyHeader::Require(trusted),
+    }
+}
+
+fn limits(limits: &schema::Limits) -> Limits {
+    Limits {
+        connections: limits.connections,
+        connections_per_client: limits.connections_per_client,
+        header_bytes: limits.header_bytes.0 as usize,
+        header_fields: usize::from(limits.header_fields),
+        target_bytes: limits.target_bytes.0 as usize,
+        header_timeout: limits.header_timeout.0,
+        keep_alive: limits.keep_alive.0,
+        connection_age: limits.connection_age.0,
+        h2_streams: limits.h2_streams,
+        write_timeout: limits.write_timeout.0,
+    }
+}

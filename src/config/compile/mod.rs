@@ -1,0 +1,111 @@
+//! From decoded settings to a snapshot: everything slow happens here, before anything is published.
+//! It must not know text, lines or who asks; it takes the previous snapshot and registries as arguments.
+//! Called at start, by `control::reload`, and by `windrose check`.
+
+mod listeners;
+mod plugins;
+mod pools;
+mod routes;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use windrose_plugins::contract::{Clock, StateRegistry};
+use windrose_plugins::PluginDef;
+
+use super::report::Report;
+use super::schema::Config;
+use crate::observe::metrics::Metrics;
+use crate::snapshot::endpoint::Endpoints;
+use crate::snapshot::net::NetSet;
+use crate::snapshot::Snapshot;
+
+/// What a compilation works with.
+pub struct Means<'a> {
+    /// The plugins compiled into this binary.
+    pub plugins: &'a [PluginDef],
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Endpoints of the process.
+    pub endpoints: &'a Endpoints,
+    /// State of plugins.
+    pub states: &'a StateRegistry,
+    /// The snapshot in force, whose state is taken over.
+    pub previous: Option<&'a Snapshot>,
+    /// The folder that paths in the configuration are relative to.
+    pub folder: &'a Path,
+}
+
+impl Means<'_> {
+    /// Reads a file named in the configuration.
+    fn read(&self, path: &str) -> Result<Vec<u8>, String> {
+        let path = self.path(path);
+        let bytes = std::fs::read(&path)
+            .map_err(|error| format!("\"{}\" cannot be read: {error}", path.display()))?;
+        match bytes.len() <= MOST_FILE_BYTES {
+            true => Ok(bytes),
+            false => Err(format!("\"{}\" is larger than 4 MiB", path.display())),
+        }
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.folder.join(path)
+    }
+}
+
+const MOST_FILE_BYTES: usize = 4 << 20;
+
+/// What is known of the text a snapshot is made from.
+pub struct Origin {
+    /// SHA-256 of everything that was read, in hex.
+    pub digest: String,
+    /// The effective configuration, secrets redacted.
+    pub effective: String,
+    /// Warnings, as printed.
+    pub warnings: Vec<String>,
+    /// Where a path stands, as `file:line`.
+    pub place: Box<dyn Fn(&str) -> String>,
+}
+
+/// Builds a snapshot.
+///
+/// # Errors
+/// Every file, certificate and plugin setting that cannot be used.
+pub fn compile(config: &Config, origin: Origin, means: &Means<'_>) -> Result<Snapshot, Report> {
+    let mut report = Report::new();
+    let pools = pools::compile(config, means, &mut report);
+    let instances = plugins::named(config, means, &mut report);
+    let workshop = routes::Workshop {
+        config,
+        means,
+        pools: &pools,
+        instances: &instances,
+        place: &*origin.place,
+    };
+    let rules = workshop.rules(&mut report);
+    let listeners = listeners::compile(&workshop, &rules, &mut report);
+    if report.has_errors() {
+        return Err(report);
+    }
+    let shows = config.observe.answers.show_cause_to.as_ref();
+    let rules = rules.into_iter().flatten().flatten().collect();
+    Ok(Snapshot::new(Snapshot {
+        generation: means.previous.map_or(1, |previous| previous.generation + 1),
+        digest: origin.digest,
+        built: SystemTime::now(),
+        listeners,
+        rules,
+        pools,
+        show_cause_to: shows
+            .map_or_else(NetSet::loopback, |nets| NetSet::new(nets.iter().copied())),
+        trace_sample: config.observe.traces.sample.fraction(),
+        effective: origin.effective,
+        warnings: origin.warnings,
+        by_name: Default::default(),
+    }))
+}
+
+fn clock() -> Clock {
+    Clock::System
+}

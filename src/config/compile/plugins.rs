@@ -1,0 +1,155 @@
+//! Plugin instances: built once for each use, or once for a name that several lists use.
+//! It must not know what plugins do.
+//! Called by the other parts of `compile`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use windrose_plugins::contract::{Build, Safety};
+
+use super::Means;
+use crate::config::report::Report;
+use crate::config::schema::{Config, OnError, PluginInstance, PluginMode, PluginUse};
+use crate::snapshot::chain::{Chain, Instance, Mode};
+
+/// Named instances; `None` for those that are off or could not be built.
+pub(super) type Named = BTreeMap<String, Option<Arc<Instance>>>;
+
+/// Builds the instances under `plugins`.
+pub(super) fn named(config: &Config, means: &Means<'_>, report: &mut Report) -> Named {
+    let build = |(name, settings): (&String, &PluginInstance)| {
+        let path = format!("plugins.{name}");
+        (name.clone(), build(name, &path, settings, means, report))
+    };
+    config.plugins.iter().map(build).collect()
+}
+
+/// Where a chain stands; hooks that could never run there are errors.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stand {
+    /// A listener that serves requests.
+    Listener,
+    /// A listener that passes bytes through.
+    ByteListener,
+    /// A route for requests.
+    Route,
+}
+
+/// Builds the chain of a `plugins` list; `owner` keys the state of instances written in place.
+pub(super) fn chain(
+    lists: &[(&str, &[PluginUse])],
+    owner: &str,
+    stand: Stand,
+    named: &Named,
+    means: &Means<'_>,
+    report: &mut Report,
+) -> Chain {
+    let mut all = Vec::new();
+    for (list, uses) in lists {
+        for (at, one) in uses.iter().enumerate() {
+            let path = format!("{list}[{at}]");
+            let instance = match one {
+                PluginUse::Named(name) => named.get(name).cloned().flatten(),
+                PluginUse::Inline(settings) => {
+                    let name = format!("{owner}.{}.{}", all.len(), settings.kind);
+                    build(&name, &path, settings, means, report)
+                }
+            };
+            let Some(instance) = instance else { continue };
+            reachable(&instance, &path, stand, report);
+            all.push(instance);
+        }
+    }
+    Chain::new(all)
+}
+
+/// A plugin none of whose hooks can run where it stands would be silently without effect.
+fn reachable(instance: &Instance, path: &str, stand: Stand, report: &mut Report) {
+    let hooks = &instance.hooks;
+    let only_connection = hooks.connection.is_some()
+        && hooks.request.is_none()
+        && hooks.response.is_none()
+        && hooks.upstream_request.is_none()
+        && hooks.request_body.is_none()
+        && hooks.response_body.is_none();
+    if stand == Stand::Route && only_connection {
+        let remedy = "move it to the listener's `plugins`, or let it act on requests";
+        report.error(
+            path,
+            format!(
+                "plugin \"{}\" acts on connections, which a route never sees",
+                instance.name
+            ),
+            remedy,
+        );
+    }
+    if stand == Stand::ByteListener && !only_connection {
+        let remedy = "only plugins that act on connections work here, such as `ip_filter` with `at: connection`";
+        report.error(
+            path,
+            format!(
+                "plugin \"{}\" acts on requests, and this listener passes bytes through",
+                instance.name
+            ),
+            remedy,
+        );
+    }
+}
+
+fn build(
+    name: &str,
+    path: &str,
+    settings: &PluginInstance,
+    means: &Means<'_>,
+    report: &mut Report,
+) -> Option<Arc<Instance>> {
+    let Some(def) = means.plugins.iter().find(|def| def.kind == settings.kind) else {
+        report.error(
+            format!("{path}.kind"),
+            format!("no plugin is of kind \"{}\"", settings.kind),
+            "`windrose plugins` lists them",
+        );
+        return None;
+    };
+    let context = Build {
+        instance: name,
+        folder: means.folder,
+        clock: super::clock(),
+        states: means.states,
+        counters: &*means.metrics,
+    };
+    let config = match &settings.config {
+        serde_yaml::Value::Null => serde_yaml::Value::Mapping(Default::default()),
+        config => config.clone(),
+    };
+    match (def.build)(config, &context) {
+        Ok(hooks) => Some(Arc::new(Instance {
+            name: name.into(),
+            kind: def.kind,
+            mode: match settings.mode {
+                PluginMode::Enforce => Mode::Enforce,
+                PluginMode::Shadow => Mode::Shadow,
+                PluginMode::Off => return None,
+            },
+            fails_open: match settings.on_error {
+                Some(on_error) => on_error == OnError::Open,
+                None => def.safety == Safety::Convenience,
+            },
+            hooks,
+            answered: means.metrics.plugin_event(name, "answered"),
+            would_answer: means.metrics.plugin_event(name, "would_answer"),
+            failed: means.metrics.plugin_event(name, "failed"),
+        })),
+        Err(problems) => {
+            for problem in problems {
+                let at = match problem.path.as_str() {
+                    "" => format!("{path}.config"),
+                    below if below.starts_with('[') => format!("{path}.config{below}"),
+                    below => format!("{path}.config.{below}"),
+                };
+                report.error(at, problem.fact, problem.remedy);
+            }
+            None
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Pools: settings in final form, TLS material read, endpoints taken over from the snapshot in force.
+//! It must not know routes.
+//! Called by `compile`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::Means;
+use crate::config::report::Report;
+use crate::config::schema::{self, Config};
+use crate::snapshot::endpoint::Address;
+use crate::snapshot::pool::{
+    Algorithm, DnsRecord, DnsSource, Ejection, EndpointSet, EndpointSpec, HashKey, Health,
+    HealthKind, Pool, PoolProtocol, PoolSettings, ProxyVersion, Source,
+};
+use crate::snapshot::tls::{authorities, certificate_and_key, PeerTls, Verify};
+
+/// Builds all pools.
+pub(super) fn compile(config: &Config, means: &Means<'_>, report: &mut Report) -> Vec<Arc<Pool>> {
+    let build =
+        |(at, pool): (usize, &schema::Pool)| build(pool, &format!("pools[{at}]"), means, report);
+    config.pools.iter().enumerate().map(build).collect()
+}
+
+fn build(pool: &schema::Pool, path: &str, means: &Means<'_>, report: &mut Report) -> Arc<Pool> {
+    let settings = settings(pool, path, means, report);
+    let previous = means
+        .previous
+        .and_then(|previous| previous.pool(&pool.name));
+    let specs = match (&settings.source, previous) {
+        (Source::Static, _) => specs(&pool.endpoints),
+        // What was found before stays until the source says otherwise.
+        (source, Some(previous)) if *source == previous.settings.source => {
+            previous.set.load().specs()
+        }
+        (Source::Dns(_) | Source::File(_), _) => Vec::new(),
+    };
+    let unchanged = previous
+        .filter(|previous| previous.settings == settings && previous.set.load().specs() == specs);
+    let set = match unchanged {
+        Some(previous) => previous.set.clone(),
+        None => {
+            let set = EndpointSet::new(
+                &pool.name,
+                &settings,
+                &specs,
+                means.endpoints,
+                &means.metrics,
+            );
+            Arc::new(ArcSwap::from_pointee(set))
+        }
+    };
+    Arc::new(Pool {
+        name: pool.name.as_str().into(),
+        settings,
+        set,
+        metrics: means.metrics.pool(&pool.name),
+    })
+}
+
+fn specs(endpoints: &[schema::Endpoint]) -> Vec<EndpointSpec> {
+    let spec = |endpoint: &schema::Endpoint| match endpoint {
+        schema::Endpoint::Address(text) => Some(EndpointSpec {
+            address: address(text)?,
+            weight: 1,
+            labels: Default::default(),
+        }),
+        schema::Endpoint::Full(full) => Some(EndpointSpec {
+            address: address(&full.address)?,
+            weight: full.weight,
+            labels: full.labels.clone(),
+        }),
+    };
+    endpoints.iter().filter_map(spec).collect()
+}
+
+/// An endpoint's address; `None` for text that `rules` has refused.
+fn address(text: &str) -> Option<Address> {
+    match text.strip_prefix("unix:") {
+        Some(path) => Some(Address::Unix(PathBuf::from(path))),
+        None => text.parse::<SocketAddr>().ok().map(Address::Tcp),
+    }
+}
+
+fn settings(
+    pool: &schema::Pool,
+    path: &str,
+    means: &Means<'_>,
+    report: &mut Report,
+) -> PoolSettings {
+    let balance = &pool.balance;
+    PoolSettings {
+        protocol: match pool.protocol {
+            schema::PoolProtocol::Http1 => PoolProtocol::Http1,
+            schema::PoolProtocol::Http2 => PoolProtocol::Http2,
+            schema::PoolProtocol::Auto => PoolProtocol::Auto,
+            schema::PoolProtocol::Tcp => PoolProtocol::Tcp,
+        },
+        tls: pool
+            .tls
+            .as_ref()
+            .and_then(|settings| tls(settings, &format!("{path}.tls"), means, report))
+            .map(Arc::new),
+        algorithm: match balance.algorithm {
+            schema::Algorithm::Ewma => Algorithm::Ewma,
+            schema::Algorithm::RoundRobin => Algorithm::RoundRobin,
+            schema::Algorithm::LeastRequest => Algorithm::LeastRequest,
+            schema::Algorithm::Random => Algorithm::Random,
+            schema::Algorithm::Maglev => Algorithm::Maglev,
+            schema::Algorithm::Ketama => Algorithm::Ketama,
+        },
+        hash: match &balance.hash {
+            None | Some(schema::HashKey::ClientIp) => HashKey::ClientIp,
+            Some(schema::HashKey::Header(name)) => {
+                name.parse().map_or(HashKey::ClientIp, HashKey::Header)
+            }
+            Some(schema::HashKey::Cookie(name)) => HashKey::Cookie(name.as_str().into()),
+            Some(schema::HashKey::Path) => HashKey::Path,
+        },
+        ejection: Ejection {
+            consecutive_failures: pool.ejection.consecutive_failures,
+            base_time: pool.ejection.base_time.0,
+            max_time: pool.ejection.max_time.0,
+            max_ejected: pool.ejection.max_ejected.fraction(),
+        },
+        health: pool.health.as_ref().map(health),
+        connect_timeout: pool.connections.connect_timeout.0,
+        idle_timeout: pool.connections.idle_timeout.0,
+        h2_streams: pool.connections.h2_streams,
+        proxy_protocol: pool.proxy_protocol.map(|version| match version {
+            schema::ProxyVersion::V1 => ProxyVersion::V1,
+            schema::ProxyVersion::V2 => ProxyVersion::V2,
+        }),
+        source: source(pool, means),
+    }
+}
+
+fn source(pool: &schema::Pool, means: &Means<'_>) -> Source {
+    match &pool.discovery {
+        None => Source::Static,
+        Some(schema::Discovery::File(file)) => Source::File(means.path(&file.path)),
+        Some(schema::Discovery::Dns(dns)) => Source::Dns(DnsSource {
+            name: dns.name.clone(),
+            record: match dns.record {
+                schema::DnsRecord::A => DnsRecord::A,
+                schema::DnsRecord::Aaaa => DnsRecord::Aaaa,
+                schema::DnsRecord::Both => DnsRecord::Both,
+                schema::DnsRecord::Srv => DnsRecord::Srv,
+            },
+            port: dns.port.unwrap_or(0),
+            min_ttl: dns.min_ttl.0,
+            max_ttl: dns.max_ttl.0,
+            servers: dns
+                .servers
+                .iter()
+                .filter_map(|server| server.parse().ok())
+                .collect(),
+        }),
+    }
+}
+
+fn health(health: &schema::Health) -> Health {
+    let kind = match (&health.http, &health.grpc) {
+        (Some(http), _) => HealthKind::Http {
+            path: http.path.clone(),
+            host: http.host.clone(),
+            statuses: (http.statuses[0], http.statuses[1]),
+        },
+        (None, Some(grpc)) => HealthKind::Grpc {
+            service: grpc.service.clone(),
+        },
+        (None, None) => HealthKind::Tcp,
+    };
+    Health {
+        kind,
+        interval: health.interval.0,
+        timeout: health.timeout.0,
+        rise: health.rise,
+        fall: health.fall,
+        port: health.port,
+    }
+}
+
+fn tls(
+    settings: &schema::PoolTls,
+    path: &str,
+    means: &Means<'_>,
+    report: &mut Report,
+) -> Option<PeerTls> {
+    let mut fingerprint = openssl::sha::Sha256::new();
+    fingerprint.update(format!("{settings:?}").as_bytes());
+    let mut read = |key: &str, file: &str, report: &mut Report| match means.read(file) {
+        Ok(bytes) => {
+            fingerprint.update(&bytes);
+            Some(bytes)
+        }
+        Err(fact) => {
+            report.error(
+                format!("{path}.{key}"),
+                fact,
+                "paths are relative to the configuration file",
+            );
+            None
+        }
+    };
+    let ca = match &settings.ca {
+        None => None,
+        Some(file) => {
+            let found = read("ca", file, report).map(|pem| authorities(&pem))?;
+            Some(Arc::new(
+                found
+                    .map_err(|fact| {
+                        report.error(format!("{path}.ca"), format!("\"{file}\": {fact}"), "")
+                    })
+                    .ok()?,
+            ))
+        }
+    };
+    let own = match &settings.client_certificate {
+        None => None,
+        Some(files) => {
+            let cert = read("client_certificate.cert", &files.cert, report)?;
+            let key = read("client_certificate.key", &files.key, report)?;
+            let pair = certificate_and_key(&cert, &key);
+            let at = format!("{path}.client_certificate");
+            Some(Arc::new(
+                pair.map_err(|fact| report.error(at, format!("\"{}\": {fact}", files.cert), ""))
+                    .ok()?,
+            ))
+        }
+    };
+    let verify = match settings.verify {
+        schema::Verify::Full => Verify::Full,
+        schema::Verify::Issuer => Verify::Issuer,
+        schema::Verify::None => Verify::None,
+    };
+    let fingerprint = fingerprint
+        .finish()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Some(PeerTls {
+        sni: settings.sni.clone(),
+        verify,
+        ca,
+        own,
+        fingerprint,
+    })
+}

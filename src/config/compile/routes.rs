@@ -1,0 +1,387 @@
+//! Routes: rules with their actions, edits and plugins, and the candidates each listener's table is made of.
+//! It must not know listeners' sockets or TLS.
+//! Called by `compile`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, StatusCode};
+use regex::Regex;
+use windrose_plugins::contract::Time;
+
+use super::plugins::{self, Named, Stand};
+use super::Means;
+use crate::config::report::Report;
+use crate::config::schema::{self, Config, PathMatch, RouteProtocol, ValueMatch, ValueRule};
+use crate::snapshot::net::NetSet;
+use crate::snapshot::pool::Pool;
+use crate::snapshot::route::{
+    Action, Candidate, Conditions, HeaderOps, HostPattern, PathPattern, PathRewrite,
+    PrincipalPattern, Redirect, Respond, Retry, Rewrite, Rule, Split, TcpRule, Timeouts,
+    ValueCondition,
+};
+
+/// What routes are compiled with.
+pub(super) struct Workshop<'a> {
+    pub(super) config: &'a Config,
+    pub(super) means: &'a Means<'a>,
+    pub(super) pools: &'a [Arc<Pool>],
+    pub(super) instances: &'a Named,
+    pub(super) place: &'a dyn Fn(&str) -> String,
+}
+
+/// Rules by route; `None` where a rule could not be built.
+pub(super) type Rules = Vec<Vec<Option<Arc<Rule>>>>;
+
+const RESPONSE_HEADER: Duration = Duration::from_secs(60);
+const IDLE: Duration = Duration::from_secs(300);
+const BODY_LIMIT: u64 = 64 << 20;
+
+impl Workshop<'_> {
+    /// Every rule of every route.
+    pub(super) fn rules(&self, report: &mut Report) -> Rules {
+        let mut rules = Vec::new();
+        for (at, route) in self.config.routes.iter().enumerate() {
+            let of_route = route
+                .rules
+                .iter()
+                .enumerate()
+                .map(|(index, _)| self.rule(at, route, index, report))
+                .collect();
+            rules.push(of_route);
+        }
+        rules
+    }
+
+    fn rule(
+        &self,
+        at: usize,
+        route: &schema::Route,
+        index: usize,
+        report: &mut Report,
+    ) -> Option<Arc<Rule>> {
+        let rule = &route.rules[index];
+        let path = format!("routes[{at}].rules[{index}]");
+        let lists = [
+            (&*format!("routes[{at}].plugins"), &*route.plugins),
+            (&*format!("{path}.plugins"), &*rule.plugins),
+        ];
+        let owner = format!("{}.{index}", route.name);
+        let chain = plugins::chain(
+            &lists,
+            &owner,
+            Stand::Route,
+            self.instances,
+            self.means,
+            report,
+        );
+        Some(Arc::new(Rule {
+            route: route.name.as_str().into(),
+            index,
+            place: (self.place)(&path).into(),
+            action: self.action(rule)?,
+            rewrite: rewrite(rule.rewrite.as_ref()),
+            request_headers: ops(&rule.request_headers),
+            response_headers: ops(&rule.response_headers),
+            timeouts: timeouts(&rule.timeouts, &route.timeouts),
+            retry: retry(rule.retry.as_ref()),
+            body_limit: rule
+                .body_limit
+                .or(route.body_limit)
+                .map_or(BODY_LIMIT, |size| size.0),
+            chain,
+            path: path.into(),
+        }))
+    }
+
+    fn pool(&self, name: &str) -> Option<Arc<Pool>> {
+        self.pools.iter().find(|pool| *pool.name == *name).cloned()
+    }
+
+    fn action(&self, rule: &schema::Rule) -> Option<Action> {
+        if let Some(name) = &rule.pool {
+            return self.pool(name).map(Action::Pool);
+        }
+        if let Some(redirect) = &rule.redirect {
+            return Some(Action::Redirect(Redirect {
+                scheme: redirect.scheme.as_deref().map(Into::into),
+                host: redirect.host.as_deref().map(Into::into),
+                port: redirect.port,
+                path: path_rewrite(
+                    redirect.path.as_deref(),
+                    redirect.path_prefix.as_deref(),
+                    None,
+                ),
+                status: StatusCode::from_u16(redirect.status).ok()?,
+            }));
+        }
+        if let Some(respond) = &rule.respond {
+            let media = respond
+                .content_type
+                .as_deref()
+                .unwrap_or("text/plain; charset=utf-8");
+            return Some(Action::Respond(Respond {
+                status: StatusCode::from_u16(respond.status).ok()?,
+                body: respond.body.clone().into(),
+                content_type: HeaderValue::from_str(media).ok()?,
+            }));
+        }
+        let mut total = 0;
+        let mut targets = Vec::new();
+        for target in &rule.split {
+            total += u64::from(target.weight);
+            targets.push((total, self.pool(&target.pool)?));
+        }
+        (total > 0).then(|| {
+            Action::Split(Split {
+                targets: targets.into(),
+                total,
+            })
+        })
+    }
+
+    /// Whether a route is served by a listener: named, or by default every ingress listener that can.
+    fn serves(&self, listener: &schema::Listener, route: &schema::Route) -> bool {
+        let bytes_only = matches!(
+            listener.protocol,
+            Some(schema::Protocol::Tcp | schema::Protocol::TlsPassthrough)
+        );
+        let auto = matches!(listener.protocol, Some(schema::Protocol::Auto));
+        let can = match route.protocol {
+            RouteProtocol::Http => !bytes_only,
+            RouteProtocol::Tcp => bytes_only || auto,
+        };
+        match &route.listeners {
+            Some(names) => names.contains(&listener.name),
+            None => can && listener.role == schema::Role::Ingress,
+        }
+    }
+
+    /// The candidates of a listener's table.
+    pub(super) fn candidates(
+        &self,
+        listener: &schema::Listener,
+        role: &str,
+        rules: &Rules,
+    ) -> Vec<Candidate> {
+        let mut candidates = Vec::new();
+        let mut order = 0;
+        for (at, route) in self.config.routes.iter().enumerate() {
+            if route.protocol != RouteProtocol::Http || !self.serves(listener, route) {
+                continue;
+            }
+            let metrics = self.means.metrics.route(&listener.name, role, &route.name);
+            let any = [String::new()];
+            let hosts = if route.hosts.is_empty() {
+                &any[..]
+            } else {
+                &route.hosts
+            };
+            for (index, rule) in route.rules.iter().enumerate() {
+                let Some(compiled) = &rules[at][index] else {
+                    continue;
+                };
+                let every = [schema::Match::default()];
+                let alternatives = if rule.matches.is_empty() {
+                    &every[..]
+                } else {
+                    &rule.matches
+                };
+                for (alternative, condition) in alternatives.iter().enumerate() {
+                    let Some((path, conditions)) = self::conditions(condition) else {
+                        continue;
+                    };
+                    let conditions = Arc::new(conditions);
+                    candidates.extend(hosts.iter().map(|host| Candidate {
+                        rule: compiled.clone(),
+                        alternative,
+                        host: host.to_ascii_lowercase().into(),
+                        path: path.clone(),
+                        conditions: conditions.clone(),
+                        metrics: metrics.clone(),
+                        order,
+                    }));
+                    order += 1;
+                }
+            }
+        }
+        candidates
+    }
+
+    /// The `tcp` rules of a listener, exact names before wildcards before any, with client conditions first.
+    pub(super) fn tcp(
+        &self,
+        listener: &schema::Listener,
+        role: &str,
+        rules: &Rules,
+    ) -> Vec<TcpRule> {
+        let mut found = Vec::new();
+        for (at, route) in self.config.routes.iter().enumerate() {
+            if route.protocol != RouteProtocol::Tcp || !self.serves(listener, route) {
+                continue;
+            }
+            let metrics = self.means.metrics.route(&listener.name, role, &route.name);
+            for (index, rule) in route.rules.iter().enumerate() {
+                let Some(compiled) = &rules[at][index] else {
+                    continue;
+                };
+                let every = [schema::Match::default()];
+                let alternatives = if rule.matches.is_empty() {
+                    &every[..]
+                } else {
+                    &rule.matches
+                };
+                found.extend(alternatives.iter().map(|condition| {
+                    let names = if condition.sni.is_empty() {
+                        &route.hosts
+                    } else {
+                        &condition.sni
+                    };
+                    TcpRule {
+                        sni: names.iter().map(|name| HostPattern::new(name)).collect(),
+                        clients: NetSet::new(condition.clients.iter().copied()),
+                        rule: compiled.clone(),
+                        metrics: metrics.clone(),
+                    }
+                }));
+            }
+        }
+        found.sort_by_key(|rule| {
+            let rank = match rule.sni.first() {
+                Some(HostPattern::Exact(_)) => 0,
+                Some(HostPattern::Suffix(_)) => 1,
+                None => 2,
+            };
+            (rank, rule.clients.is_empty())
+        });
+        found
+    }
+}
+
+fn conditions(condition: &schema::Match) -> Option<(PathPattern, Conditions)> {
+    let path = match &condition.path {
+        None => PathPattern::Prefix("".into()),
+        Some(PathMatch::Exact(path)) => PathPattern::Exact(path.as_str().into()),
+        Some(PathMatch::Prefix(path)) => PathPattern::Prefix(path.trim_end_matches('/').into()),
+        Some(PathMatch::Regex(regex)) => PathPattern::Regex(whole(regex)?),
+    };
+    let headers = condition
+        .headers
+        .iter()
+        .map(|(name, value)| Some((name.parse().ok()?, self::value(value)?)));
+    let query = condition
+        .query
+        .iter()
+        .map(|(name, value)| Some((name.as_str().into(), self::value(value)?)));
+    let conditions = Conditions {
+        method: condition
+            .method
+            .as_ref()
+            .and_then(|method| method.parse().ok()),
+        headers: headers.collect::<Option<_>>()?,
+        query: query.collect::<Option<_>>()?,
+        clients: NetSet::new(condition.clients.iter().copied()),
+        sni: condition
+            .sni
+            .iter()
+            .map(|name| HostPattern::new(name))
+            .collect(),
+        principals: condition
+            .principals
+            .iter()
+            .map(|id| PrincipalPattern::new(id))
+            .collect(),
+    };
+    Some((path, conditions))
+}
+
+fn value(value: &ValueMatch) -> Option<ValueCondition> {
+    Some(match value {
+        ValueMatch::Exact(exact) => ValueCondition::Exact(exact.as_str().into()),
+        ValueMatch::By(ValueRule::Regex(regex)) => ValueCondition::Regex(whole(regex)?),
+        ValueMatch::By(ValueRule::Present(present)) => ValueCondition::Present(*present),
+    })
+}
+
+/// A pattern for the whole text.
+fn whole(pattern: &str) -> Option<Regex> {
+    Regex::new(&format!("^(?:{pattern})$")).ok()
+}
+
+fn rewrite(rewrite: Option<&schema::Rewrite>) -> Rewrite {
+    let Some(rewrite) = rewrite else {
+        return Rewrite::default();
+    };
+    Rewrite {
+        host: rewrite
+            .host
+            .as_deref()
+            .and_then(|host| HeaderValue::from_str(host).ok()),
+        path: path_rewrite(
+            rewrite.path.as_deref(),
+            rewrite.path_prefix.as_deref(),
+            rewrite.path_regex.as_ref(),
+        ),
+    }
+}
+
+fn path_rewrite(
+    whole: Option<&str>,
+    prefix: Option<&str>,
+    regex: Option<&schema::PathRegex>,
+) -> PathRewrite {
+    match (whole, prefix, regex) {
+        (Some(path), _, _) => PathRewrite::Whole(path.into()),
+        (None, Some(prefix), _) => PathRewrite::Prefix(prefix.into()),
+        (None, None, Some(regex)) => match Regex::new(&regex.pattern) {
+            Ok(pattern) => PathRewrite::Regex(pattern, regex.replace.as_str().into()),
+            Err(_) => PathRewrite::Keep,
+        },
+        (None, None, None) => PathRewrite::Keep,
+    }
+}
+
+fn ops(edits: &schema::HeaderEdits) -> HeaderOps {
+    let pair = |(name, value): (&String, &String)| {
+        Some((
+            name.parse::<HeaderName>().ok()?,
+            HeaderValue::from_str(value).ok()?,
+        ))
+    };
+    HeaderOps {
+        remove: edits
+            .remove
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .collect(),
+        set: edits.set.iter().filter_map(pair).collect(),
+        add: edits.add.iter().filter_map(pair).collect(),
+    }
+}
+
+fn timeouts(rule: &schema::RouteTimeouts, route: &schema::RouteTimeouts) -> Timeouts {
+    let bound = |own: Option<Time>, outer: Option<Time>, default: Duration| {
+        let time = own.or(outer).map_or(default, |time| time.0);
+        (!time.is_zero()).then_some(time)
+    };
+    Timeouts {
+        response_header: bound(rule.response_header, route.response_header, RESPONSE_HEADER),
+        idle: bound(rule.idle, route.idle, IDLE),
+        request: bound(rule.request, route.request, Duration::ZERO),
+    }
+}
+
+fn retry(retry: Option<&schema::Retry>) -> Retry {
+    let default = schema::Retry::default();
+    let retry = retry.unwrap_or(&default);
+    Retry {
+        attempts: retry.attempts,
+        on_connect_failure: retry.on.contains(&schema::RetryOn::ConnectFailure),
+        on_reset: retry.on.contains(&schema::RetryOn::Reset),
+        methods: retry
+            .methods
+            .iter()
+            .filter_map(|method| method.parse().ok())
+            .collect(),
+    }
+}
