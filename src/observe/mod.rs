@@ -5,3 +5,4 @@
 pub mod access_log;
 pub mod answer;
 pub mod metrics;
+pub mod trace;
