@@ -4,5 +4,6 @@
 
 pub mod access_log;
 pub mod answer;
+pub mod event;
 pub mod metrics;
 pub mod trace;
