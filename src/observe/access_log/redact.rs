@@ -29,7 +29,7 @@ fn is_telling(key: &[u8]) -> bool {
 }
 
 fn names_secret(key: &[u8]) -> bool {
-    let holds = |part: &&str| {
+    let holds = |part: &str| {
         key.windows(part.len())
             .any(|window| window.eq_ignore_ascii_case(part.as_bytes()))
     };
@@ -38,7 +38,7 @@ fn names_secret(key: &[u8]) -> bool {
             .iter()
             .any(|known| word.eq_ignore_ascii_case(known.as_bytes()))
     };
-    PARTS.iter().any(|part| holds(&part))
+    PARTS.iter().any(|part| holds(part))
         || ends_with_key(key)
         || key.split(|byte| !byte.is_ascii_alphanumeric()).any(is_word)
 }
