@@ -48,6 +48,17 @@ struct Summary {
     over: Duration,
 }
 
+/// Tells a failure through the events of the process.
+pub fn warn(kind: &'static str, key: &str, message: impl FnOnce() -> String) {
+    process().warn(kind, key, message);
+}
+
+/// The events of the process; `sweep` them every few seconds.
+pub fn process() -> &'static Events {
+    static EVENTS: std::sync::OnceLock<Events> = std::sync::OnceLock::new();
+    EVENTS.get_or_init(Events::default)
+}
+
 impl Default for Events {
     fn default() -> Events {
         Events::new(5, Duration::from_secs(10))

@@ -4,6 +4,7 @@
 
 pub mod access_log;
 pub mod answer;
+pub mod clock;
 pub mod event;
 pub mod metrics;
 pub mod trace;

@@ -14,7 +14,7 @@ use super::connection::Connection;
 use super::random;
 use super::request::Ctx;
 use crate::decide::{canonical_host, canonical_path};
-use crate::observe::trace::{Sampler, TraceContext};
+use crate::observe::trace::TraceContext;
 use crate::snapshot::listener::Listener;
 
 /// Checks a header and fills in the facts of the request.
@@ -32,8 +32,10 @@ pub(super) fn admit(
     ctx.facts.secure =
         connection.tls.is_some() || (trusted && forwarded_proto_is_https(&request.headers));
     ctx.facts.request_id = request_id(trusted, &request.headers);
-    ctx.trace =
-        TraceContext::from_headers(&request.headers, &Sampler::new(ctx.snapshot.trace_sample));
+    ctx.trace = Some(TraceContext::from_headers(
+        &request.headers,
+        &ctx.snapshot.sampler,
+    ));
     if ctx.principal.is_none() {
         ctx.principal = connection
             .tls

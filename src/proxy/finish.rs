@@ -12,7 +12,7 @@ use super::Shared;
 use crate::observe::access_log::Entry;
 use crate::observe::clock;
 use crate::observe::metrics::RequestSample;
-use crate::observe::trace::FinishedSpan;
+use crate::observe::trace::{FinishedSpan, TraceContext};
 
 /// Accounts for a request.
 pub(super) fn account(
@@ -36,6 +36,7 @@ pub(super) fn account(
         status => status,
     };
     let duration = clock::between(ctx.started, clock::now());
+    super::upstream::close_span(ctx, None);
     finish_hooks(ctx, status, duration);
     count(session, ctx, shared, status, duration.as_secs_f64());
     log(session, ctx, shared, status, duration);
@@ -106,7 +107,7 @@ fn log(session: &Session, ctx: &Ctx, shared: &Shared, status: u16, duration: std
     }
     let request = session.req_header();
     let bytes = |name: http::HeaderName| request.headers.get(name).map(http::HeaderValue::as_bytes);
-    let trace_id = ctx.trace.trace_id_hex();
+    let trace_id = ctx.trace.as_ref().map(TraceContext::trace_id_hex);
     let principal = ctx.principal.as_ref().map(Principal::id);
     let connection = ctx.connection.as_ref();
     let tls = connection.and_then(|connection| connection.tls.as_ref());
@@ -152,7 +153,7 @@ fn log(session: &Session, ctx: &Ctx, shared: &Shared, status: u16, duration: std
         attempts: ctx.attempt.count,
         reused: ctx.attempt.reused,
         request_id: &ctx.facts.request_id,
-        trace_id: Some(&trace_id),
+        trace_id: trace_id.as_deref(),
         principal: principal.as_deref(),
         user_agent: bytes(http::header::USER_AGENT),
         referer: bytes(http::header::REFERER),
@@ -170,29 +171,52 @@ fn protocol(version: Version) -> &'static str {
     }
 }
 
-fn span(session: &Session, ctx: &Ctx, shared: &Shared, status: u16, duration: std::time::Duration) {
-    if !ctx.trace.sampled || !shared.tracer.enabled() {
+fn span(
+    session: &Session,
+    ctx: &mut Ctx,
+    shared: &Shared,
+    status: u16,
+    duration: std::time::Duration,
+) {
+    let Some(context) = ctx.trace.take_if(|trace| trace.sampled) else {
         return;
-    }
+    };
+    let tracer = shared.tracer.load();
+    let Some(tracer) = tracer.as_ref() else {
+        return;
+    };
     let request = session.req_header();
-    let member = ctx
-        .attempt
-        .set
-        .as_ref()
-        .and_then(|set| set.members.get(ctx.attempt.member));
-    shared.tracer.span(FinishedSpan {
-        context: &ctx.trace,
+    let agent = request
+        .headers
+        .get(http::header::USER_AGENT)
+        .and_then(|value| value.to_str().ok());
+    tracer.span(FinishedSpan {
+        context,
         start: ctx.at,
         duration,
-        method: request.method.as_str(),
-        path: &ctx.facts.path,
-        host: &ctx.facts.host,
+        method: request.method.to_string(),
+        scheme: if ctx.facts.secure { "https" } else { "http" },
+        host: ctx.facts.host.clone(),
+        path: ctx.facts.path.clone(),
+        protocol_version: protocol(request.version).trim_start_matches("HTTP/"),
+        client: ctx
+            .facts
+            .client
+            .unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into()),
+        user_agent: agent.map(str::to_owned),
         status,
-        listener: ctx.listener.as_ref().map_or("", |listener| &listener.name),
-        route: ctx.route(),
-        pool: ctx.pool.as_ref().map_or("", |pool| &pool.name),
-        endpoint: member.map_or("", |member| &member.endpoint.label),
-        attempts: ctx.attempt.count,
         cause: ctx.cause,
+        listener: ctx
+            .listener
+            .as_ref()
+            .map_or(String::new(), |listener| listener.name.to_string()),
+        route: ctx.route().to_owned(),
+        pool: ctx
+            .pool
+            .as_ref()
+            .map_or(String::new(), |pool| pool.name.to_string()),
+        request_id: ctx.facts.request_id.clone(),
+        principal: ctx.principal.as_ref().map(Principal::id),
+        attempts: std::mem::take(&mut ctx.spans),
     });
 }

@@ -18,6 +18,7 @@ use super::connection::Connection;
 use super::request::{refuse, Ctx};
 use super::{upstream, Shared};
 use crate::decide;
+use crate::observe::trace::TraceContext;
 use crate::snapshot::lease::Tenancy;
 use crate::snapshot::route::HeaderOps;
 
@@ -36,6 +37,16 @@ const TWINS: [&str; 6] = [
     "x_forwarded_port",
     "x_request_id",
     "x_real_ip",
+];
+
+/// Said again in W3C form; two parents would contradict each other.
+const B3: [&str; 6] = [
+    "b3",
+    "x-b3-traceid",
+    "x-b3-spanid",
+    "x-b3-parentspanid",
+    "x-b3-sampled",
+    "x-b3-flags",
 ];
 
 /// The request as it goes upstream.
@@ -187,7 +198,12 @@ fn forwarded(head: &mut RequestHeader, ctx: &Ctx, connection: &Connection) -> Re
         )?;
     }
     head.insert_header(REQUEST_ID, &ctx.facts.request_id)?;
-    head.insert_header(TRACEPARENT, ctx.trace.traceparent())?;
+    if let Some(parent) = ctx.trace.as_ref().and_then(TraceContext::traceparent) {
+        head.insert_header(TRACEPARENT, parent)?;
+        for name in B3 {
+            head.remove_header(name);
+        }
+    }
     Ok(())
 }
 

@@ -24,6 +24,7 @@ pub use accept::Frontend;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
 use bytes::Bytes;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -48,8 +49,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// One line for each request.
     pub access_log: AccessLog,
-    /// Spans.
-    pub tracer: Tracer,
+    /// Spans, when a collector is set.
+    pub tracer: ArcSwapOption<Tracer>,
     /// Long-lived streams.
     pub leases: Arc<Leases>,
 }

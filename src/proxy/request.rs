@@ -17,7 +17,7 @@ use super::connection::Connection;
 use super::{admit, random};
 use crate::decide::{self, Caller, Head, Silent};
 use crate::observe::clock;
-use crate::observe::trace::TraceContext;
+use crate::observe::trace::{AttemptSpan, TraceContext};
 use crate::snapshot::endpoint::InFlight;
 use crate::snapshot::lease::Lease;
 use crate::snapshot::listener::Listener;
@@ -33,7 +33,8 @@ pub struct Ctx {
     pub(super) connection: Option<Arc<Connection>>,
     pub(super) listener: Option<Arc<Listener>>,
     pub(super) facts: Facts,
-    pub(super) trace: TraceContext,
+    pub(super) trace: Option<TraceContext>,
+    pub(super) spans: Vec<AttemptSpan>,
     pub(super) principal: Option<Principal>,
     pub(super) slots: Slots,
     pub(super) candidate: Option<Arc<Candidate>>,
@@ -85,7 +86,8 @@ impl Ctx {
             connection: None,
             listener: None,
             facts: Facts::default(),
-            trace: TraceContext::default(),
+            trace: None,
+            spans: Vec::new(),
             principal: None,
             slots: Slots::default(),
             candidate: None,

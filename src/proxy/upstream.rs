@@ -22,6 +22,7 @@ use super::proxy_protocol;
 use super::random;
 use super::request::{Ctx, Facts};
 use crate::observe::clock;
+use crate::observe::trace::AttemptSpan;
 use crate::snapshot::balance::{self, Choice};
 use crate::snapshot::endpoint::{Endpoint, InFlight};
 use crate::snapshot::pool::{Algorithm, HashKey, Pool};
@@ -84,7 +85,42 @@ pub(super) fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>
         attempt.first_started = now;
     }
     attempt.set = Some(set);
+    open_span(ctx);
     Ok(peer)
+}
+
+/// Begins the attempt's span, if the request is traced.
+fn open_span(ctx: &mut Ctx) {
+    let label = endpoint(ctx).map(|endpoint| endpoint.label.to_string());
+    let Some(trace) = ctx.trace.as_mut() else {
+        return;
+    };
+    let span_id = trace.begin_attempt();
+    if trace.sampled {
+        ctx.spans.push(AttemptSpan {
+            span_id,
+            start: std::time::SystemTime::now(),
+            duration: Duration::ZERO,
+            endpoint: label.unwrap_or_default(),
+            status: None,
+            cause: None,
+            reused: false,
+        });
+    }
+}
+
+/// Ends the attempt's span.
+pub(super) fn close_span(ctx: &mut Ctx, cause: Option<&'static Cause>) {
+    let status = Some(ctx.attempt.status).filter(|_| ctx.attempt.responded.is_some());
+    let reused = ctx.attempt.reused;
+    if let Some(span) = ctx.spans.last_mut().filter(|span| span.duration.is_zero()) {
+        span.duration = span
+            .start
+            .elapsed()
+            .unwrap_or_default()
+            .max(Duration::from_nanos(1));
+        (span.status, span.cause, span.reused) = (status, cause, reused);
+    }
 }
 
 fn fail<T>(ctx: &mut Ctx, cause: &'static Cause) -> Result<T> {
@@ -275,6 +311,8 @@ pub(super) fn gave_up(ctx: &mut Ctx, blames_endpoint: bool) {
             }
         }
     }
+    let cause = ctx.cause;
+    close_span(ctx, cause);
     ctx.attempt.in_flight = None;
 }
 

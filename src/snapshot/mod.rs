@@ -25,6 +25,8 @@ use net::NetSet;
 use pool::Pool;
 use route::Rule;
 
+use crate::observe::trace::Sampler;
+
 /// The configuration in force for a request.
 pub struct Snapshot {
     /// Counts up with every reload that was published.
@@ -41,8 +43,8 @@ pub struct Snapshot {
     pub pools: Vec<Arc<Pool>>,
     /// Whose clients see the cause in `x-windrose-why`.
     pub show_cause_to: NetSet,
-    /// Share of requests without a parent that are traced, 0 to 1.
-    pub trace_sample: f64,
+    /// Which requests are traced.
+    pub sampler: Sampler,
     /// The effective configuration as YAML, secrets redacted.
     pub effective: String,
     /// What `check` warns about.
@@ -55,7 +57,9 @@ impl Snapshot {
     /// Finishes a snapshot: indexes its listeners.
     pub fn new(mut parts: Snapshot) -> Snapshot {
         let names = parts.listeners.iter().enumerate();
-        parts.by_name = names.map(|(at, listener)| (listener.name.clone(), at)).collect();
+        parts.by_name = names
+            .map(|(at, listener)| (listener.name.clone(), at))
+            .collect();
         parts
     }
 

@@ -17,6 +17,7 @@ use windrose_plugins::PluginDef;
 use super::report::Report;
 use super::schema::Config;
 use crate::observe::metrics::Metrics;
+use crate::observe::trace::Sampler;
 use crate::snapshot::endpoint::Endpoints;
 use crate::snapshot::net::NetSet;
 use crate::snapshot::Snapshot;
@@ -99,11 +100,20 @@ pub fn compile(config: &Config, origin: Origin, means: &Means<'_>) -> Result<Sna
         pools,
         show_cause_to: shows
             .map_or_else(NetSet::loopback, |nets| NetSet::new(nets.iter().copied())),
-        trace_sample: config.observe.traces.sample.fraction(),
+        sampler: sampler(config),
         effective: origin.effective,
         warnings: origin.warnings,
         by_name: Default::default(),
     }))
+}
+
+/// Without a collector no trace is begun; contexts that come in are passed on.
+fn sampler(config: &Config) -> Sampler {
+    let traces = &config.observe.traces;
+    match traces.otlp {
+        Some(_) => Sampler::share(traces.sample.fraction()),
+        None => Sampler::passive(),
+    }
 }
 
 fn clock() -> Clock {
