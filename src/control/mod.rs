@@ -6,8 +6,12 @@ pub mod admin;
 pub mod certs;
 mod discovery;
 mod health;
+mod inherit;
+pub mod listeners;
 pub mod pools;
+pub mod reload;
 pub mod status;
+pub mod supervisor;
 
 #[cfg(test)]
 mod tests;

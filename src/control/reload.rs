@@ -1,0 +1,190 @@
+//! A new configuration put into force, or refused: built completely, tested, then published once.
+//! It must not know signals or who asks; it does one reload at a time.
+//! Called at start, on SIGHUP, and by `POST /reload`.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use windrose_plugins::contract::StateRegistry;
+use windrose_plugins::PluginDef;
+
+use super::certs::{CertKeeper, CertSource};
+use super::listeners::Listeners;
+use super::pools::PoolKeeper;
+use super::status::{Reload, Status};
+use crate::config::schema::Config;
+use crate::config::{self, Built};
+use crate::observe::access_log::AccessLog;
+use crate::observe::metrics::{MetricFamily, Metrics, ReloadOutcome};
+use crate::snapshot::endpoint::Endpoints;
+use crate::snapshot::lease::{Leases, Tenancy};
+use crate::snapshot::{Current, Snapshot};
+
+/// How long the first answers of discovered pools may hold up a reload.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a reload works with.
+pub struct Reloader {
+    /// The configuration file.
+    pub path: PathBuf,
+    /// The plugins compiled in.
+    pub plugins: &'static [PluginDef],
+    /// The snapshot in force.
+    pub current: Arc<Current>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Endpoints of the process.
+    pub endpoints: Arc<Endpoints>,
+    /// State of plugins.
+    pub states: StateRegistry,
+    /// What the process says about itself.
+    pub status: Arc<Status>,
+    /// Sockets.
+    pub listeners: Arc<Listeners>,
+    /// Discovery and health.
+    pub pools: Arc<PoolKeeper>,
+    /// Certificates.
+    pub certs: Arc<CertKeeper>,
+    /// The access log.
+    pub access_log: AccessLog,
+    /// Long-lived streams.
+    pub leases: Arc<Leases>,
+    /// Applies settings of traces; given by `app`, which owns the exporter.
+    pub traces: Box<dyn Fn(&Config) + Send + Sync>,
+    /// What is running.
+    pub running: Mutex<Config>,
+    /// One at a time.
+    pub turn: tokio::sync::Mutex<()>,
+}
+
+impl Reloader {
+    /// Puts the very first snapshot into force.
+    ///
+    /// # Errors
+    /// Every listener that cannot be bound.
+    pub async fn start(&self) -> Result<(), Vec<String>> {
+        let snapshot = self.current.load();
+        let prepared = self.listeners.prepare(&snapshot)?;
+        self.pools.prepare(&snapshot, PATIENCE).await;
+        self.listeners.commit(prepared, &snapshot);
+        self.follow(&snapshot);
+        self.metrics.reload().generation(snapshot.generation);
+        Ok(())
+    }
+
+    /// Reads the configuration anew and puts it into force, or leaves everything as it is.
+    pub async fn reload(self: &Arc<Reloader>) -> Reload {
+        let _turn = self.turn.lock().await;
+        let started = Instant::now();
+        let result = self.attempt().await;
+        let took = started.elapsed();
+        let outcome = match &result {
+            Ok(changes) if changes.is_empty() => ReloadOutcome::Unchanged,
+            Ok(_) => ReloadOutcome::Applied,
+            Err(_) => ReloadOutcome::Rejected,
+        };
+        self.metrics.reload().finished(outcome, took);
+        let generation = self.current.peek().generation;
+        self.metrics.reload().generation(generation);
+        self.status.disk_differs.store(result.is_err(), Relaxed);
+        self.metrics.reload().differs(result.is_err());
+        match &result {
+            Ok(changes) => log::info!("reloaded: generation={generation} changes={} took={took:?}", changes.len()),
+            Err(problems) => log::error!("reload refused, generation {generation} stays:\n{}", problems.join("\n")),
+        }
+        let reload = Reload { at: SystemTime::now(), took, generation, result };
+        self.status.last_reload.store(Arc::new(Some(reload.clone())));
+        reload
+    }
+
+    async fn attempt(self: &Arc<Reloader>) -> Result<Vec<String>, Vec<String>> {
+        let me = self.clone();
+        // Parsing and compiling a large configuration takes long enough to hold up connections.
+        let built = tokio::task::spawn_blocking(move || me.build()).await.map_err(|error| vec![error.to_string()])?;
+        let Built { config, snapshot } = built?;
+        let changes = config::changes(&self.running.lock().unwrap_or_else(PoisonError::into_inner), &config);
+        let same_digest = snapshot.digest == self.current.peek().digest;
+        if changes.is_empty() && same_digest {
+            return Ok(changes);
+        }
+        let prepared = self.listeners.prepare(&snapshot)?;
+        self.pools.prepare(&snapshot, PATIENCE).await;
+        self.access_log
+            .reconfigure(config::access_log(&config))
+            .map_err(|error| vec![format!("observe.access_log: \"{}\" cannot be opened: {error}", config.observe.access_log.to)])?;
+        (self.traces)(&config);
+        let snapshot = Arc::new(snapshot);
+        self.current.publish(snapshot.clone());
+        self.listeners.commit(prepared, &snapshot);
+        self.follow(&snapshot);
+        self.end_orphans(&snapshot, config.server.stream_drain_timeout.0);
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        Ok(changes)
+    }
+
+    fn build(&self) -> Result<Built, Vec<String>> {
+        let current = self.current.load();
+        let means = config::Resources {
+            plugins: self.plugins,
+            metrics: self.metrics.clone(),
+            endpoints: &self.endpoints,
+            states: &self.states,
+            previous: Some(&current),
+        };
+        config::build(&self.path, &means).map_err(|report| report.findings().iter().map(ToString::to_string).collect())
+    }
+
+    /// Everything that runs beside traffic gets in step with a snapshot.
+    fn follow(&self, snapshot: &Arc<Snapshot>) {
+        self.pools.follow(snapshot);
+        let sources = snapshot.listeners.iter().filter_map(|listener| {
+            let termination = listener.protocol.termination()?.clone();
+            let files = termination.files.clone();
+            Some(CertSource { listener: listener.name.clone(), termination, files })
+        });
+        self.certs.follow(sources.collect());
+        self.states.sweep();
+        let routes: std::collections::HashSet<&str> = snapshot.rules.iter().map(|rule| &*rule.route).collect();
+        self.metrics.retain(&|family, first, second| match family {
+            MetricFamily::Listener => snapshot.listener(first).is_some(),
+            MetricFamily::Route => snapshot.listener(first).is_some() && (second.is_empty() || routes.contains(second)),
+            MetricFamily::Pool => snapshot.pool(first).is_some(),
+            MetricFamily::Endpoint => true,
+            MetricFamily::Certificate => snapshot.listener(first).is_some(),
+        });
+    }
+
+    /// Ends the streams whose listener, route or pool went away, spread over the time streams have.
+    fn end_orphans(&self, snapshot: &Arc<Snapshot>, over: Duration) {
+        let routes: std::collections::HashSet<&str> = snapshot.rules.iter().map(|rule| &*rule.route).collect();
+        let gone = |tenancy: &Tenancy| {
+            snapshot.listener(&tenancy.listener).is_none()
+                || snapshot.pool(&tenancy.pool).is_none()
+                || !routes.contains(&*tenancy.route)
+        };
+        let orphans = self.leases.orphans(gone);
+        if orphans.is_empty() {
+            return;
+        }
+        log::info!("draining streams whose listener, route or pool went away: streams={}", orphans.len());
+        let pause = over / u32::try_from(orphans.len()).unwrap_or(u32::MAX).max(1);
+        tokio::spawn(async move {
+            for orphan in orphans {
+                tokio::time::sleep(pause).await;
+                orphan.revoke();
+            }
+        });
+    }
+
+    /// Whether the files are no longer what is running; `None` when they were not looked at because nothing moved.
+    pub fn compare_with_disk(&self) -> bool {
+        config::digest(&self.path).is_none_or(|digest| digest != self.current.peek().digest)
+    }
+
+    /// The configuration's file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}

@@ -1,0 +1,121 @@
+//! The Pingora service that owns everything beside traffic: it starts listeners, hears signals, and ends the process well.
+//! It must not know requests.
+//! `app` gives it to Pingora's server, which hands over the sockets of the process before.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use pingora::server::{ListenFds, ShutdownWatch};
+use pingora::services::Service;
+use tokio::signal::unix::{signal, SignalKind};
+
+use super::reload::Reloader;
+use crate::observe::event;
+
+/// What the supervisor works with.
+pub struct Supervisor {
+    /// Reloads.
+    pub reloader: Arc<Reloader>,
+    /// Worker threads.
+    pub threads: usize,
+    /// How long requests may finish at the end.
+    pub drain: Duration,
+    /// How long streams may go on at the end.
+    pub stream_drain: Duration,
+    /// Starts the new binary on SIGUSR2; given by `app`, which knows the command line.
+    pub upgrade: Arc<dyn Fn() + Send + Sync>,
+    /// Whether the listening sockets were handed to a new process.
+    pub handed_over: Arc<std::sync::atomic::AtomicBool>,
+    /// Ends the process; given by `app`.
+    pub exit: Arc<dyn Fn(i32) + Send + Sync>,
+}
+
+#[async_trait]
+impl Service for Supervisor {
+    async fn start_service(&mut self, fds: Option<ListenFds>, mut shutdown: ShutdownWatch, _: usize) {
+        let reloader = self.reloader.clone();
+        reloader.listeners.inherit(fds);
+        if let Err(problems) = reloader.start().await {
+            problems.iter().for_each(|problem| log::error!("{problem}"));
+            return (self.exit)(1);
+        }
+        let housekeeping = tokio::spawn(housekeeping(reloader.clone()));
+        let signals = tokio::spawn(signals(reloader.clone(), self.upgrade.clone()));
+        let _ = shutdown.wait_for(|stop| *stop).await;
+        signals.abort();
+        housekeeping.abort();
+        self.drain().await;
+        (self.exit)(0);
+    }
+
+    fn name(&self) -> &str {
+        "windrose"
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(self.threads)
+    }
+}
+
+impl Supervisor {
+    /// Lets connections end: idle ones at once, the others after their request, within the time there is.
+    async fn drain(&self) {
+        let reloader = &self.reloader;
+        reloader.status.draining.store(true, Relaxed);
+        reloader.listeners.drain();
+        let started = Instant::now();
+        let mut ticks = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            ticks.tick().await;
+            let open = reloader.listeners.open();
+            let streams = reloader.leases.count();
+            let waited = started.elapsed();
+            let enough = if streams > 0 { self.stream_drain } else { self.drain };
+            if open == 0 || waited >= enough {
+                log::info!("drained: open={open} streams={streams} waited={waited:?}");
+                break;
+            }
+        }
+        if !self.handed_over.load(Relaxed) {
+            reloader.listeners.remove_files();
+        }
+    }
+}
+
+/// Looks now and then whether the files on disk are still what is running, and lets quiet failures be told again.
+async fn housekeeping(reloader: Arc<Reloader>) {
+    let mut ticks = tokio::time::interval(Duration::from_secs(2));
+    loop {
+        ticks.tick().await;
+        event::process().sweep();
+        let me = reloader.clone();
+        let differs = tokio::task::spawn_blocking(move || me.compare_with_disk()).await.unwrap_or(false);
+        let before = reloader.status.disk_differs.swap(differs, Relaxed);
+        reloader.metrics.reload().differs(differs);
+        if differs && !before {
+            log::warn!("the configuration on disk is not the one running: path={}", reloader.path().display());
+        }
+    }
+}
+
+async fn signals(reloader: Arc<Reloader>, upgrade: Arc<dyn Fn() + Send + Sync>) {
+    let streams = (signal(SignalKind::hangup()), signal(SignalKind::user_defined1()), signal(SignalKind::user_defined2()));
+    let (Ok(mut hup), Ok(mut usr1), Ok(mut usr2)) = streams else {
+        log::error!("signals cannot be heard");
+        return;
+    };
+    loop {
+        tokio::select! {
+            _ = hup.recv() => {
+                reloader.reload().await;
+            }
+            _ = usr1.recv() => reloader.access_log.reopen(),
+            _ = usr2.recv() => {
+                let upgrade = upgrade.clone();
+                let _ = tokio::task::spawn_blocking(move || upgrade()).await;
+            }
+        }
+    }
+}
