@@ -3,5 +3,7 @@
 //! Called by the command line and by `control::reload`.
 
 pub mod compile;
+pub mod lint;
 pub mod report;
+pub mod rules;
 pub mod schema;

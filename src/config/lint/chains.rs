@@ -1,0 +1,103 @@
+//! Lints of plugin chains: plugins that never run, and instances nobody uses.
+//! It must not know what plugins do, except that `respond` ends a chain.
+//! Called by `config::lint::check`.
+
+use std::collections::HashSet;
+
+use crate::config::report::Report;
+use crate::config::schema::{Config, PluginInstance, PluginMode, PluginUse};
+
+/// Looks at every chain.
+pub(super) fn check(config: &Config, report: &mut Report) {
+    let mut used = HashSet::new();
+    for (at, listener) in config.listeners.iter().enumerate() {
+        let chain = placed(&format!("listeners[{at}].plugins"), &listener.plugins);
+        used.extend(names(&chain));
+        unreachable(config, &chain, &[], report);
+    }
+    for (at, route) in config.routes.iter().enumerate() {
+        let before = placed(&format!("routes[{at}].plugins"), &route.plugins);
+        used.extend(names(&before));
+        unreachable(config, &before, &[], report);
+        off(config, &before, report);
+        for (nth, rule) in route.rules.iter().enumerate() {
+            let own = placed(&format!("routes[{at}].rules[{nth}].plugins"), &rule.plugins);
+            used.extend(names(&own));
+            unreachable(config, &own, &before, report);
+            off(config, &own, report);
+        }
+    }
+    for name in config
+        .plugins
+        .keys()
+        .filter(|name| !used.contains(name.as_str()))
+    {
+        report.warning(
+            format!("plugins.{name}"),
+            format!("[unused_plugin] no listener, route or rule uses \"{name}\""),
+            "remove it, or name it in a `plugins` list",
+        );
+    }
+}
+
+type Placed<'a> = (String, &'a PluginUse);
+
+fn placed<'a>(path: &str, chain: &'a [PluginUse]) -> Vec<Placed<'a>> {
+    chain
+        .iter()
+        .enumerate()
+        .map(|(at, used)| (format!("{path}[{at}]"), used))
+        .collect()
+}
+
+fn names<'a>(chain: &[Placed<'a>]) -> Vec<&'a str> {
+    let name = |(_, used): &Placed<'a>| match used {
+        PluginUse::Named(name) => Some(name.as_str()),
+        PluginUse::Inline(_) => None,
+    };
+    chain.iter().filter_map(name).collect()
+}
+
+fn instance<'a>(config: &'a Config, used: &'a PluginUse) -> Option<&'a PluginInstance> {
+    match used {
+        PluginUse::Named(name) => config.plugins.get(name),
+        PluginUse::Inline(instance) => Some(instance),
+    }
+}
+
+fn unreachable(config: &Config, chain: &[Placed<'_>], before: &[Placed<'_>], report: &mut Report) {
+    let mut end = before
+        .iter()
+        .find(|(_, used)| instance(config, used).is_some_and(always_answers));
+    for step in chain {
+        if let Some((answers, _)) = end {
+            report.warning(
+                step.0.clone(),
+                format!(
+                    "[unreachable_plugin] never runs: {answers} answers every request before it"
+                ),
+                "move it before the `respond` plugin, or give that one a `percent`",
+            );
+        } else if instance(config, step.1).is_some_and(always_answers) {
+            end = Some(step);
+        }
+    }
+}
+
+fn always_answers(plugin: &PluginInstance) -> bool {
+    let percent = plugin.config.get("percent");
+    let whole = percent.is_none_or(|share| share.as_str() == Some("100%"));
+    plugin.kind == "respond" && plugin.mode == PluginMode::Enforce && whole
+}
+
+fn off(config: &Config, chain: &[Placed<'_>], report: &mut Report) {
+    for (path, used) in chain {
+        if instance(config, used).is_some_and(|plugin| plugin.mode == PluginMode::Off) {
+            report.warning(
+                path.clone(),
+                "[unreachable_plugin] never runs: its mode is \"off\"",
+                "remove it from this list, or set `mode` to `enforce` or `shadow`",
+            );
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What a configuration may do but hardly means: rules that never win, trust in everyone, retries that act twice.
+//! It must not refuse anything; every finding here is a warning, and begins with the lint's name in brackets.
+//! Called by `config::load` after `config::rules`, and by `windrose check`.
+
+mod chains;
+mod shadow;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::report::Report;
+use super::schema::{Config, RetryOn, Route, RouteTimeouts, Rule, Verify};
+
+/// Reports every doubt.
+pub fn check(config: &Config, report: &mut Report) {
+    shadow::check(config, report);
+    chains::check(config, report);
+    for (at, route) in config.routes.iter().enumerate() {
+        routes(route, &format!("routes[{at}]"), report);
+    }
+    trust(config, report);
+    pools(config, report);
+}
+
+fn routes(route: &Route, path: &str, report: &mut Report) {
+    let own = format!("{path}.timeouts");
+    if let (Some(part), Some(whole)) = bounds(&route.timeouts) {
+        longer(part, whole, &format!("{own}.response_header"), report);
+    }
+    for (at, rule) in route.rules.iter().enumerate() {
+        let path = format!("{path}.rules[{at}]");
+        unsafe_retry(rule, &path, report);
+        let (part, whole) = bounds(&rule.timeouts);
+        let (route_part, route_whole) = bounds(&route.timeouts);
+        let key = match (part, whole) {
+            (None, None) => continue,
+            (Some(_), _) => "response_header",
+            (None, Some(_)) => "request",
+        };
+        if let (Some(part), Some(whole)) = (part.or(route_part), whole.or(route_whole)) {
+            longer(part, whole, &format!("{path}.timeouts.{key}"), report);
+        }
+    }
+}
+
+/// The time for the header, and for the whole request. A time of zero is a decision too: no bound.
+fn bounds(times: &RouteTimeouts) -> (Option<Duration>, Option<Duration>) {
+    (
+        times.response_header.map(|time| time.0),
+        times.request.map(|time| time.0),
+    )
+}
+
+fn longer(part: Duration, whole: Duration, path: &str, report: &mut Report) {
+    if whole > Duration::ZERO && part > whole {
+        report.warning(
+            path,
+            format!("[timeout_longer_than_parent] response_header ({part:?}) is longer than request ({whole:?}), which ends first"),
+            "lower `response_header`, or raise `request`",
+        );
+    }
+}
+
+fn unsafe_retry(rule: &Rule, path: &str, report: &mut Report) {
+    let Some(retry) = &rule.retry else {
+        return;
+    };
+    if retry.attempts == 0 || !retry.on.contains(&RetryOn::Reset) {
+        return;
+    }
+    for (at, method) in retry.methods.iter().enumerate() {
+        if matches!(method.as_str(), "POST" | "PATCH") {
+            report.warning(
+                format!("{path}.retry.methods[{at}]"),
+                format!("[unsafe_retry] \"{method}\" is sent again after a reset, when the first one may have been carried out"),
+                "remove it, or make sure that the service recognises repetitions (an idempotency key)",
+            );
+        }
+    }
+}
+
+fn trust(config: &Config, report: &mut Report) {
+    for (at, listener) in config.listeners.iter().enumerate() {
+        everyone(
+            &listener.trusted_proxies,
+            &format!("listeners[{at}].trusted_proxies"),
+            report,
+        );
+        everyone(
+            &listener.proxy_protocol.trusted,
+            &format!("listeners[{at}].proxy_protocol.trusted"),
+            report,
+        );
+    }
+}
+
+fn everyone(networks: &[IpNet], path: &str, report: &mut Report) {
+    for (at, network) in networks
+        .iter()
+        .enumerate()
+        .filter(|(_, network)| network.prefix_len() == 0)
+    {
+        report.warning(
+            format!("{path}[{at}]"),
+            format!("[trust_everyone] \"{network}\" lets every client choose the address it seems to come from"),
+            "name the networks of the proxies in front, such as \"10.0.0.0/8\"",
+        );
+    }
+}
+
+fn pools(config: &Config, report: &mut Report) {
+    let rules = || config.routes.iter().flat_map(|route| &route.rules);
+    let one = rules().filter_map(|rule| rule.pool.as_deref());
+    let many = rules()
+        .flat_map(|rule| &rule.split)
+        .map(|target| target.pool.as_str());
+    let used: HashSet<&str> = one.chain(many).collect();
+    for (at, pool) in config.pools.iter().enumerate() {
+        let (path, name) = (format!("pools[{at}]"), &pool.name);
+        if !used.contains(name.as_str()) {
+            report.warning(
+                &path,
+                format!("[unused_pool] no rule sends anything to \"{name}\""),
+                "remove it, or use it in a rule",
+            );
+        }
+        if pool.endpoints.len() == 1 && pool.discovery.is_none() && pool.health.is_none() {
+            report.warning(
+                &path,
+                format!("[lonely_pool] \"{name}\" has one endpoint and no health check"),
+                "add an endpoint to turn to, or `health` to see it fail before clients do",
+            );
+        }
+        if pool
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.verify == Verify::None)
+        {
+            report.warning(
+                format!("{path}.tls.verify"),
+                "[verify_none] anyone on the path to the endpoints can read and change the traffic",
+                "use `full`, and `ca` for an authority of your own",
+            );
+        }
+    }
+}

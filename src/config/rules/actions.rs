@@ -1,0 +1,223 @@
+//! Rules of what a route's rule does: shares, redirects, answers, rewrites, edits and retries.
+//! It must not know pools or listeners; `routes` checks references.
+//! Called by `config::rules::routes` for each rule.
+
+use std::collections::HashSet;
+
+use windrose_plugins::contract::{field_value, Side};
+
+use super::values::{
+    accept, authority, edits, host, method, path as canonical, pattern, within, Wrong,
+};
+use crate::config::report::Report;
+use crate::config::schema::{PathMatch, Redirect, Respond, Retry, Rewrite, Rule, SplitTarget};
+
+/// Checks what a rule for requests does.
+pub(super) fn check(rule: &Rule, path: &str, report: &mut Report) {
+    let prefixed = !rule.matches.is_empty()
+        && rule
+            .matches
+            .iter()
+            .all(|found| matches!(found.path, Some(PathMatch::Prefix(_))));
+    if let Some(it) = &rule.redirect {
+        redirect(it, prefixed, &format!("{path}.redirect"), report);
+    }
+    if let Some(it) = &rule.respond {
+        respond(it, &format!("{path}.respond"), report);
+    }
+    if let Some(it) = &rule.rewrite {
+        rewrite(it, prefixed, &format!("{path}.rewrite"), report);
+    }
+    if let Some(it) = &rule.retry {
+        retry(it, &format!("{path}.retry"), report);
+    }
+    edits(
+        report,
+        &format!("{path}.request_headers"),
+        Side::Request,
+        &rule.request_headers,
+    );
+    edits(
+        report,
+        &format!("{path}.response_headers"),
+        Side::Response,
+        &rule.response_headers,
+    );
+    unused(rule, path, report);
+}
+
+/// Checks the shares of a split.
+pub(super) fn weights(split: &[SplitTarget], path: &str, report: &mut Report) {
+    let mut seen = HashSet::new();
+    for (at, target) in split.iter().enumerate() {
+        let path = format!("{path}.split[{at}]");
+        within(
+            report,
+            &format!("{path}.weight"),
+            target.weight,
+            0,
+            1_000_000,
+        );
+        if !seen.insert(&target.pool) {
+            report.error(
+                format!("{path}.pool"),
+                format!("\"{}\" has a share already", target.pool),
+                "add the weights together in one entry",
+            );
+        }
+    }
+    if !split.is_empty() && split.iter().all(|target| target.weight == 0) {
+        report.error(
+            format!("{path}.split"),
+            "the weights add up to 0, so no request can go anywhere",
+            "give one pool a weight above 0",
+        );
+    }
+}
+
+fn redirect(it: &Redirect, prefixed: bool, path: &str, report: &mut Report) {
+    if !matches!(it.status, 301 | 302 | 303 | 307 | 308) {
+        report.error(
+            format!("{path}.status"),
+            format!("{} is not a status of a redirect", it.status),
+            "use 301, 302, 303, 307 or 308",
+        );
+    }
+    if let Some(scheme) = it
+        .scheme
+        .as_deref()
+        .filter(|scheme| !matches!(*scheme, "http" | "https"))
+    {
+        report.error(
+            format!("{path}.scheme"),
+            format!("\"{scheme}\" is neither \"http\" nor \"https\""),
+            "use `http` or `https`, in lower case",
+        );
+    }
+    if let Some(name) = &it.host {
+        accept(report, &format!("{path}.host"), host(name));
+    }
+    if it.port == Some(0) {
+        report.error(
+            format!("{path}.port"),
+            "must be from 1 to 65535, found 0",
+            "leave it out for the scheme's own port",
+        );
+    }
+    let changes = it.scheme.is_some()
+        || it.host.is_some()
+        || it.port.is_some()
+        || it.path.is_some()
+        || it.path_prefix.is_some();
+    if !changes {
+        report.error(
+            path,
+            "changes nothing, so clients would be sent in a circle",
+            "give `scheme`, `host`, `port`, `path` or `path_prefix`",
+        );
+    }
+    paths(
+        &[("path", &it.path), ("path_prefix", &it.path_prefix)],
+        prefixed,
+        path,
+        report,
+    );
+}
+
+fn rewrite(it: &Rewrite, prefixed: bool, path: &str, report: &mut Report) {
+    if let Some(name) = &it.host {
+        accept(report, &format!("{path}.host"), authority(name));
+    }
+    let expression = it.path_regex.as_ref().map(|by| by.pattern.clone());
+    if let Some(text) = &expression {
+        accept(report, &format!("{path}.path_regex.pattern"), pattern(text));
+    }
+    let kinds = [
+        ("path", &it.path),
+        ("path_prefix", &it.path_prefix),
+        ("path_regex", &expression),
+    ];
+    paths(&kinds, prefixed, path, report);
+}
+
+/// What both a rewrite and a redirect can do to a path: one thing.
+fn paths(kinds: &[(&str, &Option<String>)], prefixed: bool, path: &str, report: &mut Report) {
+    let given: Vec<String> = kinds
+        .iter()
+        .filter(|(_, text)| text.is_some())
+        .map(|(key, _)| format!("`{key}`"))
+        .collect();
+    if given.len() > 1 {
+        report.error(
+            path,
+            format!(
+                "changes the path in {} ways: {}",
+                given.len(),
+                given.join(", ")
+            ),
+            "keep one of them",
+        );
+    }
+    for (key, text) in kinds.iter().filter(|(key, _)| *key != "path_regex") {
+        let Some(text) = text else {
+            continue;
+        };
+        let path = format!("{path}.{key}");
+        accept(report, &path, canonical(text));
+        if *key == "path_prefix" && !prefixed {
+            report.error(path, format!("\"{text}\" replaces a matched prefix, and not every alternative of `match` has one"), "give each alternative `path: {prefix: …}`, or use `path`");
+        }
+    }
+}
+
+fn respond(it: &Respond, path: &str, report: &mut Report) {
+    within(report, &format!("{path}.status"), it.status, 200, 599);
+    if let Some(media) = &it.content_type {
+        let path = format!("{path}.content_type");
+        accept(
+            report,
+            &path,
+            field_value(&path, media).map_err(Wrong::from),
+        );
+    }
+}
+
+fn retry(it: &Retry, path: &str, report: &mut Report) {
+    within(report, &format!("{path}.attempts"), it.attempts, 0, 5);
+    if it.attempts > 0 && it.on.is_empty() {
+        report.error(
+            format!("{path}.on"),
+            "must not be empty, found []",
+            "name the failures to try again, or write `attempts: 0`",
+        );
+    }
+    for (at, name) in it.methods.iter().enumerate() {
+        accept(report, &format!("{path}.methods[{at}]"), method(name));
+    }
+}
+
+/// Nothing is sent upstream, so nothing about sending can matter.
+fn unused(rule: &Rule, path: &str, report: &mut Report) {
+    let action = match (&rule.redirect, &rule.respond) {
+        (Some(_), _) => "redirect",
+        (None, Some(_)) => "respond",
+        (None, None) => return,
+    };
+    let settings = [
+        ("rewrite", rule.rewrite.is_some()),
+        (
+            "request_headers",
+            rule.request_headers != Default::default(),
+        ),
+        ("timeouts", rule.timeouts != Default::default()),
+        ("retry", rule.retry.is_some()),
+        ("body_limit", rule.body_limit.is_some()),
+    ];
+    for (key, _) in settings.iter().filter(|(_, given)| *given) {
+        report.error(
+            format!("{path}.{key}"),
+            format!("is not used by the action `{action}`"),
+            "remove it; nothing is sent upstream by this rule",
+        );
+    }
+}

@@ -1,0 +1,185 @@
+//! What a configuration must keep to beyond its shape, found all at once: names, references, bounds, combinations.
+//! It must not know files, places or what settings compile to; it reads the schema and fills the report.
+//! Called by `config::load` after decoding and before `config::compile`.
+
+mod actions;
+mod expectations;
+mod listeners;
+mod matches;
+mod pools;
+mod process;
+mod routes;
+mod sources;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::collections::HashMap;
+
+use windrose_plugins::contract::did_you_mean;
+
+use super::report::Report;
+use super::schema::{Config, Listener, PluginUse, Pool, Protocol};
+
+/// Reports every error of meaning.
+pub fn check(config: &Config, report: &mut Report) {
+    let names = Names::of(config);
+    names_are_good(config, report);
+    process::check(config, report);
+    listeners::check(config, &names, report);
+    routes::check(config, &names, report);
+    pools::check(config, report);
+    expectations::check(config, &names, report);
+}
+
+/// What a listener speaks once its default is filled in.
+pub(crate) fn protocol_of(listener: &Listener) -> Protocol {
+    let default = match listener.tls {
+        Some(_) => Protocol::Https,
+        None => Protocol::Http,
+    };
+    listener.protocol.unwrap_or(default)
+}
+
+/// Everything that can be referred to, by name.
+struct Names<'a> {
+    listeners: HashMap<&'a str, &'a Listener>,
+    pools: HashMap<&'a str, &'a Pool>,
+    routes: Vec<&'a str>,
+    plugins: Vec<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    fn of(config: &'a Config) -> Names<'a> {
+        Names {
+            listeners: config
+                .listeners
+                .iter()
+                .map(|l| (l.name.as_str(), l))
+                .collect(),
+            pools: config.pools.iter().map(|p| (p.name.as_str(), p)).collect(),
+            routes: config.routes.iter().map(|r| r.name.as_str()).collect(),
+            plugins: config.plugins.keys().map(String::as_str).collect(),
+        }
+    }
+
+    fn listener(&self, report: &mut Report, path: &str, name: &str) -> Option<&'a Listener> {
+        let found = self.listeners.get(name).copied();
+        if found.is_none() {
+            unknown(
+                report,
+                path,
+                "listener",
+                name,
+                self.listeners.keys().copied(),
+            );
+        }
+        found
+    }
+
+    fn pool(&self, report: &mut Report, path: &str, name: &str) -> Option<&'a Pool> {
+        let found = self.pools.get(name).copied();
+        if found.is_none() {
+            unknown(report, path, "pool", name, self.pools.keys().copied());
+        }
+        found
+    }
+
+    fn route(&self, report: &mut Report, path: &str, name: &str) {
+        if !self.routes.contains(&name) {
+            unknown(report, path, "route", name, self.routes.iter().copied());
+        }
+    }
+
+    fn plugins(&self, report: &mut Report, path: &str, chain: &[PluginUse]) {
+        for (at, used) in chain.iter().enumerate() {
+            let path = format!("{path}[{at}]");
+            match used {
+                PluginUse::Named(name) if !self.plugins.contains(&name.as_str()) => {
+                    unknown(report, &path, "plugin", name, self.plugins.iter().copied());
+                }
+                PluginUse::Named(_) => {}
+                PluginUse::Inline(instance) => {
+                    values::given(report, &format!("{path}.kind"), &instance.kind)
+                }
+            }
+        }
+    }
+}
+
+fn unknown<'a>(
+    report: &mut Report,
+    path: &str,
+    noun: &str,
+    name: &str,
+    defined: impl Iterator<Item = &'a str>,
+) {
+    let mut defined: Vec<&str> = defined.collect();
+    defined.sort_unstable();
+    let known = match defined.is_empty() {
+        true => format!("no {noun}s are defined"),
+        false => format!("{noun}s defined: {}", defined.join(", ")),
+    };
+    let remedy = match did_you_mean(name, defined.iter().copied()) {
+        Some(near) => format!("did you mean \"{near}\"? {known}"),
+        None => known,
+    };
+    report.error(path, format!("no {noun} is named \"{name}\""), remedy);
+}
+
+fn names_are_good(config: &Config, report: &mut Report) {
+    named(
+        report,
+        "listeners",
+        "-_",
+        config.listeners.iter().map(|it| it.name.as_str()),
+    );
+    named(
+        report,
+        "routes",
+        "-_.",
+        config.routes.iter().map(|it| it.name.as_str()),
+    );
+    named(
+        report,
+        "pools",
+        "-_.",
+        config.pools.iter().map(|it| it.name.as_str()),
+    );
+    for (name, instance) in &config.plugins {
+        well_formed(report, &format!("plugins.{name}"), "-_.", name);
+        values::given(report, &format!("plugins.{name}.kind"), &instance.kind);
+    }
+}
+
+fn named<'a>(report: &mut Report, list: &str, marks: &str, names: impl Iterator<Item = &'a str>) {
+    let mut first: HashMap<&str, usize> = HashMap::new();
+    for (at, name) in names.enumerate() {
+        let path = format!("{list}[{at}].name");
+        well_formed(report, &path, marks, name);
+        match first.get(name) {
+            Some(other) => report.error(
+                &path,
+                format!("the name \"{name}\" is taken by {list}[{other}]"),
+                "names are unique in their list; choose another",
+            ),
+            None => drop(first.insert(name, at)),
+        }
+    }
+}
+
+fn well_formed(report: &mut Report, path: &str, marks: &str, name: &str) {
+    let good = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || marks.contains(c);
+    if name.is_empty() || !name.chars().all(good) {
+        let marks = marks
+            .chars()
+            .map(|c| format!("`{c}`"))
+            .collect::<Vec<_>>()
+            .join(", ");
+        report.error(
+            path,
+            format!("the name \"{name}\" is empty or has characters that names cannot have"),
+            format!("use lower case letters, digits and {marks}"),
+        );
+    }
+}

@@ -1,0 +1,215 @@
+//! Rules of `pools`: what endpoints speak, how they are chosen, checked and taken out.
+//! It must not know which routes use a pool; `routes` checks that, and `sources` where endpoints come from.
+//! Called by `config::rules::check`.
+
+use super::sources;
+use super::values::{accept, authority, given, host, path as canonical, positive, token, within};
+use crate::config::report::Report;
+use crate::config::schema::{
+    Algorithm, Balance, Config, Ejection, HashKey, Health, HttpHealth, Pool, PoolConnections,
+    PoolProtocol, PoolTls,
+};
+
+/// Checks every pool.
+pub(super) fn check(config: &Config, report: &mut Report) {
+    for (at, pool) in config.pools.iter().enumerate() {
+        let path = format!("pools[{at}]");
+        sources::check(pool, &path, report);
+        speaks(pool, &path, report);
+        balance(
+            &pool.balance,
+            pool.protocol,
+            &format!("{path}.balance"),
+            report,
+        );
+        if let Some(it) = &pool.health {
+            health(it, pool.protocol, &format!("{path}.health"), report);
+        }
+        ejection(&pool.ejection, &format!("{path}.ejection"), report);
+        connections(&pool.connections, &format!("{path}.connections"), report);
+    }
+}
+
+fn speaks(pool: &Pool, path: &str, report: &mut Report) {
+    match (pool.protocol, &pool.tls) {
+        (PoolProtocol::Auto, None) => report.error(
+            format!("{path}.tls"),
+            "is missing: protocol \"auto\" is agreed in the TLS handshake",
+            "give `tls`, or use protocol `http1` or `http2`",
+        ),
+        (PoolProtocol::Tcp, Some(_)) => report.error(
+            format!("{path}.tls"),
+            "TLS to endpoints of pools with protocol \"tcp\" is not supported yet",
+            "remove `tls`; bytes are passed through as the client sent them",
+        ),
+        (PoolProtocol::Http1 | PoolProtocol::Http2 | PoolProtocol::Auto, Some(_))
+        | (PoolProtocol::Http1 | PoolProtocol::Http2 | PoolProtocol::Tcp, None) => {}
+    }
+    if let Some(it) = &pool.tls {
+        tls(it, &format!("{path}.tls"), report);
+    }
+    if pool.proxy_protocol.is_some()
+        && matches!(pool.protocol, PoolProtocol::Http2 | PoolProtocol::Auto)
+    {
+        report.error(
+            format!("{path}.proxy_protocol"),
+            "cannot be sent on HTTP/2, whose connections are shared between clients",
+            "use protocol `http1`, or remove `proxy_protocol` and read X-Forwarded-For",
+        );
+    }
+}
+
+fn tls(it: &PoolTls, path: &str, report: &mut Report) {
+    accept(report, &format!("{path}.sni"), host(&it.sni));
+    if let Some(ca) = &it.ca {
+        given(report, &format!("{path}.ca"), ca);
+    }
+    if let Some(files) = &it.client_certificate {
+        given(
+            report,
+            &format!("{path}.client_certificate.cert"),
+            &files.cert,
+        );
+        given(
+            report,
+            &format!("{path}.client_certificate.key"),
+            &files.key,
+        );
+    }
+}
+
+fn balance(it: &Balance, protocol: PoolProtocol, path: &str, report: &mut Report) {
+    let Some(hash) = &it.hash else {
+        return;
+    };
+    let path = format!("{path}.hash");
+    if !matches!(it.algorithm, Algorithm::Maglev | Algorithm::Ketama) {
+        report.error(
+            &path,
+            "is only used by the algorithms \"maglev\" and \"ketama\"",
+            "remove it, or choose one of them",
+        );
+    }
+    if protocol == PoolProtocol::Tcp && *hash != HashKey::ClientIp {
+        report.error(
+            &path,
+            "needs a request, and protocol \"tcp\" has none",
+            "use `client_ip`",
+        );
+    }
+    let (key, name) = match hash {
+        HashKey::Header(name) => ("header", name),
+        HashKey::Cookie(name) => ("cookie", name),
+        HashKey::ClientIp | HashKey::Path => return,
+    };
+    let what = format!("{key} name");
+    accept(report, &format!("{path}.{key}"), token(name, &what));
+}
+
+fn health(it: &Health, protocol: PoolProtocol, path: &str, report: &mut Report) {
+    let kinds = [
+        ("http", it.http.is_some()),
+        ("tcp", it.tcp.is_some()),
+        ("grpc", it.grpc.is_some()),
+    ];
+    let given: Vec<String> = kinds
+        .iter()
+        .filter(|(_, given)| *given)
+        .map(|(key, _)| format!("`{key}`"))
+        .collect();
+    match given.len() {
+        1 => {}
+        0 => report.error(
+            path,
+            "says nothing about how to ask",
+            "give one of `http`, `tcp` and `grpc`; `tcp: {}` only connects",
+        ),
+        _ => report.error(
+            path,
+            format!("has {} kinds: {}", given.len(), given.join(", ")),
+            "keep one of them",
+        ),
+    }
+    for (key, _) in kinds
+        .iter()
+        .filter(|(key, given)| *given && *key != "tcp" && protocol == PoolProtocol::Tcp)
+    {
+        report.error(
+            format!("{path}.{key}"),
+            "cannot be asked of a pool with protocol \"tcp\"",
+            "use `tcp: {}`",
+        );
+    }
+    if let Some(http) = &it.http {
+        http_health(http, &format!("{path}.http"), report);
+    }
+    positive(report, &format!("{path}.interval"), it.interval);
+    positive(report, &format!("{path}.timeout"), it.timeout);
+    if it.timeout > it.interval {
+        report.error(
+            format!("{path}.timeout"),
+            format!(
+                "\"{}\" is longer than the interval \"{}\"",
+                it.timeout, it.interval
+            ),
+            "shorten `timeout` or lengthen `interval`, so that checks do not pile up",
+        );
+    }
+    within(report, &format!("{path}.rise"), it.rise, 1, u32::MAX);
+    within(report, &format!("{path}.fall"), it.fall, 1, u32::MAX);
+    within(
+        report,
+        &format!("{path}.port"),
+        it.port.unwrap_or(1),
+        1,
+        u16::MAX,
+    );
+}
+
+fn http_health(it: &HttpHealth, path: &str, report: &mut Report) {
+    // A health path may carry a query; what comes before it is a path like any other.
+    let bare = it.path.split('?').next().unwrap_or_default();
+    accept(report, &format!("{path}.path"), canonical(bare));
+    if let Some(name) = &it.host {
+        accept(report, &format!("{path}.host"), authority(name));
+    }
+    let [low, high] = it.statuses;
+    within(report, &format!("{path}.statuses[0]"), low, 100, 599);
+    within(report, &format!("{path}.statuses[1]"), high, 100, 599);
+    if low > high {
+        report.error(
+            format!("{path}.statuses"),
+            format!("the lowest, {low}, is above the highest, {high}"),
+            "write the lower status first",
+        );
+    }
+}
+
+fn ejection(it: &Ejection, path: &str, report: &mut Report) {
+    positive(report, &format!("{path}.base_time"), it.base_time);
+    if it.base_time > it.max_time {
+        report.error(
+            format!("{path}.base_time"),
+            format!(
+                "\"{}\" is longer than max_time \"{}\"",
+                it.base_time, it.max_time
+            ),
+            "raise `max_time` or shorten `base_time`",
+        );
+    }
+}
+
+fn connections(it: &PoolConnections, path: &str, report: &mut Report) {
+    positive(
+        report,
+        &format!("{path}.connect_timeout"),
+        it.connect_timeout,
+    );
+    within(
+        report,
+        &format!("{path}.h2_streams"),
+        it.h2_streams,
+        1,
+        u32::MAX,
+    );
+}

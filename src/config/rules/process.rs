@@ -1,0 +1,96 @@
+//! Rules of `server`, `admin` and `observe`: bounds of the process and who may look at it.
+//! It must not know routes or pools.
+//! Called by `config::rules::check`.
+
+use windrose_plugins::contract::Time;
+
+use super::values::{accept, address, given, positive, url, within, Address};
+use crate::config::report::Report;
+use crate::config::schema::{Admin, Config, Observe, Server};
+
+/// Checks what belongs to the process.
+pub(super) fn check(config: &Config, report: &mut Report) {
+    server(&config.server, report);
+    admin(&config.admin, report);
+    observe(&config.observe, report);
+}
+
+fn server(server: &Server, report: &mut Report) {
+    within(report, "server.threads", server.threads, 0, 1024);
+    given(report, "server.upgrade_socket", &server.upgrade_socket);
+    if let Some(path) = &server.pid_file {
+        given(report, "server.pid_file", path);
+    }
+    let times = [
+        ("server.drain_timeout", server.drain_timeout),
+        ("server.stream_drain_timeout", server.stream_drain_timeout),
+    ];
+    for (path, time) in times {
+        if time > LONGEST_DRAIN {
+            report.error(
+                path,
+                format!("must be at most 1h, found \"{time}\""),
+                "shorten it; an old process that drains longer outlives several releases",
+            );
+        }
+    }
+}
+
+fn admin(admin: &Admin, report: &mut Report) {
+    let reachable = match admin.bind.as_str() {
+        "off" => false,
+        text => match accept(report, "admin.bind", address(text)) {
+            Some(Address::Ip(ip)) => !ip.ip().is_loopback(),
+            Some(Address::Unix(_)) => false,
+            None => return,
+        },
+    };
+    match (reachable, admin.allow_remote) {
+        (true, false) => report.error(
+            "admin.bind",
+            format!(
+                "\"{}\" can be reached by others, who could read everything without a password",
+                admin.bind
+            ),
+            "bind to 127.0.0.1 or [::1], or write `allow_remote: true` if this is meant",
+        ),
+        (false, true) => report.error(
+            "admin.allow_remote",
+            format!(
+                "is not used: \"{}\" cannot be reached by others",
+                admin.bind
+            ),
+            "remove it, or bind to an address that is not loopback",
+        ),
+        (true, true) | (false, false) => {}
+    }
+}
+
+fn observe(observe: &Observe, report: &mut Report) {
+    given(report, "observe.access_log.to", &observe.access_log.to);
+    within(
+        report,
+        "observe.access_log.queue",
+        observe.access_log.queue,
+        1,
+        1_000_000,
+    );
+    within(
+        report,
+        "observe.metrics.series",
+        observe.metrics.series,
+        100,
+        1_000_000,
+    );
+    if let Some(otlp) = &observe.traces.otlp {
+        accept(report, "observe.traces.otlp", url(otlp, &["http"]));
+    }
+    given(
+        report,
+        "observe.traces.service_name",
+        &observe.traces.service_name,
+    );
+    positive(report, "observe.traces.interval", observe.traces.interval);
+}
+
+const LONGEST_DRAIN: Time = Time::secs(3600);

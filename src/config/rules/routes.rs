@@ -1,0 +1,218 @@
+//! Rules of `routes`: where they are attached, and that each rule has one action it can carry out.
+//! It must not know conditions and the insides of actions; `matches` and `actions` check those.
+//! Called by `config::rules::check`.
+
+use windrose_plugins::contract::Time;
+
+use super::listeners::word;
+use super::values::{accept, host_pattern, positive};
+use super::{actions, matches, protocol_of, Names};
+use crate::config::report::Report;
+use crate::config::schema::{
+    Config, Match, PoolProtocol, Protocol, Route, RouteProtocol, RouteTimeouts, Rule,
+};
+
+/// Checks every route.
+pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report) {
+    for (at, route) in config.routes.iter().enumerate() {
+        let path = format!("routes[{at}]");
+        attached(route, names, &path, report);
+        for (at, host) in route.hosts.iter().enumerate() {
+            let path = format!("{path}.hosts[{at}]");
+            accept(report, &path, host_pattern(host));
+            if route.hosts[..at].contains(host) {
+                report.error(
+                    path,
+                    format!("\"{host}\" is in the list already"),
+                    "remove the repetition",
+                );
+            }
+        }
+        timeouts(&route.timeouts, &format!("{path}.timeouts"), report);
+        names.plugins(report, &format!("{path}.plugins"), &route.plugins);
+        if route.protocol == RouteProtocol::Tcp {
+            let used = [
+                ("plugins", !route.plugins.is_empty()),
+                ("body_limit", route.body_limit.is_some()),
+                (
+                    "timeouts.response_header",
+                    route.timeouts.response_header.is_some(),
+                ),
+                ("timeouts.request", route.timeouts.request.is_some()),
+            ];
+            unused_by_tcp(&used, &path, report);
+        }
+        if route.rules.is_empty() {
+            report.error(
+                format!("{path}.rules"),
+                "must not be empty, found []",
+                "add a rule with an action such as `pool`",
+            );
+        }
+        for (at, rule) in route.rules.iter().enumerate() {
+            one_rule(route, rule, names, &format!("{path}.rules[{at}]"), report);
+        }
+    }
+}
+
+fn attached(route: &Route, names: &Names<'_>, path: &str, report: &mut Report) {
+    let Some(listeners) = &route.listeners else {
+        return;
+    };
+    if listeners.is_empty() {
+        report.error(
+            format!("{path}.listeners"),
+            "must not be empty, found []",
+            "leave it out for every listener with role `ingress`",
+        );
+    }
+    for (at, name) in listeners.iter().enumerate() {
+        let path = format!("{path}.listeners[{at}]");
+        if listeners[..at].contains(name) {
+            report.error(
+                &path,
+                format!("\"{name}\" is in the list already"),
+                "remove the repetition",
+            );
+        }
+        let Some(listener) = names.listener(report, &path, name) else {
+            continue;
+        };
+        let speaks = protocol_of(listener);
+        match (route.protocol, speaks) {
+            (RouteProtocol::Http, Protocol::Tcp | Protocol::TlsPassthrough) => report.error(
+                path,
+                format!("\"{name}\" has protocol \"{}\" and sees no requests", word(speaks)),
+                "give this route `protocol: tcp`, or attach it to an `http`, `https` or `auto` listener",
+            ),
+            (RouteProtocol::Tcp, Protocol::Http | Protocol::Https) => report.error(
+                path,
+                format!("\"{name}\" has protocol \"{}\" and passes no bytes through", word(speaks)),
+                "attach it to a `tcp`, `tls_passthrough` or `auto` listener",
+            ),
+            (RouteProtocol::Http, Protocol::Http | Protocol::Https | Protocol::Auto)
+            | (RouteProtocol::Tcp, Protocol::Tcp | Protocol::TlsPassthrough | Protocol::Auto) => {}
+        }
+    }
+}
+
+fn one_rule(route: &Route, rule: &Rule, names: &Names<'_>, path: &str, report: &mut Report) {
+    one_action(rule, path, report);
+    pools(route, rule, names, path, report);
+    for (at, found) in rule.matches.iter().enumerate() {
+        let path = format!("{path}.match[{at}]");
+        matches::check(found, &path, report);
+        if route.protocol == RouteProtocol::Tcp {
+            unused_by_tcp(&http_conditions(found), &path, report);
+        }
+    }
+    match route.protocol {
+        RouteProtocol::Tcp => unused_by_tcp(&http_settings(rule), path, report),
+        RouteProtocol::Http => actions::check(rule, path, report),
+    }
+    timeouts(&rule.timeouts, &format!("{path}.timeouts"), report);
+    names.plugins(report, &format!("{path}.plugins"), &rule.plugins);
+}
+
+fn one_action(rule: &Rule, path: &str, report: &mut Report) {
+    let actions = [
+        ("pool", rule.pool.is_some()),
+        ("split", !rule.split.is_empty()),
+        ("redirect", rule.redirect.is_some()),
+        ("respond", rule.respond.is_some()),
+    ];
+    let given: Vec<String> = actions
+        .iter()
+        .filter(|(_, given)| *given)
+        .map(|(key, _)| format!("`{key}`"))
+        .collect();
+    match given.len() {
+        1 => {}
+        0 => report.error(
+            path,
+            "has no action",
+            "give one of `pool`, `split`, `redirect` and `respond`",
+        ),
+        _ => report.error(
+            path,
+            format!("has {} actions: {}", given.len(), given.join(", ")),
+            "keep one; write another rule for another action",
+        ),
+    }
+}
+
+fn pools(route: &Route, rule: &Rule, names: &Names<'_>, path: &str, report: &mut Report) {
+    let one = rule.pool.iter().map(|name| (format!("{path}.pool"), name));
+    let many = rule
+        .split
+        .iter()
+        .enumerate()
+        .map(|(at, target)| (format!("{path}.split[{at}].pool"), &target.pool));
+    for (path, name) in one.chain(many) {
+        let Some(pool) = names.pool(report, &path, name) else {
+            continue;
+        };
+        match (route.protocol, pool.protocol == PoolProtocol::Tcp) {
+            (RouteProtocol::Http, true) => report.error(path, format!("the pool \"{name}\" has protocol \"tcp\", and this route carries requests"), "use a pool with protocol `http1`, `http2` or `auto`, or give the route `protocol: tcp`"),
+            (RouteProtocol::Tcp, false) => report.error(path, format!("the pool \"{name}\" does not have protocol \"tcp\", and this route carries bytes"), "give the pool `protocol: tcp`, or the route `protocol: http`"),
+            (RouteProtocol::Http, false) | (RouteProtocol::Tcp, true) => {}
+        }
+    }
+    actions::weights(&rule.split, path, report);
+}
+
+fn http_conditions(found: &Match) -> [(&'static str, bool); 5] {
+    [
+        ("path", found.path.is_some()),
+        ("method", found.method.is_some()),
+        ("headers", !found.headers.is_empty()),
+        ("query", !found.query.is_empty()),
+        ("principals", !found.principals.is_empty()),
+    ]
+}
+
+fn http_settings(rule: &Rule) -> [(&'static str, bool); 10] {
+    [
+        ("redirect", rule.redirect.is_some()),
+        ("respond", rule.respond.is_some()),
+        ("rewrite", rule.rewrite.is_some()),
+        (
+            "request_headers",
+            rule.request_headers != Default::default(),
+        ),
+        (
+            "response_headers",
+            rule.response_headers != Default::default(),
+        ),
+        ("retry", rule.retry.is_some()),
+        ("body_limit", rule.body_limit.is_some()),
+        ("plugins", !rule.plugins.is_empty()),
+        (
+            "timeouts.response_header",
+            rule.timeouts.response_header.is_some(),
+        ),
+        ("timeouts.request", rule.timeouts.request.is_some()),
+    ]
+}
+
+fn unused_by_tcp(keys: &[(&str, bool)], path: &str, report: &mut Report) {
+    for (key, _) in keys.iter().filter(|(_, given)| *given) {
+        report.error(
+            format!("{path}.{key}"),
+            "is not used by a route with protocol \"tcp\"",
+            "remove it; such rules match `clients` and `sni` and send to `pool` or `split`",
+        );
+    }
+}
+
+fn timeouts(times: &RouteTimeouts, path: &str, report: &mut Report) {
+    let bounded: [(&str, Option<Time>); 2] = [
+        ("response_header", times.response_header),
+        ("idle", times.idle),
+    ];
+    for (key, time) in bounded {
+        if let Some(time) = time {
+            positive(report, &format!("{path}.{key}"), time);
+        }
+    }
+}
