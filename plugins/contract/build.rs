@@ -81,6 +81,9 @@ fn build_from<P: Plugin>(
     config: serde_yaml::Value,
     build: &Build<'_>,
 ) -> Result<Hooks, Vec<Problem>> {
+    // Through JSON: `serde_yaml::Value` wants tags (`!prefix /a`) where users write maps of one key.
+    let config =
+        serde_json::to_value(config).map_err(|error| vec![Problem::at("", error.to_string())])?;
     let settings: P = serde_path_to_error::deserialize(config).map_err(|error| {
         let path = error.path().to_string();
         let path = if path == "." { String::new() } else { path };

@@ -2,8 +2,21 @@
 //! It must not know the proxy or the slow path that call it.
 //! Called by the command line and by `control::reload`.
 
+pub mod boot;
+mod build;
+mod cases;
+mod changes;
+mod check;
 pub mod compile;
+mod decode;
 pub mod lint;
+mod load;
+pub mod print;
 pub mod report;
 pub mod rules;
 pub mod schema;
+pub mod source;
+
+pub use build::{build, build_loaded, digest, Built, Resources};
+pub use changes::changes;
+pub use load::{load, load_text, Loaded};

@@ -1,7 +1,10 @@
 //! Sockets inherited from the process before, as numbers, made into owned ones.
 //! It must not know listeners.
 //! Called once at start by `listeners`; the only unsafe code of the house.
-#![allow(unsafe_code, reason = "a number received from another process can only be trusted, not checked; see `adopt`")]
+#![allow(
+    unsafe_code,
+    reason = "a number received from another process can only be trusted, not checked; see `adopt`"
+)]
 
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 

@@ -67,7 +67,10 @@ impl Listeners {
     pub fn inherit(&self, table: Option<ListenFds>) {
         let Some(table) = table else { return };
         let (names, numbers) = table.lock().serialize();
-        let ours = names.into_iter().zip(numbers).filter(|(name, _)| name.contains(MARK));
+        let ours = names
+            .into_iter()
+            .zip(numbers)
+            .filter(|(name, _)| name.contains(MARK));
         let adopted = ours.filter_map(|(name, number)| Some((name, inherit::adopt(number)?)));
         *lock(&self.inherited) = adopted.collect();
         *lock(&self.table) = Some(table);
@@ -82,20 +85,34 @@ impl Listeners {
         let mut prepared = Vec::new();
         let mut problems = Vec::new();
         for listener in &snapshot.listeners {
-            if bound.get(&listener.name).is_some_and(|bound| bound.bind == listener.bind) {
+            if bound
+                .get(&listener.name)
+                .is_some_and(|bound| bound.bind == listener.bind)
+            {
                 continue;
             }
             // Two listeners that trade addresses would find each other's still in use.
-            let taken = bound.iter().find(|(name, bound)| **name != listener.name && bound.bind == listener.bind);
+            let taken = bound
+                .iter()
+                .find(|(name, bound)| **name != listener.name && bound.bind == listener.bind);
             match self.bind(listener) {
                 Ok((acceptor, address)) => prepared.push((listener.clone(), acceptor, address)),
                 Err(error) => {
-                    let holder = taken.map_or(String::new(), |(name, _)| format!(" (listener \"{name}\" holds it)"));
-                    problems.push(format!("listener \"{}\": {} cannot be bound: {error}{holder}", listener.name, listener.bind));
+                    let holder = taken.map_or(String::new(), |(name, _)| {
+                        format!(" (listener \"{name}\" holds it)")
+                    });
+                    problems.push(format!(
+                        "listener \"{}\": {} cannot be bound: {error}{holder}",
+                        listener.name, listener.bind
+                    ));
                 }
             }
         }
-        if problems.is_empty() { Ok(Prepared(prepared)) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(Prepared(prepared))
+        } else {
+            Err(problems)
+        }
     }
 
     fn bind(&self, listener: &Listener) -> io::Result<(Acceptor, String)> {
@@ -117,7 +134,10 @@ impl Listeners {
                     None => listen_unix(path)?,
                 };
                 socket.set_nonblocking(true)?;
-                Ok((Acceptor::Unix(UnixListener::from_std(socket)?), listener.bind.to_string()))
+                Ok((
+                    Acceptor::Unix(UnixListener::from_std(socket)?),
+                    listener.bind.to_string(),
+                ))
             }
         }
     }
@@ -125,8 +145,16 @@ impl Listeners {
     /// Starts what was prepared and drains what the snapshot no longer has. Runs on the runtime that accepts.
     pub fn commit(&self, prepared: Prepared, snapshot: &Snapshot) {
         let mut bound = lock(&self.bound);
-        let stays = |name: &Arc<str>, one: &Bound| snapshot.listener(name).is_some_and(|listener| listener.bind == one.bind);
-        let gone: Vec<Arc<str>> = bound.iter().filter(|(name, one)| !stays(name, one)).map(|(name, _)| name.clone()).collect();
+        let stays = |name: &Arc<str>, one: &Bound| {
+            snapshot
+                .listener(name)
+                .is_some_and(|listener| listener.bind == one.bind)
+        };
+        let gone: Vec<Arc<str>> = bound
+            .iter()
+            .filter(|(name, one)| !stays(name, one))
+            .map(|(name, _)| name.clone())
+            .collect();
         for name in gone {
             if let Some(one) = bound.remove(&name) {
                 let _ = one.drain.send(true);
@@ -136,14 +164,25 @@ impl Listeners {
         for (listener, acceptor, address) in prepared.0 {
             let (drain, draining) = watch::channel(false);
             let open = Arc::default();
-            let slot = Arc::new(Slot { name: listener.name.clone(), open, clients: Clients::default(), drain: draining });
+            let slot = Arc::new(Slot {
+                name: listener.name.clone(),
+                open,
+                clients: Clients::default(),
+                drain: draining,
+            });
             let number = match &acceptor {
                 Acceptor::Tcp(socket) => socket.as_raw_fd(),
                 Acceptor::Unix(socket) => socket.as_raw_fd(),
             };
             log::info!("listening: listener={} address={address}", listener.name);
             tokio::spawn(accept(acceptor, slot.clone(), self.handler.clone()));
-            let one = Bound { bind: listener.bind.clone(), address, number, slot, drain };
+            let one = Bound {
+                bind: listener.bind.clone(),
+                address,
+                number,
+                slot,
+                drain,
+            };
             bound.insert(listener.name.clone(), one);
         }
         self.leave_for_next(&bound);
@@ -154,11 +193,16 @@ impl Listeners {
 
     /// Writes the table that a new process takes over. Sockets that closed must not stay in it.
     fn leave_for_next(&self, bound: &HashMap<Arc<str>, Bound>) {
-        let Some(table) = lock(&self.table).clone() else { return };
+        let Some(table) = lock(&self.table).clone() else {
+            return;
+        };
         let mut table = table.lock();
         let (names, numbers) = table.serialize();
         let mut fresh = Fds::new();
-        let others = names.into_iter().zip(numbers).filter(|(name, _)| !name.contains(MARK));
+        let others = names
+            .into_iter()
+            .zip(numbers)
+            .filter(|(name, _)| !name.contains(MARK));
         others.for_each(|(name, number)| fresh.add(name, number));
         for (name, one) in bound {
             fresh.add(key(name, &one.bind), one.number);
@@ -232,7 +276,11 @@ fn key(name: &str, bind: &Bind) -> String {
 }
 
 fn listen_tcp(address: SocketAddr) -> io::Result<RawSocket> {
-    let socket = RawSocket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    let socket = RawSocket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
     socket.set_reuse_address(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
@@ -263,7 +311,10 @@ async fn accept(acceptor: Acceptor, slot: Arc<Slot>, handler: Handler) {
         match accepted {
             Ok(incoming) => handler(incoming),
             Err(error) => {
-                log::error!("connections cannot be accepted: listener={} error=\"{error}\"", slot.name);
+                log::error!(
+                    "connections cannot be accepted: listener={} error=\"{error}\"",
+                    slot.name
+                );
                 // Out of file descriptors: accepting again at once would only burn the processor.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -278,15 +329,26 @@ impl Acceptor {
                 let (socket, peer) = listener.accept().await?;
                 let _ = socket.set_nodelay(true);
                 let local = socket.local_addr().unwrap_or(UNSPECIFIED);
-                Ok(Incoming { socket: Socket::Tcp(socket), peer, local, slot: slot.clone() })
+                Ok(Incoming {
+                    socket: Socket::Tcp(socket),
+                    peer,
+                    local,
+                    slot: slot.clone(),
+                })
             }
             Acceptor::Unix(listener) => {
                 let (socket, _) = listener.accept().await?;
                 let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-                Ok(Incoming { socket: Socket::Unix(socket), peer, local: UNSPECIFIED, slot: slot.clone() })
+                Ok(Incoming {
+                    socket: Socket::Unix(socket),
+                    peer,
+                    local: UNSPECIFIED,
+                    slot: slot.clone(),
+                })
             }
         }
     }
 }
 
-const UNSPECIFIED: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
+const UNSPECIFIED: SocketAddr =
+    SocketAddr::V4(std::net::SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));

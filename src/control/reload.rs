@@ -91,20 +91,38 @@ impl Reloader {
         self.status.disk_differs.store(result.is_err(), Relaxed);
         self.metrics.reload().differs(result.is_err());
         match &result {
-            Ok(changes) => log::info!("reloaded: generation={generation} changes={} took={took:?}", changes.len()),
-            Err(problems) => log::error!("reload refused, generation {generation} stays:\n{}", problems.join("\n")),
+            Ok(changes) => log::info!(
+                "reloaded: generation={generation} changes={} took={took:?}",
+                changes.len()
+            ),
+            Err(problems) => log::error!(
+                "reload refused, generation {generation} stays:\n{}",
+                problems.join("\n")
+            ),
         }
-        let reload = Reload { at: SystemTime::now(), took, generation, result };
-        self.status.last_reload.store(Arc::new(Some(reload.clone())));
+        let reload = Reload {
+            at: SystemTime::now(),
+            took,
+            generation,
+            result,
+        };
+        self.status
+            .last_reload
+            .store(Arc::new(Some(reload.clone())));
         reload
     }
 
     async fn attempt(self: &Arc<Reloader>) -> Result<Vec<String>, Vec<String>> {
         let me = self.clone();
         // Parsing and compiling a large configuration takes long enough to hold up connections.
-        let built = tokio::task::spawn_blocking(move || me.build()).await.map_err(|error| vec![error.to_string()])?;
+        let built = tokio::task::spawn_blocking(move || me.build())
+            .await
+            .map_err(|error| vec![error.to_string()])?;
         let Built { config, snapshot } = built?;
-        let changes = config::changes(&self.running.lock().unwrap_or_else(PoisonError::into_inner), &config);
+        let changes = config::changes(
+            &self.running.lock().unwrap_or_else(PoisonError::into_inner),
+            &config,
+        );
         let same_digest = snapshot.digest == self.current.peek().digest;
         if changes.is_empty() && same_digest {
             return Ok(changes);
@@ -112,8 +130,13 @@ impl Reloader {
         let prepared = self.listeners.prepare(&snapshot)?;
         self.pools.prepare(&snapshot, PATIENCE).await;
         self.access_log
-            .reconfigure(config::access_log(&config))
-            .map_err(|error| vec![format!("observe.access_log: \"{}\" cannot be opened: {error}", config.observe.access_log.to)])?;
+            .reconfigure(config::boot::access_log(&config))
+            .map_err(|error| {
+                vec![format!(
+                    "observe.access_log: \"{}\" cannot be opened: {error}",
+                    config.observe.access_log.to
+                )]
+            })?;
         (self.traces)(&config);
         let snapshot = Arc::new(snapshot);
         self.current.publish(snapshot.clone());
@@ -133,7 +156,8 @@ impl Reloader {
             states: &self.states,
             previous: Some(&current),
         };
-        config::build(&self.path, &means).map_err(|report| report.findings().iter().map(ToString::to_string).collect())
+        config::build(&self.path, &means)
+            .map_err(|report| report.findings().iter().map(ToString::to_string).collect())
     }
 
     /// Everything that runs beside traffic gets in step with a snapshot.
@@ -142,14 +166,21 @@ impl Reloader {
         let sources = snapshot.listeners.iter().filter_map(|listener| {
             let termination = listener.protocol.termination()?.clone();
             let files = termination.files.clone();
-            Some(CertSource { listener: listener.name.clone(), termination, files })
+            Some(CertSource {
+                listener: listener.name.clone(),
+                termination,
+                files,
+            })
         });
         self.certs.follow(sources.collect());
         self.states.sweep();
-        let routes: std::collections::HashSet<&str> = snapshot.rules.iter().map(|rule| &*rule.route).collect();
+        let routes: std::collections::HashSet<&str> =
+            snapshot.rules.iter().map(|rule| &*rule.route).collect();
         self.metrics.retain(&|family, first, second| match family {
             MetricFamily::Listener => snapshot.listener(first).is_some(),
-            MetricFamily::Route => snapshot.listener(first).is_some() && (second.is_empty() || routes.contains(second)),
+            MetricFamily::Route => {
+                snapshot.listener(first).is_some() && (second.is_empty() || routes.contains(second))
+            }
             MetricFamily::Pool => snapshot.pool(first).is_some(),
             MetricFamily::Endpoint => true,
             MetricFamily::Certificate => snapshot.listener(first).is_some(),
@@ -158,7 +189,8 @@ impl Reloader {
 
     /// Ends the streams whose listener, route or pool went away, spread over the time streams have.
     fn end_orphans(&self, snapshot: &Arc<Snapshot>, over: Duration) {
-        let routes: std::collections::HashSet<&str> = snapshot.rules.iter().map(|rule| &*rule.route).collect();
+        let routes: std::collections::HashSet<&str> =
+            snapshot.rules.iter().map(|rule| &*rule.route).collect();
         let gone = |tenancy: &Tenancy| {
             snapshot.listener(&tenancy.listener).is_none()
                 || snapshot.pool(&tenancy.pool).is_none()
@@ -168,7 +200,10 @@ impl Reloader {
         if orphans.is_empty() {
             return;
         }
-        log::info!("draining streams whose listener, route or pool went away: streams={}", orphans.len());
+        log::info!(
+            "draining streams whose listener, route or pool went away: streams={}",
+            orphans.len()
+        );
         let pause = over / u32::try_from(orphans.len()).unwrap_or(u32::MAX).max(1);
         tokio::spawn(async move {
             for orphan in orphans {

@@ -34,7 +34,12 @@ pub struct Supervisor {
 
 #[async_trait]
 impl Service for Supervisor {
-    async fn start_service(&mut self, fds: Option<ListenFds>, mut shutdown: ShutdownWatch, _: usize) {
+    async fn start_service(
+        &mut self,
+        fds: Option<ListenFds>,
+        mut shutdown: ShutdownWatch,
+        _: usize,
+    ) {
         let reloader = self.reloader.clone();
         reloader.listeners.inherit(fds);
         if let Err(problems) = reloader.start().await {
@@ -72,7 +77,11 @@ impl Supervisor {
             let open = reloader.listeners.open();
             let streams = reloader.leases.count();
             let waited = started.elapsed();
-            let enough = if streams > 0 { self.stream_drain } else { self.drain };
+            let enough = if streams > 0 {
+                self.stream_drain
+            } else {
+                self.drain
+            };
             if open == 0 || waited >= enough {
                 log::info!("drained: open={open} streams={streams} waited={waited:?}");
                 break;
@@ -91,17 +100,26 @@ async fn housekeeping(reloader: Arc<Reloader>) {
         ticks.tick().await;
         event::process().sweep();
         let me = reloader.clone();
-        let differs = tokio::task::spawn_blocking(move || me.compare_with_disk()).await.unwrap_or(false);
+        let differs = tokio::task::spawn_blocking(move || me.compare_with_disk())
+            .await
+            .unwrap_or(false);
         let before = reloader.status.disk_differs.swap(differs, Relaxed);
         reloader.metrics.reload().differs(differs);
         if differs && !before {
-            log::warn!("the configuration on disk is not the one running: path={}", reloader.path().display());
+            log::warn!(
+                "the configuration on disk is not the one running: path={}",
+                reloader.path().display()
+            );
         }
     }
 }
 
 async fn signals(reloader: Arc<Reloader>, upgrade: Arc<dyn Fn() + Send + Sync>) {
-    let streams = (signal(SignalKind::hangup()), signal(SignalKind::user_defined1()), signal(SignalKind::user_defined2()));
+    let streams = (
+        signal(SignalKind::hangup()),
+        signal(SignalKind::user_defined1()),
+        signal(SignalKind::user_defined2()),
+    );
     let (Ok(mut hup), Ok(mut usr1), Ok(mut usr2)) = streams else {
         log::error!("signals cannot be heard");
         return;

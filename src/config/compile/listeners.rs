@@ -79,7 +79,7 @@ fn build(
 }
 
 /// A listener's or the admin address; `None` for text that `rules` has refused.
-pub(crate) fn bind(text: &str) -> Option<Bind> {
+pub(in crate::config) fn bind(text: &str) -> Option<Bind> {
     match text.strip_prefix("unix:") {
         Some(path) => Some(Bind::Unix(PathBuf::from(path))),
         None => text.parse().ok().map(Bind::Tcp),

@@ -7,6 +7,8 @@ mod plugins;
 mod pools;
 mod routes;
 
+pub(super) use listeners::bind;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;

@@ -1,0 +1,62 @@
+//! From a file to a checked configuration: read, compare with the schema, decode, apply rules, lint.
+//! It must not know what is compiled from it.
+//! Called by the command line and by `control::reload`.
+
+use std::path::Path;
+
+use windrose_plugins::contract::PluginDef;
+
+use super::report::Report;
+use super::schema::Config;
+use super::source::Document;
+use super::{check, decode, lint, rules};
+
+/// A configuration without errors.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What was written, with defaults.
+    pub config: Config,
+    /// The text it came from: places, digest, files to watch.
+    pub document: Document,
+    /// What someone should look at.
+    pub warnings: Report,
+}
+
+/// Loads a file with everything it includes.
+///
+/// # Errors
+/// Everything that is wrong, located and in the order of the text.
+pub fn load(path: &Path, plugins: &[PluginDef]) -> Result<Loaded, Report> {
+    judge(Document::read(path)?, plugins)
+}
+
+/// Loads text as if it stood in a file of this name in the current folder.
+///
+/// # Errors
+/// Everything that is wrong, located and in the order of the text.
+pub fn load_text(name: &str, text: &str, plugins: &[PluginDef]) -> Result<Loaded, Report> {
+    judge(Document::read_text(name, text)?, plugins)
+}
+
+fn judge(document: Document, plugins: &[PluginDef]) -> Result<Loaded, Report> {
+    let mut report = Report::new();
+    check::check(&document, plugins, &mut report);
+    let config = decode::decode(&document, &mut report);
+    // Rules look at the whole: with parts missing they would complain about the gaps.
+    if !report.has_errors() {
+        rules::check(&config, &mut report);
+        lint::check(&config, &mut report);
+    }
+    report.locate(|path| document.place(path));
+    match report.has_errors() {
+        true => Err(report),
+        false => Ok(Loaded {
+            config,
+            document,
+            warnings: report,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests;
