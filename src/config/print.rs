@@ -16,7 +16,12 @@ use super::{source, Loaded};
 /// The effective configuration as YAML: defaults filled in, secrets replaced.
 pub fn show(loaded: &Loaded) -> String {
     // Plain YAML would write `!header x` for a tagged enum; configurations say `{header: x}`.
-    let value = singleton_map_recursive::serialize(&loaded.config, Serializer);
+    // Without `include`: what was included is already in it.
+    let config = Config {
+        include: Vec::new(),
+        ..loaded.config.clone()
+    };
+    let value = singleton_map_recursive::serialize(&config, Serializer);
     let shown = value.and_then(|mut value| {
         source::redact(&mut value, Some(loaded.document.root()));
         serde_yaml::to_string(&value)

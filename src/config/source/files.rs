@@ -154,6 +154,10 @@ impl Reader {
     }
 
     pub(super) fn complain(&mut self, at: At, fact: impl Into<String>, remedy: impl Into<String>) {
+        // Enough to repair; hostile text could make millions.
+        if self.report.findings().len() >= MOST_FINDINGS {
+            return;
+        }
         let place = self.place(at);
         self.report.error_at(place, "", fact, remedy);
     }
@@ -189,5 +193,6 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+const MOST_FINDINGS: usize = 200;
 const FILE_BYTES: u64 = 8 << 20;
 const TOTAL_BYTES: u64 = 32 << 20;

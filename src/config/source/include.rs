@@ -2,6 +2,7 @@
 //! It must not know what the keys mean beyond which may come once.
 //! Called by `source::files` when the first file has been read.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use super::files::Reader;
@@ -133,12 +134,14 @@ fn join(reader: &mut Reader, first: &Key, into: &mut Node, key: Key, node: Node)
     match (&mut into.kind, node.kind) {
         (Kind::Seq(items), Kind::Seq(more)) => items.extend(more),
         (Kind::Map(known), Kind::Map(more)) if key.name == "plugins" => {
+            let places = known.iter().map(|(key, _)| (key.name.clone(), key.at));
+            let places: HashMap<String, At> = places.collect();
             for (name, plugin) in more {
-                match known.iter().find(|(other, _)| other.name == name.name) {
+                match places.get(&name.name) {
                     None => known.push((name, plugin)),
-                    Some((other, _)) => {
+                    Some(other) => {
                         let fact = format!("a plugin is named \"{}\" twice", name.name);
-                        let remedy = format!("the other is at {}", reader.place(other.at));
+                        let remedy = format!("the other is at {}", reader.place(*other));
                         reader.complain(name.at, fact, remedy);
                     }
                 }

@@ -10,6 +10,7 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -257,12 +258,20 @@ pub(super) fn redact(value: &mut Value, node: Option<&Node>) {
             }
         }
         Value::Mapping(entries) => {
+            // By hash: looking each key up in a list of as many would be quadratic.
+            let nodes: HashMap<&str, &Node> = match node.map(|node| &node.kind) {
+                Some(Kind::Map(nodes)) => nodes
+                    .iter()
+                    .map(|(key, node)| (key.name.as_str(), node))
+                    .collect(),
+                _ => HashMap::new(),
+            };
             for (key, item) in entries.iter_mut() {
                 let name = key.as_str().unwrap_or_default();
                 if SENSITIVE.contains(&name) && !item.is_null() {
                     *item = Value::String(REDACTED.into());
                 } else {
-                    redact(item, node.and_then(|node| node.child(name)));
+                    redact(item, nodes.get(name).copied());
                 }
             }
         }

@@ -245,8 +245,14 @@ impl<'t> Events<'t, '_> {
             return Ok(None);
         }
         if is_plain && !matches!(scalar::plain(text), Kind::Str(_)) {
-            let fact = format!("the key {text} is not text");
-            self.complain(span, fact, "put it in quotes");
+            match scalar::plain(text) {
+                Kind::Null => self.complain(span, "a key must be text, found nothing", ""),
+                _ => self.complain(
+                    span,
+                    format!("the key {text} is not text"),
+                    "put it in quotes",
+                ),
+            }
             return Ok(None);
         }
         let name = text.to_string();

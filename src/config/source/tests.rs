@@ -7,7 +7,7 @@ fn refusal(text: &str) -> String {
     let begin = Instant::now();
     let report = Document::read_text("gw.yaml", text).expect_err("must be refused");
     assert!(
-        begin.elapsed() < Duration::from_secs(3),
+        begin.elapsed() < Duration::from_secs(15),
         "{:?}",
         begin.elapsed()
     );
