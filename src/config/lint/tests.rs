@@ -3,7 +3,7 @@
 //! Run by `cargo test`.
 
 use super::*;
-use crate::config::rules::tests::{decode, each_is_found};
+use crate::config::rules::tests::{decode, each_is_found, REFERENCE};
 
 fn reported(yaml: &str) -> String {
     let mut report = Report::new();
@@ -34,6 +34,11 @@ fn times_and_retries() {
 #[test]
 fn trust_and_pools() {
     each_is_reported(TRUST_AND_POOLS);
+}
+
+#[test]
+fn the_reference_raises_no_doubt() {
+    assert_eq!(reported(REFERENCE), "");
 }
 
 #[test]

@@ -338,6 +338,10 @@ const THE_PROCESS_IS_BOUNDED: &[(&str, &str)] = &[
         r#"observe.metrics.series: must be from 100 to 1000000, found 99"#,
     ),
     (
+        r#"observe: {traces: {otlp: '/v1/traces'}}"#,
+        r#"observe.traces.otlp: "/v1/traces" does not start with http://"#,
+    ),
+    (
         r#"observe: {traces: {otlp: 'https://x'}}"#,
         r#"observe.traces.otlp: "https://x" does not start with http://"#,
     ),

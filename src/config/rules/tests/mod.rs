@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 
-const REFERENCE: &str = include_str!("../../../../conf/reference.yaml");
+pub(in crate::config) const REFERENCE: &str = include_str!("../../../../conf/reference.yaml");
 
 pub(in crate::config) fn decode(yaml: &str) -> Config {
     // By way of JSON, because plain serde_yaml wants tags where the schema has maps of one key.
