@@ -8,9 +8,9 @@ mod shadow;
 mod tests;
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use ipnet::IpNet;
+use windrose_plugins::contract::Time;
 
 use super::report::Report;
 use super::schema::{Config, RetryOn, Route, RouteTimeouts, Rule, Verify};
@@ -48,18 +48,15 @@ fn routes(route: &Route, path: &str, report: &mut Report) {
 }
 
 /// The time for the header, and for the whole request. A time of zero is a decision too: no bound.
-fn bounds(times: &RouteTimeouts) -> (Option<Duration>, Option<Duration>) {
-    (
-        times.response_header.map(|time| time.0),
-        times.request.map(|time| time.0),
-    )
+fn bounds(times: &RouteTimeouts) -> (Option<Time>, Option<Time>) {
+    (times.response_header, times.request)
 }
 
-fn longer(part: Duration, whole: Duration, path: &str, report: &mut Report) {
-    if whole > Duration::ZERO && part > whole {
+fn longer(part: Time, whole: Time, path: &str, report: &mut Report) {
+    if whole > Time::secs(0) && part > whole {
         report.warning(
             path,
-            format!("[timeout_longer_than_parent] response_header ({part:?}) is longer than request ({whole:?}), which ends first"),
+            format!("[timeout_longer_than_parent] response_header ({part}) is longer than request ({whole}), which ends first"),
             "lower `response_header`, or raise `request`",
         );
     }

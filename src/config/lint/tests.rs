@@ -1,1 +1,212 @@
+//! Every lint provoked, and the near misses that must stay silent.
+//! It must not test rules; snippets may break them.
+//! Run by `cargo test`.
 
+use super::*;
+use crate::config::rules::tests::{decode, each_is_found, REFERENCE};
+
+fn reported(yaml: &str) -> String {
+    let mut report = Report::new();
+    check(&decode(yaml), &mut report);
+    assert!(!report.has_errors());
+    report.to_string()
+}
+
+fn each_is_reported(cases: &[(&str, &str)]) {
+    each_is_found(reported, cases);
+}
+
+#[test]
+fn routes_that_never_win() {
+    each_is_reported(ROUTES_THAT_NEVER_WIN);
+}
+
+#[test]
+fn plugins_that_never_run() {
+    each_is_reported(PLUGINS_THAT_NEVER_RUN);
+}
+
+#[test]
+fn times_and_retries() {
+    each_is_reported(TIMES_AND_RETRIES);
+}
+
+#[test]
+fn trust_and_pools() {
+    each_is_reported(TRUST_AND_POOLS);
+}
+
+#[test]
+fn the_reference_raises_no_doubt() {
+    assert_eq!(reported(REFERENCE), "");
+}
+
+#[test]
+fn doubts_without_reason_are_not_raised() {
+    for (yaml, lint) in SILENT {
+        let found = reported(yaml);
+        assert!(!found.contains(lint), "{yaml}\nfound: {found}");
+    }
+}
+
+const ROUTES_THAT_NEVER_WIN: &[(&str, &str)] = &[
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}, {name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]
+listeners: [{name: web, bind: '127.0.0.1:1'}, {name: raw, bind: '127.0.0.1:2', protocol: tcp}]
+routes: [{name: r, rules: [{pool: p},{pool: p}]}]"#,
+        r#"routes[0].rules[1]: [shadowed_route] is never used: routes[0].rules[0] matches"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}, {name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]
+listeners: [{name: web, bind: '127.0.0.1:1'}, {name: raw, bind: '127.0.0.1:2', protocol: tcp}]
+routes: [{name: r, rules: [{pool: p, match: [{path: {exact: /a}}]}, {pool: p, match: [{path: {exact: /a}, clients: [10.0.0.0/8]}]}]}]"#,
+        r#"routes[0].rules[1]: [shadowed_route]"#,
+    ),
+];
+
+const PLUGINS_THAT_NEVER_RUN: &[(&str, &str)] = &[
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}, {name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]
+listeners: [{name: web, bind: '127.0.0.1:1'}, {name: raw, bind: '127.0.0.1:2', protocol: tcp}]
+routes: [{name: r, rules: [{pool: p, plugins: [{kind: respond}, {kind: cors}]}]}]"#,
+        r#"routes[0].rules[0].plugins[1]: [unreachable_plugin] never runs: routes[0].rules[0].plugins[0] answers"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}, {name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]
+listeners: [{name: web, bind: '127.0.0.1:1'}, {name: raw, bind: '127.0.0.1:2', protocol: tcp}]
+routes: [{name: r, plugins: [{kind: respond, config: {percent: 100%}}], rules: [{pool: p, plugins: [{kind: cors}]}]}]"#,
+        r#"routes[0].rules[0].plugins[0]: [unreachable_plugin] never runs: routes[0].plugins[0] answers"#,
+    ),
+    (
+        r#"listeners: [{name: a, bind: '127.0.0.1:1', plugins: [r, {kind: cors}]}]
+plugins: {r: {kind: respond}}"#,
+        r#"listeners[0].plugins[1]: [unreachable_plugin] never runs: listeners[0].plugins[0] answers"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}, {name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]
+listeners: [{name: web, bind: '127.0.0.1:1'}, {name: raw, bind: '127.0.0.1:2', protocol: tcp}]
+routes: [{name: r, rules: [{pool: p, plugins: [{kind: cors, mode: 'off'}]}]}]"#,
+        r#"routes[0].rules[0].plugins[0]: [unreachable_plugin] never runs: its mode is "off""#,
+    ),
+    (
+        r#"plugins: {c: {kind: cors}}"#,
+        r#"plugins.c: [unused_plugin] no listener, route or rule uses "c""#,
+    ),
+];
+
+const TIMES_AND_RETRIES: &[(&str, &str)] = &[
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}, {name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]
+listeners: [{name: web, bind: '127.0.0.1:1'}, {name: raw, bind: '127.0.0.1:2', protocol: tcp}]
+routes: [{name: r, rules: [{pool: p, retry: {methods: [GET, POST]}}]}]"#,
+        r#"routes[0].rules[0].retry.methods[1]: [unsafe_retry] "POST""#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}, {name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]
+listeners: [{name: web, bind: '127.0.0.1:1'}, {name: raw, bind: '127.0.0.1:2', protocol: tcp}]
+routes: [{name: r, rules: [{pool: p, retry: {methods: [PATCH]}}]}]"#,
+        r#"routes[0].rules[0].retry.methods[0]: [unsafe_retry] "PATCH""#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}, {name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]
+listeners: [{name: web, bind: '127.0.0.1:1'}, {name: raw, bind: '127.0.0.1:2', protocol: tcp}]
+routes: [{name: r, timeouts: {response_header: 9s, request: 5s}, rules: [{pool: p}]}]"#,
+        r#"routes[0].timeouts.response_header: [timeout_longer_than_parent] response_header (9s) is longer than request (5s)"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}, {name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]
+listeners: [{name: web, bind: '127.0.0.1:1'}, {name: raw, bind: '127.0.0.1:2', protocol: tcp}]
+routes: [{name: r, timeouts: {request: 5s}, rules: [{pool: p, timeouts: {response_header: 9s}}]}]"#,
+        r#"routes[0].rules[0].timeouts.response_header: [timeout_longer_than_parent]"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}, {name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]
+listeners: [{name: web, bind: '127.0.0.1:1'}, {name: raw, bind: '127.0.0.1:2', protocol: tcp}]
+routes: [{name: r, timeouts: {response_header: 9s}, rules: [{pool: p, timeouts: {request: 5s}}]}]"#,
+        r#"routes[0].rules[0].timeouts.request: [timeout_longer_than_parent]"#,
+    ),
+];
+
+const TRUST_AND_POOLS: &[(&str, &str)] = &[
+    (
+        r#"listeners: [{name: a, bind: '127.0.0.1:1', trusted_proxies: [10.0.0.0/8, 0.0.0.0/0]}]"#,
+        r#"listeners[0].trusted_proxies[1]: [trust_everyone] "0.0.0.0/0""#,
+    ),
+    (
+        r#"listeners: [{name: a, bind: '127.0.0.1:1', proxy_protocol: {mode: use, trusted: ['::/0']}}]"#,
+        r#"listeners[0].proxy_protocol.trusted[0]: [trust_everyone] "::/0""#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1'], }]"#,
+        r#"pools[0]: [lonely_pool] "p" has one endpoint and no health check"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1'], }]"#,
+        r#"pools[0]: [unused_pool] no rule sends anything to "p""#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1'], tls: {sni: a, verify: none}}]"#,
+        r#"pools[0].tls.verify: [verify_none]"#,
+    ),
+];
+
+const SILENT: &[(&str, &str)] = &[
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}, {name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]
+listeners: [{name: web, bind: '127.0.0.1:1'}, {name: raw, bind: '127.0.0.1:2', protocol: tcp}]
+routes: [{name: r, rules: [{pool: p, match: [{method: GET}]}, {pool: p}]}]"#,
+        r#"shadowed"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}, {name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]
+listeners: [{name: web, bind: '127.0.0.1:1'}, {name: raw, bind: '127.0.0.1:2', protocol: tcp}]
+routes: [{name: r, rules: [{pool: p}, {pool: p, match: [{method: GET}]}]}]"#,
+        r#"shadowed"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}, {name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]
+listeners: [{name: web, bind: '127.0.0.1:1'}, {name: raw, bind: '127.0.0.1:2', protocol: tcp}]
+routes: [{name: r, rules: [{pool: p, match: [{clients: [10.0.0.0/8]}]}, {pool: p}]}]"#,
+        r#"shadowed"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}, {name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]
+listeners: [{name: web, bind: '127.0.0.1:1'}, {name: raw, bind: '127.0.0.1:2', protocol: tcp}]
+routes: [{name: r, rules: [{pool: p, match: [{path: {exact: /a}}]}, {pool: p, match: [{path: {exact: /a}}, {path: {exact: /b}}]}]}]"#,
+        r#"shadowed"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}, {name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]
+listeners: [{name: web, bind: '127.0.0.1:1'}, {name: raw, bind: '127.0.0.1:2', protocol: tcp}]
+routes: [{name: a, hosts: [a], rules: [{pool: p}]}, {name: b, hosts: [b], rules: [{pool: p}]}, {name: c, rules: [{pool: p}]}]"#,
+        r#"shadowed"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}, {name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]
+listeners: [{name: web, bind: '127.0.0.1:1'}, {name: raw, bind: '127.0.0.1:2', protocol: tcp}]
+routes: [{name: r, rules: [{pool: p, plugins: [{kind: respond, config: {percent: 5%}}, {kind: respond, mode: shadow}, {kind: cors}]}]}]"#,
+        r#"unreachable"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}, {name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]
+listeners: [{name: web, bind: '127.0.0.1:1'}, {name: raw, bind: '127.0.0.1:2', protocol: tcp}]
+routes: [{name: r, rules: [{pool: p, retry: {on: [connect_failure], methods: [POST]}}]}]"#,
+        r#"unsafe_retry"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}, {name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]
+listeners: [{name: web, bind: '127.0.0.1:1'}, {name: raw, bind: '127.0.0.1:2', protocol: tcp}]
+routes: [{name: r, timeouts: {request: 5s}, rules: [{pool: p, timeouts: {response_header: 9s, request: 0s}}]}]"#,
+        r#"timeout_longer"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1'], health: {tcp: {}}}]"#,
+        r#"lonely"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}, {name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]
+listeners: [{name: web, bind: '127.0.0.1:1'}, {name: raw, bind: '127.0.0.1:2', protocol: tcp}]
+routes: [{name: r, rules: [{split: [{pool: p, weight: 1}]}]}]"#,
+        r#"unused_pool] no rule sends anything to "p""#,
+    ),
+];

@@ -2,12 +2,12 @@
 //! It must not run the tests; `config::tests` does.
 //! Called by `config::rules::check`.
 
-use windrose_plugins::contract::{builtin_causes, did_you_mean, field_value};
+use windrose_plugins::contract::{builtin_causes, field_value};
 use windrose_plugins::BUILTIN;
 
 use super::listeners::word;
 use super::values::{accept, method, token, url, within, Wrong};
-use super::{protocol_of, Names};
+use super::{nearest, protocol_of, Names};
 use crate::config::report::Report;
 use crate::config::schema::{Config, Expect, Protocol, TestRequest};
 
@@ -103,7 +103,7 @@ fn cause(name: &str, path: &str, report: &mut Report) {
     if known.contains(&name) {
         return;
     }
-    let remedy = match did_you_mean(name, known) {
+    let remedy = match nearest(name, &known) {
         Some(near) => format!("did you mean \"{near}\"? a plugin of your own may bring others"),
         None => "`windrose causes` lists them; a plugin of your own may bring others".to_owned(),
     };

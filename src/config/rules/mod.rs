@@ -11,12 +11,10 @@ mod process;
 mod routes;
 mod sources;
 #[cfg(test)]
-mod tests;
+pub(in crate::config) mod tests;
 mod values;
 
 use std::collections::HashMap;
-
-use windrose_plugins::contract::did_you_mean;
 
 use super::report::Report;
 use super::schema::{Config, Listener, PluginUse, Pool, Protocol};
@@ -120,11 +118,22 @@ fn unknown<'a>(
         true => format!("no {noun}s are defined"),
         false => format!("{noun}s defined: {}", defined.join(", ")),
     };
-    let remedy = match did_you_mean(name, defined.iter().copied()) {
+    let remedy = match nearest(name, &defined) {
         Some(near) => format!("did you mean \"{near}\"? {known}"),
         None => known,
     };
     report.error(path, format!("no {noun} is named \"{name}\""), remedy);
+}
+
+/// The known word that a misspelt one is closest to. Swapped neighbours count as one slip, as in "wbe" for "web".
+fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let most = (word.chars().count() / 3).max(1);
+    known
+        .iter()
+        .map(|known| (strsim::osa_distance(word, known), *known))
+        .filter(|(slips, _)| *slips <= most && *slips < word.chars().count())
+        .min()
+        .map(|(_, known)| known)
 }
 
 fn names_are_good(config: &Config, report: &mut Report) {
