@@ -1,7 +1,43 @@
-//! map to come
+//! Windrose: one binary for both directions of traffic.
+//!
+//! # The map
+//! Modules in layer order; a module imports only from lines below its own, and `tests/house.rs` holds it to that.
+//!
+//! | Line | Module | What it is |
+//! |---|---|---|
+//! | 5 | [`cli`] | arguments become a command, a command becomes an exit code |
+//! | 4 | [`app`] | the only file that knows everything: a configuration becomes a Pingora server |
+//! | 3 | [`proxy`] | fast path: connections in, requests through, answers out; knows no configuration |
+//! | 3 | [`control`] | slow path: listeners, reload, discovery, health, certificates, admin; knows no proxy |
+//! | 2 | [`config`] | text in, snapshot out: the only home of YAML |
+//! | 2 | [`decide`] | the one decision function |
+//! | 1 | [`snapshot`] | what a request reads: one immutable picture, with state that outlives it behind stable keys |
+//! | 0 | [`observe`], crate `windrose_plugins` | metrics, logs, traces, answers; the plugin contract and built-ins |
+//!
+//! Fast path and slow path never import each other: they meet in the snapshot.
+//!
+//! # The path of a request
+//! `control::listeners` accepts and hands an `Incoming` to `proxy::Frontend` through a closure made by `app`. `proxy::accept`
+//! applies bounds, reads the PROXY header, looks at the first bytes, and makes TLS; `proxy::serve` hands each request to
+//! Pingora's engine, whose hooks are the methods of `proxy::Gateway`: `admit` (strictness, canonical host and path, trust),
+//! listener plugins, `decide`, route plugins, then the rule's action. `upstream` chooses an endpoint, `forward` corrects and
+//! edits messages, `retry` judges failures, `fault` writes the proxy's own answers, `finish` accounts.
+//!
+//! # Decisions that differ from the first design
+//! - Causes are `&'static Cause` values, not one enum, so that plugins out of the tree declare their own.
+//! - Decoding goes through JSON values: `serde_yaml` wants tags where users write maps of one key.
+//! - The downstream socket is ours ([`proxy`]'s transport) instead of Pingora's buffered stream: an idle connection then holds
+//!   little more than its socket, and header bounds and answers to malformed requests are possible.
+//! - `unsafe_code` is denied, not forbidden: taking over inherited sockets has no safe function (`control::inherit`).
+//! - Session tickets live as long as OpenSSL says; the binding has no safe function for their lifetime.
+
+pub mod app;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod decide;
 pub mod observe;
 pub mod proxy;
 pub mod snapshot;
+
+pub use cli::main;

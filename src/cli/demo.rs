@@ -17,20 +17,11 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Args;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{signal, Signal, SignalKind};
 
 use ports::{Ports, Values};
 use proxies::{Plan, Proxies};
-
-/// Options of `windrose demo`.
-#[derive(Debug, Clone, Args)]
-pub struct Demo {
-    /// Runs the requests of every command shown, prints what passed, and ends.
-    #[arg(long)]
-    check: bool,
-}
 
 /// A running demo, as far as a visitor is concerned.
 struct Stage<'a> {
@@ -39,11 +30,11 @@ struct Stage<'a> {
     folder: &'a Path,
 }
 
-/// Runs the demo until it is interrupted, or with `--check` until everything was tried.
-pub fn run(options: &Demo) -> ExitCode {
+/// Runs the demo until it is interrupted, or to check it until everything was tried.
+pub(super) fn run(check: bool) -> ExitCode {
     let runtime = Builder::new_current_thread().enable_all().build();
     let ended = match runtime {
-        Ok(runtime) => runtime.block_on(play(options)),
+        Ok(runtime) => runtime.block_on(play(check)),
         Err(error) => Err(format!("no runtime: {error}")),
     };
     ended.unwrap_or_else(|fact| {
@@ -52,7 +43,7 @@ pub fn run(options: &Demo) -> ExitCode {
     })
 }
 
-async fn play(options: &Demo) -> Result<ExitCode, String> {
+async fn play(check: bool) -> Result<ExitCode, String> {
     let mut interrupts = Interrupts::new().map_err(|error| format!("no signals: {error}"))?;
     let folder = Folder::new()?;
     let services = services::start()
@@ -63,7 +54,7 @@ async fn play(options: &Demo) -> Result<ExitCode, String> {
     let mut proxies = Proxies::start(&folder.0, plans(&ports, &values))?;
     let ended = tokio::select! {
         () = interrupts.next() => Ok(ExitCode::SUCCESS),
-        ended = perform(options, &ports, &mut proxies, &folder.0) => ended,
+        ended = perform(check, &ports, &mut proxies, &folder.0) => ended,
     };
     println!("Ending the proxies ...");
     tokio::select! {
@@ -74,7 +65,7 @@ async fn play(options: &Demo) -> Result<ExitCode, String> {
 }
 
 async fn perform(
-    options: &Demo,
+    check: bool,
     ports: &Ports,
     proxies: &mut Proxies,
     folder: &Path,
@@ -85,7 +76,7 @@ async fn perform(
         proxies,
         folder,
     };
-    if options.check {
+    if check {
         return Ok(check::run(&stage).await);
     }
     println!("{}", tour::page(&stage));

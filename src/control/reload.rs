@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use windrose_plugins::contract::StateRegistry;
@@ -55,16 +55,37 @@ pub struct Reloader {
     pub traces: Box<dyn Fn(&Config) + Send + Sync>,
     /// What is running.
     pub running: Mutex<Config>,
+    /// The supervisor's runtime, once it runs.
+    pub runtime: OnceLock<tokio::runtime::Handle>,
     /// One at a time.
     pub turn: tokio::sync::Mutex<()>,
 }
 
 impl Reloader {
+    /// A reload asked for from another runtime, such as the admin service's: carried out by the supervisor's, whose
+    /// tasks it starts.
+    pub async fn requested(self: Arc<Reloader>) -> Reload {
+        let Some(runtime) = self.runtime.get().cloned() else {
+            return self.reload().await;
+        };
+        let me = self.clone();
+        match runtime.spawn(async move { me.reload().await }).await {
+            Ok(reload) => reload,
+            Err(error) => Reload {
+                at: SystemTime::now(),
+                took: Duration::ZERO,
+                generation: self.current.peek().generation,
+                result: Err(vec![format!("the reload ended early: {error}")]),
+            },
+        }
+    }
+
     /// Puts the very first snapshot into force.
     ///
     /// # Errors
     /// Every listener that cannot be bound.
     pub async fn start(&self) -> Result<(), Vec<String>> {
+        let _ = self.runtime.set(tokio::runtime::Handle::current());
         let snapshot = self.current.load();
         let prepared = self.listeners.prepare(&snapshot)?;
         self.pools.prepare(&snapshot, PATIENCE).await;

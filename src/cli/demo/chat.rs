@@ -57,7 +57,8 @@ pub(super) async fn serve(stream: TcpStream) -> Result<()> {
 
 /// What the server must answer to a client's key (section 4.2.2).
 pub(super) fn accept(key: &str) -> String {
-    let digest = openssl::sha::sha1(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11").as_bytes());
+    let digest =
+        openssl::sha::sha1(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11").as_bytes());
     STANDARD.encode(digest)
 }
 
@@ -144,7 +145,10 @@ mod tests {
 
     #[test]
     fn the_answer_to_a_key_is_that_of_the_rfc() {
-        assert_eq!(accept("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(
+            accept("dGhlIHNhbXBsZSBub25jZQ=="),
+            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+        );
     }
 
     #[tokio::test]

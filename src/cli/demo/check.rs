@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use base64::engine::general_purpose::STANDARD;
 use base64::Engine;
+use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -60,7 +61,9 @@ impl Stage<'_> {
     }
 
     async fn shop(&self, path: &str) -> Result<Reply, String> {
-        Ask::new(self.ports.web, "shop.localhost", path).send().await
+        Ask::new(self.ports.web, "shop.localhost", path)
+            .send()
+            .await
     }
 
     async fn api(&self, fields: &[(&str, &str)]) -> Result<Reply, String> {
@@ -101,7 +104,11 @@ impl Stage<'_> {
                 fields: &[("x-canary", "always")],
                 ..Ask::new(self.ports.web, "shop.localhost", "/")
             };
-            is("the version", says(&ask.send().await?, "/version"), "v2".into())?;
+            is(
+                "the version",
+                says(&ask.send().await?, "/version"),
+                "v2".into(),
+            )?;
         }
         Ok("10 of 10 saw version 2".into())
     }
@@ -120,7 +127,11 @@ impl Stage<'_> {
         let kind = reply.head.field("content-type");
         is("the kind", kind, Some("application/problem+json"))?;
         is("why in the body", says(&reply, "/why"), "no_route".into())?;
-        is("x-windrose-why", reply.head.field("x-windrose-why"), Some("no_route"))
+        is(
+            "x-windrose-why",
+            reply.head.field("x-windrose-why"),
+            Some("no_route"),
+        )
     }
 
     async fn password(&self) -> Seen {
@@ -152,9 +163,14 @@ impl Stage<'_> {
         is("the service", says(&through, "/service"), "orders".into())?;
         let hops = says(&through, "/headers/x-forwarded-for");
         is("its hops", hops.split(',').count(), 3)?;
-        let by_host = Ask::new(self.ports.a_out, "orders.mesh", "/7").send().await?;
+        let by_host = Ask::new(self.ports.a_out, "orders.mesh", "/7")
+            .send()
+            .await?;
         is("by host", says(&by_host, "/service"), "orders".into())?;
-        let own_ports = [(self.ports.a_orders, "orders"), (self.ports.a_billing, "billing")];
+        let own_ports = [
+            (self.ports.a_orders, "orders"),
+            (self.ports.a_billing, "billing"),
+        ];
         for (port, service) in own_ports {
             let reply = Ask::new(port, "127.0.0.1", "/7").send().await?;
             is("by port", says(&reply, "/service"), service.into())?;
@@ -171,7 +187,9 @@ impl Stage<'_> {
         for _ in 0..6 {
             is("the status after", self.shop("/flaky").await?.status, 200)?;
         }
-        let pools = Ask::new(self.ports.edge_admin, "localhost", "/pools").send().await?;
+        let pools = Ask::new(self.ports.edge_admin, "localhost", "/pools")
+            .send()
+            .await?;
         let shown = pools.body.contains("ejected after failed requests");
         match shown {
             true => Ok("3 failures, then none; /pools shows it".into()),
@@ -197,9 +215,13 @@ impl Stage<'_> {
             let words = String::from_utf8_lossy(&done.stderr).into_owned();
             return Err(format!("reload: {}: {words}", done.status));
         }
-        is("with version 2 after the command", self.version_2(20).await?, 20)?;
+        is(
+            "with version 2 after the command",
+            self.version_2(20).await?,
+            20,
+        )?;
         write(config.replace("weight: 10", "weight: 0"))?;
-        edge.signal("HUP");
+        edge.signal(Signal::HUP);
         let deadline = Instant::now() + Duration::from_secs(10);
         while self.version_2(20).await? != 0 {
             if Instant::now() > deadline {
@@ -256,7 +278,9 @@ impl Stage<'_> {
     }
 }
 
-async fn patiently<T>(talk: impl std::future::Future<Output = std::io::Result<T>>) -> Result<T, String> {
+async fn patiently<T>(
+    talk: impl std::future::Future<Output = std::io::Result<T>>,
+) -> Result<T, String> {
     match timeout(Duration::from_secs(10), talk).await {
         Ok(done) => done.map_err(|error| error.to_string()),
         Err(_) => Err("nothing came in 10 s".into()),

@@ -70,9 +70,8 @@ impl Values {
     /// Ports of proxies and services, and the folder for sockets.
     pub(super) fn new(ports: &Ports, services: &[(&'static str, u16)], folder: &str) -> Values {
         let ports = ports.named().into_iter().chain(services.iter().copied());
-        let mut values: BTreeMap<_, _> = ports
-            .map(|(name, port)| (name, port.to_string()))
-            .collect();
+        let mut values: BTreeMap<_, _> =
+            ports.map(|(name, port)| (name, port.to_string())).collect();
         values.insert("DEMO_DIR", folder.to_owned());
         Values(values)
     }
@@ -121,7 +120,8 @@ mod tests {
     fn no_port_is_chosen_twice() {
         let ports = Ports::choose().unwrap().named();
 
-        let distinct: std::collections::BTreeSet<u16> = ports.iter().map(|(_, port)| *port).collect();
+        let distinct: std::collections::BTreeSet<u16> =
+            ports.iter().map(|(_, port)| *port).collect();
 
         assert_eq!(distinct.len(), ports.len());
     }

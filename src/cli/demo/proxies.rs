@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{kill_process, Pid, Signal};
 use tokio::time::{interval, sleep};
 
 use super::client::Ask;
@@ -93,7 +94,7 @@ impl Proxies {
     /// Asks all to end, waits, and ends those that do not.
     pub(super) async fn stop(mut self) {
         for proxy in &self.0 {
-            proxy.signal("TERM");
+            proxy.signal(Signal::TERM);
         }
         let deadline = Instant::now() + GRACE;
         while Instant::now() < deadline && self.0.iter_mut().any(Proxy::is_running) {
@@ -144,11 +145,11 @@ impl Proxy {
         self.child.id()
     }
 
-    /// Sends a signal, by the shell's `kill`: the library call needs `unsafe`.
-    pub(super) fn signal(&self, name: &str) {
-        let pid = self.pid().to_string();
-        let kill = ["-c", "kill -s \"$0\" \"$1\"", name, &pid];
-        let _ = Command::new("sh").args(kill).stderr(Stdio::null()).status();
+    /// Sends a signal.
+    pub(super) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        // One that is gone already needs no signal.
+        let _ = pid.map(|pid| kill_process(pid, signal));
     }
 
     async fn is_ready(&self) -> bool {
@@ -165,7 +166,11 @@ impl Proxy {
     }
 
     fn fate(&self, status: ExitStatus) -> String {
-        format!("{} ended by itself: {status}\n{}", self.name, self.last_words())
+        format!(
+            "{} ended by itself: {status}\n{}",
+            self.name,
+            self.last_words()
+        )
     }
 
     /// The end of its error log.

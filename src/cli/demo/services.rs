@@ -165,7 +165,10 @@ mod tests {
 
         let body = answer.split_once("\r\n\r\n").unwrap().1;
         let body: serde_json::Value = serde_json::from_str(body).unwrap();
-        assert_eq!((&body["service"], &body["version"]), (&"shop".into(), &"v2".into()));
+        assert_eq!(
+            (&body["service"], &body["version"]),
+            (&"shop".into(), &"v2".into())
+        );
         assert_eq!(body["path"], "/x?y=1");
         assert_eq!(body["headers"]["x-a"], "b");
     }
@@ -175,7 +178,9 @@ mod tests {
         let mut raw = &b"GET / HTTP/1.1\r\nHost: shop.localhost\r\n\r\n"[..];
         let head = Head::read(&mut raw).await.unwrap().unwrap();
 
-        let broken = PERSONAS.iter().find(|persona| matches!(persona.mood, Mood::Broken));
+        let broken = PERSONAS
+            .iter()
+            .find(|persona| matches!(persona.mood, Mood::Broken));
         let answer = broken.unwrap().answer(&head, 0);
 
         assert!(answer.starts_with(b"HTTP/1.1 503 "));

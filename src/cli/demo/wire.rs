@@ -49,7 +49,9 @@ impl Head {
     /// Reads the body that follows this head; without length and chunks there is none.
     pub(super) async fn body<R: AsyncBufRead + Unpin>(&self, reader: &mut R) -> Result<Vec<u8>> {
         if let Some(length) = self.field("content-length") {
-            let length = length.parse().map_err(|_| broken("a length is no number"))?;
+            let length = length
+                .parse()
+                .map_err(|_| broken("a length is no number"))?;
             return exactly(reader, length).await;
         }
         match self.field("transfer-encoding") {
@@ -61,7 +63,10 @@ impl Head {
 
 async fn line<R: AsyncBufRead + Unpin>(reader: &mut R) -> Result<Option<String>> {
     let mut line = Vec::new();
-    let read = reader.take(LONGEST_LINE).read_until(b'\n', &mut line).await?;
+    let read = reader
+        .take(LONGEST_LINE)
+        .read_until(b'\n', &mut line)
+        .await?;
     if read == 0 {
         return Ok(None);
     }

@@ -1,0 +1,361 @@
+//! The only file that knows everything: a configuration becomes a Pingora server that runs.
+//! It holds no logic of its own; each part is built elsewhere and put together here.
+//! Called by `cli::run`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use async_trait::async_trait;
+use pingora::proxy::http_proxy;
+use pingora::server::configuration::{Opt, ServerConf};
+use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
+use tokio::signal::unix::{signal, SignalKind};
+use windrose_plugins::contract::StateRegistry;
+use windrose_plugins::PluginDef;
+
+use crate::config::schema::Config;
+use crate::config::{self, boot, Built, Resources};
+use crate::control::admin::{self, Admin};
+use crate::control::certs::CertKeeper;
+use crate::control::listeners::Listeners;
+use crate::control::pools::PoolKeeper;
+use crate::control::reload::Reloader;
+use crate::control::status::Status;
+use crate::control::supervisor::Supervisor;
+use crate::observe::access_log::AccessLog;
+use crate::observe::metrics::Metrics;
+use crate::observe::trace::Tracer;
+use crate::proxy::{Frontend, Gateway, Shared};
+use crate::snapshot::endpoint::Endpoints;
+use crate::snapshot::incoming::Incoming;
+use crate::snapshot::lease::Leases;
+use crate::snapshot::listener::Bind;
+use crate::snapshot::Current;
+
+/// How the process was asked to start.
+pub struct Start {
+    /// The configuration file.
+    pub path: PathBuf,
+    /// The plugins compiled in.
+    pub plugins: &'static [PluginDef],
+    /// Whether to take over the sockets of the process that runs.
+    pub upgrade: bool,
+}
+
+/// Runs until told to stop; returns only when it could not start.
+///
+/// # Errors
+/// Why it could not start, as lines to print.
+pub fn run(start: Start) -> Result<(), Vec<String>> {
+    let endpoints = Arc::new(Endpoints::default());
+    let states = StateRegistry::default();
+    let metrics = Metrics::new(SERIES);
+    let resources = Resources {
+        plugins: start.plugins,
+        metrics: metrics.clone(),
+        endpoints: &endpoints,
+        states: &states,
+        previous: None,
+    };
+    let built = config::build(&start.path, &resources).map_err(|report| {
+        report
+            .findings()
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    })?;
+    built
+        .snapshot
+        .warnings
+        .iter()
+        .for_each(|warning| log::warn!("{warning}"));
+    check_admin(&built.config, start.upgrade).map_err(|problem| vec![problem])?;
+    let parts = Parts {
+        start,
+        built,
+        endpoints,
+        states,
+        metrics,
+    };
+    parts.serve()
+}
+
+/// Series of one metric until the configuration is known; a reload does not change it.
+const SERIES: usize = 10_000;
+
+struct Parts {
+    start: Start,
+    built: Built,
+    endpoints: Arc<Endpoints>,
+    states: StateRegistry,
+    metrics: Arc<Metrics>,
+}
+
+impl Parts {
+    fn serve(self) -> Result<(), Vec<String>> {
+        let Parts {
+            start,
+            built: Built { config, snapshot },
+            endpoints,
+            states,
+            metrics,
+        } = self;
+        let conf = Arc::new(server_conf(&config));
+        let access_log = AccessLog::new(boot::access_log(&config), metrics.dropped_log_lines())
+            .map_err(|error| {
+                vec![format!(
+                    "the access log \"{}\" cannot be opened: {error}",
+                    config.observe.access_log.to
+                )]
+            })?;
+        let shared = Arc::new(Shared {
+            current: Arc::new(Current::new(snapshot)),
+            metrics: metrics.clone(),
+            access_log: access_log.clone(),
+            tracer: ArcSwapOption::empty(),
+            leases: Arc::new(Leases::default()),
+        });
+        let status = Arc::new(Status::default());
+        let reloader = Arc::new(Reloader {
+            path: start.path.clone(),
+            plugins: start.plugins,
+            current: shared.current.clone(),
+            metrics: metrics.clone(),
+            endpoints: endpoints.clone(),
+            states,
+            status: status.clone(),
+            listeners: Listeners::new(handler(&conf, shared.clone()), status.clone()),
+            pools: PoolKeeper::new(endpoints, metrics.clone()),
+            certs: CertKeeper::new(metrics.clone()),
+            access_log,
+            leases: shared.leases.clone(),
+            traces: traces(shared.clone()),
+            running: Mutex::new(config.clone()),
+            runtime: Default::default(),
+            turn: tokio::sync::Mutex::new(()),
+        });
+        (reloader.traces)(&config);
+        write_pid(&config).map_err(|problem| vec![problem])?;
+        let exit = exit(shared.clone(), config.server.pid_file.clone());
+        let handed_over = Arc::new(AtomicBool::new(false));
+        let opt = Opt {
+            upgrade: start.upgrade,
+            ..Opt::default()
+        };
+        let mut server = Server::new_with_opt_and_conf(Some(opt), server_conf(&config));
+        server.bootstrap();
+        server.add_service(Supervisor {
+            reloader: reloader.clone(),
+            threads: boot::threads(&config),
+            drain: config.server.drain_timeout.0,
+            stream_drain: config.server.stream_drain_timeout.0,
+            upgrade: upgrade(start.path, config.server.upgrade_socket.clone()),
+            handed_over: handed_over.clone(),
+            exit: exit.clone(),
+        });
+        if let Some(bind) = boot::admin_bind(&config) {
+            server.add_service(admin::service(&bind, admin_of(&shared, &reloader)));
+        }
+        server.run(RunArgs {
+            shutdown_signal: Box::new(Signals {
+                handed_over,
+                exit: exit.clone(),
+            }),
+        });
+        exit(0);
+        Ok(())
+    }
+}
+
+fn server_conf(config: &Config) -> ServerConf {
+    let threads = boot::threads(config);
+    let longest = config
+        .server
+        .drain_timeout
+        .0
+        .max(config.server.stream_drain_timeout.0);
+    ServerConf {
+        threads,
+        // With one thread there is nobody to steal from, and a plain runtime costs less for each request.
+        work_stealing: threads > 1,
+        upgrade_sock: config.server.upgrade_socket.clone(),
+        upstream_keepalive_pool_size: config.server.upstream_idle_connections.div_ceil(threads),
+        // Pingora counts attempts; rules bound them lower.
+        max_retries: 8,
+        // Our supervisor ends the process when everything is drained; Pingora's fixed sleep is only the last resort.
+        grace_period_seconds: Some(longest.as_secs() + 60),
+        graceful_shutdown_timeout_seconds: Some(1),
+        ..ServerConf::default()
+    }
+}
+
+fn handler(conf: &Arc<ServerConf>, shared: Arc<Shared>) -> Arc<dyn Fn(Incoming) + Send + Sync> {
+    let http = Arc::new(http_proxy(conf, Gateway::new(shared.clone())));
+    let frontend = Arc::new(Frontend { shared, http });
+    Arc::new(move |incoming| {
+        pingora_runtime::current_handle().spawn(frontend.clone().serve(incoming));
+    })
+}
+
+/// Makes a new exporter when the collector changes; the old one sends what it still has.
+fn traces(shared: Arc<Shared>) -> Box<dyn Fn(&Config) + Send + Sync> {
+    Box::new(move |config| {
+        let dropped = shared.metrics.dropped_spans();
+        let tracer = boot::tracer(config).and_then(|settings| {
+            Tracer::new(&settings, dropped.clone())
+                .map_err(|error| log::error!("traces cannot be sent: {error}"))
+                .ok()
+        });
+        shared.tracer.store(tracer.map(Arc::new));
+    })
+}
+
+fn admin_of(shared: &Arc<Shared>, reloader: &Arc<Reloader>) -> Admin {
+    let reload = reloader.clone();
+    Admin {
+        current: shared.current.clone(),
+        metrics: shared.metrics.clone(),
+        status: reloader.status.clone(),
+        pools: reloader.pools.clone(),
+        certs: reloader.certs.clone(),
+        reload: Arc::new(move || {
+            let reload = reload.clone();
+            Box::pin(async move { reload.requested().await })
+        }),
+    }
+}
+
+/// Pingora would try an address in use for half a minute and then go on without the admin service.
+fn check_admin(config: &Config, upgrade: bool) -> Result<(), String> {
+    match boot::admin_bind(config) {
+        Some(Bind::Tcp(address)) if !upgrade => match std::net::TcpListener::bind(address) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("admin.bind: {address} cannot be bound: {error}")),
+        },
+        _ => Ok(()),
+    }
+}
+
+fn write_pid(config: &Config) -> Result<(), String> {
+    let Some(path) = &config.server.pid_file else {
+        return Ok(());
+    };
+    std::fs::write(path, format!("{}\n", std::process::id()))
+        .map_err(|error| format!("server.pid_file: \"{path}\" cannot be written: {error}"))
+}
+
+/// Ends the process: what waits to be written is written, and the pid file goes if it is still ours.
+fn exit(shared: Arc<Shared>, pid_file: Option<String>) -> Arc<dyn Fn(i32) + Send + Sync> {
+    Arc::new(move |code| {
+        shared.access_log.flush(Duration::from_secs(2));
+        if let Some(tracer) = &*shared.tracer.load() {
+            tracer.flush(Duration::from_secs(2));
+        }
+        let own = std::process::id().to_string();
+        if let Some(path) = pid_file
+            .as_ref()
+            .filter(|path| std::fs::read_to_string(path).is_ok_and(|pid| pid.trim() == own))
+        {
+            let _ = std::fs::remove_file(path);
+        }
+        std::process::exit(code);
+    })
+}
+
+/// Starts the new binary and, once it waits for the sockets, asks Pingora to hand them over.
+fn upgrade(path: PathBuf, socket: String) -> Arc<dyn Fn() + Send + Sync> {
+    Arc::new(move || {
+        if let Err(problem) = start_new(&path, Path::new(&socket)) {
+            log::error!("upgrade refused, this process goes on: {problem}");
+        }
+    })
+}
+
+fn start_new(path: &Path, socket: &Path) -> Result<(), String> {
+    let binary = std::env::current_exe().map_err(|error| error.to_string())?;
+    // A replaced binary is reported as `name (deleted)`; the new one stands under the name itself.
+    let binary = PathBuf::from(
+        binary
+            .to_string_lossy()
+            .trim_end_matches(" (deleted)")
+            .to_owned(),
+    );
+    let check = Command::new(&binary)
+        .arg("check")
+        .arg("-c")
+        .arg(path)
+        .output()
+        .map_err(|error| error.to_string())?;
+    if !check.status.success() {
+        let said = [check.stdout, check.stderr].concat();
+        return Err(format!(
+            "the new binary refuses the configuration:\n{}",
+            String::from_utf8_lossy(&said)
+        ));
+    }
+    let _ = std::fs::remove_file(socket);
+    let started = Command::new(&binary)
+        .arg("run")
+        .arg("--upgrade")
+        .arg("-c")
+        .arg(path)
+        .spawn();
+    let mut child =
+        started.map_err(|error| format!("{} cannot be started: {error}", binary.display()))?;
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !socket.exists() {
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(format!("the new process ended: {status}"));
+        }
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            return Err("the new process did not ask for the sockets within 10 s".into());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    log::info!("upgrade: handing over to process {}", child.id());
+    let own = rustix::process::getpid();
+    rustix::process::kill_process(own, rustix::process::Signal::QUIT)
+        .map_err(|error| error.to_string())
+}
+
+/// TERM and INT end gracefully, a second INT at once; QUIT hands the sockets to the process that waits for them.
+struct Signals {
+    handed_over: Arc<AtomicBool>,
+    exit: Arc<dyn Fn(i32) + Send + Sync>,
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for Signals {
+    async fn recv(&self) -> ShutdownSignal {
+        let signals = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::quit()),
+        );
+        let (Ok(mut term), Ok(mut int), Ok(mut quit)) = signals else {
+            return ShutdownSignal::FastShutdown;
+        };
+        tokio::select! {
+            _ = quit.recv() => {
+                self.handed_over.store(true, Relaxed);
+                return ShutdownSignal::GracefulUpgrade;
+            }
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+        log::info!(
+            "stopping: connections finish what is under way; interrupt again to stop at once"
+        );
+        let exit = self.exit.clone();
+        tokio::spawn(async move {
+            int.recv().await;
+            exit(130);
+        });
+        ShutdownSignal::GracefulTerminate
+    }
+}

@@ -1,0 +1,163 @@
+//! Commands that speak to the running process: reload, upgrade, ready.
+//! It must not act itself; the process does and says what came of it.
+//! Called by `cli`; finds the process by the admin address and pid file of the configuration.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use windrose_plugins::PluginDef;
+
+use crate::config::schema::Config;
+use crate::config::source::Document;
+use crate::config::{self, boot};
+use crate::snapshot::listener::Bind;
+
+/// Reloads and waits.
+pub(super) fn reload(path: &Path, plugins: &[PluginDef]) -> ExitCode {
+    let answer = admin(path, plugins).and_then(|bind| ask(&bind, "POST", "/reload"));
+    let (status, body) = match answer {
+        Ok(answer) => answer,
+        Err(problem) => return failed(&problem),
+    };
+    let lines = |key: &str| -> Vec<String> {
+        let all = body[key].as_array().into_iter().flatten();
+        all.map(|line| line.as_str().unwrap_or_default().to_owned())
+            .collect()
+    };
+    let generation = &body["generation"];
+    if status == 200 {
+        let changes = lines("changes");
+        changes.iter().for_each(|change| println!("{change}"));
+        match changes.is_empty() {
+            true => println!("nothing changed; generation {generation} runs"),
+            false => println!(
+                "reloaded; generation {generation} runs, {} changes",
+                changes.len()
+            ),
+        }
+        return ExitCode::SUCCESS;
+    }
+    lines("problems")
+        .iter()
+        .for_each(|problem| eprintln!("{problem}"));
+    eprintln!("refused; generation {generation} still runs");
+    ExitCode::FAILURE
+}
+
+/// Asks for readiness.
+pub(super) fn ready(path: &Path, plugins: &[PluginDef]) -> ExitCode {
+    match admin(path, plugins).and_then(|bind| ask(&bind, "GET", "/readyz")) {
+        Ok((200, _)) => {
+            println!("ready");
+            ExitCode::SUCCESS
+        }
+        Ok((_, body)) => failed(body["reason"].as_str().unwrap_or("not ready")),
+        Err(problem) => failed(&problem),
+    }
+}
+
+/// Starts this binary in place of the running one and waits until it serves.
+pub(super) fn upgrade(path: &Path, plugins: &[PluginDef]) -> ExitCode {
+    match try_upgrade(path, plugins) {
+        Ok((old, new)) => {
+            println!("upgraded: process {new} took over from {old}");
+            ExitCode::SUCCESS
+        }
+        Err(problem) => failed(&problem),
+    }
+}
+
+fn try_upgrade(path: &Path, plugins: &[PluginDef]) -> Result<(i32, i32), String> {
+    let loaded = config::load(path, plugins).map_err(|report| report.to_string())?;
+    let file = loaded
+        .config
+        .server
+        .pid_file
+        .as_deref()
+        .ok_or("`server.pid_file` is not set, so the process cannot be found")?;
+    let read = || {
+        std::fs::read_to_string(file)
+            .ok()
+            .and_then(|pid| pid.trim().parse::<i32>().ok())
+    };
+    let old = read().ok_or_else(|| format!("\"{file}\" holds no process id; is it running?"))?;
+    let process = rustix::process::Pid::from_raw(old).ok_or("a process id is above zero")?;
+    rustix::process::kill_process(process, rustix::process::Signal::USR2)
+        .map_err(|error| format!("process {old} cannot be told: {error}"))?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while Instant::now() < deadline {
+        let new = read().filter(|new| *new != old);
+        if let Some(new) = new.filter(|_| ready(path, plugins) == ExitCode::SUCCESS) {
+            return Ok((old, new));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Err(format!(
+        "process {old} did not hand over within 30 s; its log says why, and it still serves"
+    ))
+}
+
+fn failed(problem: &str) -> ExitCode {
+    eprintln!("{problem}");
+    ExitCode::FAILURE
+}
+
+/// The admin address: from the configuration even when it is broken elsewhere, so that the running process can say so.
+fn admin(path: &Path, plugins: &[PluginDef]) -> Result<Bind, String> {
+    let config = match config::load(path, plugins) {
+        Ok(loaded) => loaded.config,
+        Err(report) => {
+            let document = Document::read(path).map_err(|_| report.to_string())?;
+            let admin = document.value().get("admin").cloned().unwrap_or_default();
+            let admin = serde_yaml::from_value(admin).unwrap_or_default();
+            Config {
+                admin,
+                ..Config::default()
+            }
+        }
+    };
+    boot::admin_bind(&config).ok_or_else(|| {
+        "`admin.bind` is off, so the process cannot be asked; send it SIGHUP and read its log"
+            .to_owned()
+    })
+}
+
+fn ask(bind: &Bind, method: &str, target: &str) -> Result<(u16, Value), String> {
+    let exchange = || -> io::Result<String> {
+        let request = format!(
+            "{method} {target} HTTP/1.1\r\nhost: localhost\r\nx-windrose-admin: reload\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        match bind {
+            Bind::Tcp(address) => talk(
+                TcpStream::connect_timeout(address, Duration::from_secs(2))?,
+                &request,
+            ),
+            Bind::Unix(path) => talk(UnixStream::connect(path)?, &request),
+        }
+    };
+    let text = exchange().map_err(|error| {
+        format!(
+            "{bind} does not answer: {error}\n  help: is windrose running with this configuration?"
+        )
+    })?;
+    let status = text
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap_or(0);
+    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    Ok((status, serde_json::from_str(body).unwrap_or(Value::Null)))
+}
+
+/// One exchange; an answer is bounded, and a reload may wait for discovery and large configurations.
+fn talk(mut stream: impl Read + Write, request: &str) -> io::Result<String> {
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.take(4 << 20).read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}

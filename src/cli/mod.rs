@@ -1,0 +1,121 @@
+//! Arguments become a command, a command becomes an exit code: 0 done, 1 refused or failed, 2 not understood.
+//! It must not do a command's work; one file for each command does.
+//! Called by `main`, also of programs that bring plugins of their own.
+
+mod client;
+mod commands;
+mod demo;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use windrose_plugins::PluginDef;
+
+/// A programmable proxy for both directions of traffic: API gateway at the edge, mesh proxy on the node.
+#[derive(Parser)]
+#[command(
+    name = "windrose",
+    version,
+    disable_help_subcommand = true,
+    args_conflicts_with_subcommands = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<CliCommand>,
+    #[command(flatten)]
+    top: Top,
+}
+
+/// What nginx users type.
+#[derive(Args)]
+struct Top {
+    /// The configuration file.
+    #[arg(short, long, default_value = "windrose.yaml")]
+    config: PathBuf,
+    /// Only check the configuration.
+    #[arg(short = 't', conflicts_with = "show")]
+    test: bool,
+    /// Check the configuration and print it in full, secrets redacted.
+    #[arg(short = 'T')]
+    show: bool,
+    /// Take over the listening sockets of the process that runs.
+    #[arg(short, long)]
+    upgrade: bool,
+}
+
+#[derive(Args)]
+struct File {
+    /// The configuration file.
+    #[arg(short, long, default_value = "windrose.yaml")]
+    config: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum CliCommand {
+    /// Run the proxy.
+    Run {
+        #[command(flatten)]
+        file: File,
+        /// Take over the listening sockets of the process that runs.
+        #[arg(short, long)]
+        upgrade: bool,
+    },
+    /// Check a configuration and run its tests.
+    Check {
+        #[command(flatten)]
+        file: File,
+        /// Print findings as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the effective configuration with every default, secrets redacted.
+    Show(File),
+    /// Print the JSON Schema of the configuration, for editors.
+    Schema,
+    /// List the plugins, or print the manual of one.
+    Plugins {
+        /// The plugin's kind.
+        kind: Option<String>,
+    },
+    /// Reload the running process and wait for the outcome.
+    Reload(File),
+    /// Replace the running process by this binary without closing a socket, and wait for the outcome.
+    Upgrade(File),
+    /// Ask whether the running process is ready; exit code 0 if it is.
+    Ready(File),
+    /// Explain a cause, such as `no_route`.
+    Why {
+        /// The cause's name.
+        cause: String,
+    },
+    /// Run a demonstration: an ingress, two mesh nodes and small services, with commands to try.
+    Demo {
+        /// Try the commands itself, print what came of each, and end.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+/// Runs the command line over the tables of plugins; the built-in ones are `windrose_plugins::BUILTIN`.
+pub fn main(tables: &[&'static [PluginDef]]) -> ExitCode {
+    let plugins: &'static [PluginDef] = Box::leak(tables.concat().into_boxed_slice());
+    let cli = Cli::parse();
+    let top = cli.top;
+    match cli.command {
+        None if top.test => commands::check(&top.config, plugins, false),
+        None if top.show => commands::show(&top.config, plugins),
+        None => run::run(top.config, plugins, top.upgrade),
+        Some(CliCommand::Run { file, upgrade }) => run::run(file.config, plugins, upgrade),
+        Some(CliCommand::Check { file, json }) => commands::check(&file.config, plugins, json),
+        Some(CliCommand::Show(file)) => commands::show(&file.config, plugins),
+        Some(CliCommand::Schema) => commands::schema(plugins),
+        Some(CliCommand::Plugins { kind }) => commands::plugins(kind.as_deref(), plugins),
+        Some(CliCommand::Reload(file)) => client::reload(&file.config, plugins),
+        Some(CliCommand::Upgrade(file)) => client::upgrade(&file.config, plugins),
+        Some(CliCommand::Ready(file)) => client::ready(&file.config, plugins),
+        Some(CliCommand::Why { cause }) => commands::why(&cause, plugins),
+        Some(CliCommand::Demo { check }) => demo::run(check),
+    }
+}
