@@ -59,7 +59,10 @@ impl Ask<'_> {
     /// Sends it with these lines added, reads the head of the answer and leaves the rest to the caller.
     pub(super) async fn open(&self, lines: &str) -> std::io::Result<(Head, BufReader<TcpStream>)> {
         let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", self.port)).await?);
-        let mut request = format!("GET {} HTTP/1.1\r\nHost: {}\r\n", self.path, self.host);
+        let mut request = format!(
+            "GET {} HTTP/1.1\r\nHost: {}:{}\r\n",
+            self.path, self.host, self.port
+        );
         for (name, value) in self.fields {
             request.push_str(&format!("{name}: {value}\r\n"));
         }

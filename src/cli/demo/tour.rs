@@ -89,9 +89,9 @@ impl Act {
                 "for i in $(seq 20); do curl -s -o /dev/null -w '%{{http_code}} ' {shop}/flaky; done; echo; curl -s {admin}/pools | grep -B4 -A4 'ejected after'"
             )],
             Act::Reload => reload(stage),
-            Act::Metrics => vec![format!("curl -s {admin}/metrics | grep 'route=\"shop\"'")],
+            Act::Metrics => vec![format!("curl -s {admin}/metrics | grep 'requests_total.*\"shop\"'")],
             Act::WebSocket => vec![format!(
-                "printf '\\201\\205\\0\\0\\0\\0hello' | curl -sN --http1.1 --max-time 2 -T - -X GET -H 'connection: upgrade' -H 'upgrade: websocket' -H 'sec-websocket-version: 13' -H 'sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==' http://chat.localhost:{}/",
+                "{{ printf '{HANDSHAKE}'; sleep 1; printf '\\201\\205\\0\\0\\0\\0hello'; sleep 1; }} | curl -s --max-time 3 telnet://127.0.0.1:{}",
                 ports.web
             )],
             Act::Tcp => vec![format!(
@@ -166,6 +166,9 @@ Windrose demo. Everything runs on this machine and is gone when you press Ctrl-C
     }
     page
 }
+
+/// A client's first message, as `printf` takes it.
+const HANDSHAKE: &str = r"GET / HTTP/1.1\r\nHost: chat.localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 /// The numbered acts; the rest is for the curious.
 const MAIN: usize = 10;
