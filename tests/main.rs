@@ -1,0 +1,13 @@
+//! The black-box tests, and the rules of the house. One binary, so that everything links once.
+//! It must not know the proxy's inside; what it asserts is seen at the edge: replies, logs, metrics, what upstreams saw.
+//! Run by `cargo test`.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test whose scene cannot be set should stop right there"
+)]
+
+mod support;
+mod forwarded;
+mod http;
+mod routing;
