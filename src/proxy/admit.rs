@@ -100,9 +100,6 @@ fn authority(request: &RequestHeader) -> Result<&str, &'static Cause> {
 /// Checks on the bytes of an HTTP/1 header that are gone after parsing (RFC 9112 sections 2.2, 3, 6.1).
 fn strict(raw: &[u8]) -> Result<(), &'static Cause> {
     let mut lines = raw.split(|byte| *byte == b'\n');
-    let first = lines.next().unwrap_or_default();
-    let first = first.strip_suffix(b"\r").ok_or(&causes::BAD_FRAMING)?;
-    request_line(first)?;
     let (mut length, mut coding) = (false, false);
     for line in lines {
         let line = match line.strip_suffix(b"\r") {
@@ -119,16 +116,6 @@ fn strict(raw: &[u8]) -> Result<(), &'static Cause> {
     match length && coding {
         true => Err(&causes::BAD_FRAMING),
         false => Ok(()),
-    }
-}
-
-/// Method, one space, a target of visible ASCII, one space, version.
-fn request_line(line: &[u8]) -> Result<(), &'static Cause> {
-    let spaces = line.iter().filter(|byte| **byte == b' ').count();
-    let visible = line.iter().all(|byte| (b' '..=b'~').contains(byte));
-    match spaces == 2 && visible {
-        true => Ok(()),
-        false => Err(&causes::BAD_TARGET),
     }
 }
 
@@ -210,14 +197,6 @@ mod tests {
         assert_eq!(
             refused("POST / HTTP/1.1\r\nContent-Length: 4\r\ntransfer-encoding: chunked\r\n\r\n"),
             Some("bad_request.framing")
-        );
-        assert_eq!(
-            refused("GET /a b HTTP/1.1\r\n\r\n"),
-            Some("bad_request.target")
-        );
-        assert_eq!(
-            refused("GET /\u{1} HTTP/1.1\r\n\r\n"),
-            Some("bad_request.target")
         );
     }
 

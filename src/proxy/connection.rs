@@ -24,6 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 use windrose_plugins::contract::{causes, Cause, Principal};
 
+use super::line::RequestLine;
 use super::transport::Transport;
 use crate::observe::answer;
 use crate::snapshot::certs::{Cert, Termination};
@@ -110,6 +111,7 @@ pub struct Guarded {
     connection: Arc<Connection>,
     digest: Arc<ProxyDigest>,
     header_bytes: usize,
+    line: RequestLine,
     deadline: Option<Pin<Box<Sleep>>>,
     farewell: Vec<u8>,
     farewell_written: usize,
@@ -144,6 +146,7 @@ impl Guarded {
             connection,
             digest,
             header_bytes: 0,
+            line: RequestLine::default(),
             deadline: None,
             farewell: Vec::new(),
             farewell_written: 0,
@@ -154,6 +157,7 @@ impl Guarded {
     pub fn arm(&mut self) {
         self.connection.header_seen.store(false, Relaxed);
         self.header_bytes = 0;
+        self.line = RequestLine::default();
         self.deadline = None;
     }
 
@@ -237,11 +241,9 @@ fn farewell(cause: &'static Cause) -> Vec<u8> {
         bytes.extend_from_slice(b"\r\n");
     }
     bytes.extend_from_slice(
-        format!(
-            "content-length: {}\r\nconnection: close\r\n\r\n",
-            rendered.body.len()
-        )
-        .as_bytes(),
+        b"connection: close
+
+",
     );
     bytes.extend_from_slice(&rendered.body);
     bytes
@@ -265,6 +267,11 @@ impl AsyncRead for Guarded {
         match polled {
             Poll::Ready(Ok(())) => {
                 this.header_bytes += buf.filled().len() - before;
+                if !this.line.take(&buf.filled()[before..]) {
+                    this.fail(&causes::BAD_TARGET);
+                    let _ = this.poll_farewell(cx);
+                    return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                }
                 // One read may carry the start of a body; Pingora reads headers 4 KiB at a time.
                 let most = this.connection.listener.limits.header_bytes + 4096;
                 if this.header_bytes > most {

@@ -10,6 +10,7 @@ mod finish;
 mod forward;
 mod handshake;
 pub mod hello;
+mod line;
 pub mod proxy_protocol;
 mod random;
 mod request;
