@@ -8,6 +8,9 @@
 )]
 
 mod support;
+mod connections;
+mod failures;
 mod forwarded;
 mod http;
 mod routing;
+mod streams;

@@ -203,7 +203,7 @@ fn a_request_without_a_route_gets_a_problem_that_says_so() {
 
     let reply = proxy.ask("GET", "/x", "accept: application/json\r\n");
 
-    assert_eq!((reply.status, reply.why()), (404, "no_route"));
+    assert_eq!((reply.status, &*reply.why()), (404, "no_route"));
     assert_eq!(reply.header("content-type"), Some("application/problem+json"));
     let problem = reply.json();
     assert_eq!(problem["why"], "no_route");

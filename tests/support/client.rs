@@ -40,9 +40,11 @@ impl Reply {
         })
     }
 
-    /// The cause as loopback clients see it.
-    pub(crate) fn why(&self) -> &str {
-        self.header("x-windrose-why").unwrap_or("")
+    /// The cause: from the field loopback clients see, else from the problem in the body.
+    pub(crate) fn why(&self) -> String {
+        let problem: serde_json::Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let field = self.header("x-windrose-why").or(problem["why"].as_str());
+        field.unwrap_or("").to_owned()
     }
 }
 

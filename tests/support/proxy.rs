@@ -91,11 +91,12 @@ impl Proxy {
 
     /// The address of a listener, as the kernel gave it.
     pub(crate) fn address(&self, listener: &str) -> SocketAddr {
-        let view = self.admin("/listeners");
-        let mut all = view["listeners"].as_array().into_iter().flatten();
-        let found = all.find(|one| one["name"] == listener && one["state"] == "listening");
-        let bind = found.and_then(|one| one["bind"].as_str()?.parse().ok());
-        bind.unwrap_or_else(|| panic!("no address of {listener}: {view}"))
+        until("the listener's address", || {
+            let view = self.admin("/listeners");
+            let mut all = view["listeners"].as_array().into_iter().flatten();
+            let found = all.find(|one| one["name"] == listener && one["state"] == "listening");
+            found.and_then(|one| one["bind"].as_str()?.parse().ok())
+        })
     }
 
     /// A connection to the listener `web`.
