@@ -240,11 +240,7 @@ fn farewell(cause: &'static Cause) -> Vec<u8> {
         bytes.extend_from_slice(value.as_bytes());
         bytes.extend_from_slice(b"\r\n");
     }
-    bytes.extend_from_slice(
-        b"connection: close
-
-",
-    );
+    bytes.extend_from_slice(b"connection: close\r\n\r\n");
     bytes.extend_from_slice(&rendered.body);
     bytes
 }
