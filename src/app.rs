@@ -115,29 +115,11 @@ impl Parts {
         let shared = Arc::new(Shared {
             current: Arc::new(Current::new(snapshot)),
             metrics: metrics.clone(),
-            access_log: access_log.clone(),
+            access_log,
             tracer: ArcSwapOption::empty(),
             leases: Arc::new(Leases::default()),
         });
-        let status = Arc::new(Status::default());
-        let reloader = Arc::new(Reloader {
-            path: start.path.clone(),
-            plugins: start.plugins,
-            current: shared.current.clone(),
-            metrics: metrics.clone(),
-            endpoints: endpoints.clone(),
-            states,
-            status: status.clone(),
-            listeners: Listeners::new(handler(&conf, shared.clone()), status.clone()),
-            pools: PoolKeeper::new(endpoints, metrics.clone()),
-            certs: CertKeeper::new(metrics.clone()),
-            access_log,
-            leases: shared.leases.clone(),
-            traces: traces(shared.clone()),
-            running: Mutex::new(config.clone()),
-            runtime: Default::default(),
-            turn: tokio::sync::Mutex::new(()),
-        });
+        let reloader = reloader(&start, &config, &conf, &shared, endpoints, states);
         (reloader.traces)(&config);
         write_pid(&config).map_err(|problem| vec![problem])?;
         let exit = exit(shared.clone(), config.server.pid_file.clone());
@@ -169,6 +151,37 @@ impl Parts {
         exit(0);
         Ok(())
     }
+}
+
+/// Everything a reload works with.
+fn reloader(
+    start: &Start,
+    config: &Config,
+    conf: &Arc<ServerConf>,
+    shared: &Arc<Shared>,
+    endpoints: Arc<Endpoints>,
+    states: StateRegistry,
+) -> Arc<Reloader> {
+    let status = Arc::new(Status::default());
+    let metrics = &shared.metrics;
+    Arc::new(Reloader {
+        path: start.path.clone(),
+        plugins: start.plugins,
+        current: shared.current.clone(),
+        metrics: metrics.clone(),
+        endpoints: endpoints.clone(),
+        states,
+        status: status.clone(),
+        listeners: Listeners::new(handler(conf, shared.clone()), status.clone()),
+        pools: PoolKeeper::new(endpoints, metrics.clone()),
+        certs: CertKeeper::new(metrics.clone()),
+        access_log: shared.access_log.clone(),
+        leases: shared.leases.clone(),
+        traces: traces(shared.clone()),
+        running: Mutex::new(config.clone()),
+        runtime: Default::default(),
+        turn: tokio::sync::Mutex::new(()),
+    })
 }
 
 fn server_conf(config: &Config) -> ServerConf {

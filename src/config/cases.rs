@@ -69,72 +69,106 @@ fn outcome(snapshot: &Snapshot, request: &TestRequest) -> Result<Outcome, String
     let host =
         canonical_host(authority.as_str()).map_err(|_| format!("\"{authority}\" is no host"))?;
     let Ok(path) = canonical_path(uri.path()) else {
-        return Ok(Outcome {
-            status: Some(400),
-            cause: Some(causes::BAD_TARGET.name),
-            ..Outcome::default()
-        });
+        return Ok(answered(None, &Answer::of(&causes::BAD_TARGET)));
     };
-    let mut head = header(request, &method, &uri)?;
-    let mut principal = request.principal.as_deref().map(principal);
-    let client = request.from.unwrap_or(IpAddr::from([192, 0, 2, 1]));
-    let id = principal.as_ref().map(Principal::id);
-    let headers = head.headers.clone();
-    let decided = Head {
-        method: &method,
-        host: listener.service.as_deref().unwrap_or(&host.name),
-        path: &path,
-        query: uri.query(),
-        headers: &headers,
-    };
-    let caller = Caller {
-        address: client,
-        sni: None,
-        principal: id.as_deref(),
-    };
-    let facts = ClientFacts {
-        address: client,
+    let head = header(request, &method, &uri)?;
+    let dry = DryRun {
+        listener,
+        client: request.from.unwrap_or(IpAddr::from([192, 0, 2, 1])),
         secure: uri.scheme_str() == Some("https"),
-        listener: &listener.name,
-        route: "",
         host: &host.name,
+        port: host.port,
         path: &path,
-        request_id: "test",
-        trusted_peer: false,
+        method: &method,
+        query: uri.query(),
     };
-    let mut slots = Slots::default();
-    let mut plugins = |chain: &Chain, route: &str, head: &mut RequestHeader| {
+    Ok(dry.run(head, request.principal.as_deref().map(principal)))
+}
+
+/// A request taken through listener plugins, decision, route plugins and action, as the data path does.
+struct DryRun<'a> {
+    listener: &'a Listener,
+    client: IpAddr,
+    secure: bool,
+    host: &'a str,
+    port: Option<u16>,
+    path: &'a str,
+    method: &'a Method,
+    query: Option<&'a str>,
+}
+
+impl DryRun<'_> {
+    fn run(&self, mut head: RequestHeader, mut principal: Option<Principal>) -> Outcome {
+        let mut slots = Slots::default();
+        if let Some(answer) = self.plugins(
+            &self.listener.chain,
+            "",
+            &mut head,
+            &mut principal,
+            &mut slots,
+        ) {
+            return answered(None, &answer);
+        }
+        let headers = head.headers.clone();
+        let decided = Head {
+            method: self.method,
+            host: self.listener.service.as_deref().unwrap_or(self.host),
+            path: self.path,
+            query: self.query,
+            headers: &headers,
+        };
+        let id = principal.as_ref().map(Principal::id);
+        let caller = Caller {
+            address: self.client,
+            sni: None,
+            principal: id.as_deref(),
+        };
+        let Some(candidate) = decide::decide(&self.listener.routes, &decided, &caller, &mut Silent)
+        else {
+            return answered(None, &Answer::of(&causes::NO_ROUTE));
+        };
+        let rule = &candidate.rule;
+        if let Some(answer) = self.plugins(
+            &rule.chain,
+            &rule.route,
+            &mut head,
+            &mut principal,
+            &mut slots,
+        ) {
+            return answered(Some(candidate), &answer);
+        }
+        acted(candidate, &decided, self.port, self.secure, head)
+    }
+
+    fn plugins(
+        &self,
+        chain: &Chain,
+        route: &str,
+        head: &mut RequestHeader,
+        principal: &mut Option<Principal>,
+        slots: &mut Slots,
+    ) -> Option<Box<Answer>> {
         let client = ClientFacts {
+            address: self.client,
+            secure: self.secure,
+            listener: &self.listener.name,
             route,
-            ..facts.clone()
+            host: self.host,
+            path: self.path,
+            request_id: "test",
+            trusted_peer: false,
         };
         let mut request = Request {
             head,
             client: &client,
-            principal: &mut principal,
-            slots: &mut slots,
+            principal,
+            slots,
             effects: Effects::Dry,
         };
         now(chain.request(&mut request))
             .flatten()
             .map(|(_, answer)| answer)
-    };
-    if let Some(answer) = plugins(&listener.chain, "", &mut head) {
-        return Ok(answered(None, &answer));
     }
-    let Some(candidate) = decide::decide(&listener.routes, &decided, &caller, &mut Silent) else {
-        return Ok(answered(None, &Answer::of(&causes::NO_ROUTE)));
-    };
-    if let Some(answer) = plugins(&candidate.rule.chain, &candidate.rule.route, &mut head) {
-        return Ok(answered(Some(candidate), &answer));
-    }
-    Ok(acted(
-        candidate,
-        &decided,
-        host.port,
-        uri.scheme_str() == Some("https"),
-        head,
-    ))
 }
 
 /// A dry run's hooks are ready at once; one that waits all the same cannot be known here.

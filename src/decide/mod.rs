@@ -96,7 +96,7 @@ pub fn decide<'t, T: Trace>(
 }
 
 /// The pool a matched rule sends to; `None` for rules that answer by themselves. `random` chooses in a split.
-pub fn pool<'t>(candidate: &'t Candidate, random: u64) -> Option<&'t Arc<Pool>> {
+pub fn pool(candidate: &Candidate, random: u64) -> Option<&Arc<Pool>> {
     match &candidate.rule.action {
         Action::Pool(pool) => Some(pool),
         Action::Split(split) => Some(split.choose(random)),

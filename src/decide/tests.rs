@@ -115,11 +115,7 @@ fn any_candidate() -> impl Strategy<Value = (String, PathPattern, Conditions)> {
             http::HeaderName::from_static("x-v"),
             ValueCondition::Exact("1".into()),
         );
-        let headers = if header.0 == "x-v" && method.is_some() {
-            vec![header]
-        } else {
-            Vec::new()
-        };
+        let headers = if versioned { vec![header] } else { Vec::new() };
         (
             host,
             path,

@@ -99,7 +99,7 @@ fn authority(request: &RequestHeader) -> Result<&str, &'static Cause> {
 
 /// Checks on the bytes of an HTTP/1 header that are gone after parsing (RFC 9112 sections 2.2, 3, 6.1).
 fn strict(raw: &[u8]) -> Result<(), &'static Cause> {
-    let mut lines = raw.split(|byte| *byte == b'\n');
+    let lines = raw.split(|byte| *byte == b'\n');
     let (mut length, mut coding) = (false, false);
     for line in lines {
         let line = match line.strip_suffix(b"\r") {

@@ -32,40 +32,40 @@ use crate::snapshot::lease::Cut;
 use crate::snapshot::listener::Listener;
 
 /// What is known of a connection; reachable from every request on it.
-pub struct Connection {
+pub(super) struct Connection {
     /// The listener as it was when the connection was accepted.
-    pub listener: Arc<Listener>,
+    pub(super) listener: Arc<Listener>,
     /// The client, after the PROXY protocol.
-    pub client: SocketAddr,
+    pub(super) client: SocketAddr,
     /// The address the client connected to, after the PROXY protocol.
-    pub local: SocketAddr,
+    pub(super) local: SocketAddr,
     /// What the TLS handshake brought; `None` in the clear.
-    pub tls: Option<TlsFacts>,
+    pub(super) tls: Option<TlsFacts>,
     /// Whether it speaks HTTP/2.
-    pub http2: bool,
+    pub(super) http2: bool,
     /// Ends the connection's stream when its route goes away (HTTP/1 upgrades).
-    pub cut: Arc<Cut>,
+    pub(super) cut: Arc<Cut>,
     header_seen: AtomicBool,
     fault: OnceLock<&'static Cause>,
 }
 
 /// What a TLS handshake brought.
-pub struct TlsFacts {
+pub(super) struct TlsFacts {
     /// The name asked for, in lower case.
-    pub sni: Option<Box<str>>,
+    pub(super) sni: Option<Box<str>>,
     /// The version, such as `TLSv1.3`.
-    pub version: &'static str,
+    pub(super) version: &'static str,
     /// The termination it was made with.
-    pub termination: Arc<Termination>,
+    pub(super) termination: Arc<Termination>,
     /// The certificate that was shown.
-    pub cert: Option<Arc<Cert>>,
+    pub(super) cert: Option<Arc<Cert>>,
     /// Who the client's certificate names.
-    pub principal: Option<Principal>,
+    pub(super) principal: Option<Principal>,
 }
 
 impl Connection {
     /// A connection about to carry requests.
-    pub fn new(
+    pub(super) fn new(
         listener: Arc<Listener>,
         client: SocketAddr,
         local: SocketAddr,
@@ -85,18 +85,25 @@ impl Connection {
     }
 
     /// Says that a request's header arrived whole: the guard rests until the next request.
-    pub fn header_arrived(&self) {
+    pub(super) fn header_arrived(&self) {
         self.header_seen.store(true, Relaxed);
     }
 
     /// Why the connection ended without a request, if the guard saw it.
-    pub fn fault(&self) -> Option<&'static Cause> {
+    pub(super) fn fault(&self) -> Option<&'static Cause> {
         self.fault.get().copied()
     }
 
     /// Whether a request's header arrived since the guard was armed.
-    pub fn has_header(&self) -> bool {
+    pub(super) fn has_header(&self) -> bool {
         self.header_seen.load(Relaxed)
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        let (received, sent) = self.traffic();
+        self.connection.listener.metrics.bytes(received, sent);
     }
 }
 
@@ -106,7 +113,7 @@ enum Layer {
 }
 
 /// The stream handed to Pingora.
-pub struct Guarded {
+pub(super) struct Guarded {
     layer: Layer,
     connection: Arc<Connection>,
     digest: Arc<ProxyDigest>,
@@ -125,12 +132,12 @@ impl fmt::Debug for Guarded {
 
 impl Guarded {
     /// Guards a stream in the clear.
-    pub fn plain(transport: Transport, connection: Arc<Connection>) -> Guarded {
+    pub(super) fn plain(transport: Transport, connection: Arc<Connection>) -> Guarded {
         Guarded::new(Layer::Plain(transport), connection)
     }
 
     /// Guards a TLS stream.
-    pub fn tls(stream: SslStream<Transport>, connection: Arc<Connection>) -> Guarded {
+    pub(super) fn tls(stream: SslStream<Transport>, connection: Arc<Connection>) -> Guarded {
         Guarded::new(Layer::Tls(Box::new(stream)), connection)
     }
 
@@ -154,7 +161,7 @@ impl Guarded {
     }
 
     /// Expects a request's header from now on. The bound on time starts with its first byte.
-    pub fn arm(&mut self) {
+    pub(super) fn arm(&mut self) {
         self.connection.header_seen.store(false, Relaxed);
         self.header_bytes = 0;
         self.line = RequestLine::default();
@@ -162,7 +169,7 @@ impl Guarded {
     }
 
     /// Waits until the next request begins, or the end of the stream. Gives back memory first.
-    pub async fn idle(&mut self) -> io::Result<()> {
+    pub(super) async fn idle(&mut self) -> io::Result<()> {
         match &mut self.layer {
             Layer::Plain(transport) => {
                 transport.shrink();
@@ -177,7 +184,7 @@ impl Guarded {
     }
 
     /// Bytes read from and written to the socket.
-    pub fn traffic(&self) -> (u64, u64) {
+    fn traffic(&self) -> (u64, u64) {
         let transport = match &self.layer {
             Layer::Plain(transport) => transport,
             Layer::Tls(stream) => stream.get_ref(),

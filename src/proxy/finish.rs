@@ -38,7 +38,7 @@ pub(super) fn account(
     let duration = clock::between(ctx.started, clock::now());
     super::upstream::close_span(ctx, None);
     finish_hooks(ctx, status, duration);
-    count(session, ctx, shared, status, duration.as_secs_f64());
+    count(ctx, shared, status, duration.as_secs_f64());
     log(session, ctx, shared, status, duration);
     span(session, ctx, shared, status, duration);
     if ctx.lease.take().is_some() {
@@ -78,7 +78,7 @@ fn finish_hooks(ctx: &mut Ctx, status: u16, duration: std::time::Duration) {
     }
 }
 
-fn count(session: &Session, ctx: &Ctx, shared: &Shared, status: u16, seconds: f64) {
+fn count(ctx: &Ctx, shared: &Shared, status: u16, seconds: f64) {
     let sample = RequestSample {
         status,
         seconds,

@@ -26,8 +26,8 @@ pub fn opening(bytes: &[u8]) -> Opening {
     match bytes.first() {
         None => Opening::Unknown,
         Some(0x16) => client_hello(bytes),
-        Some(_) if PREFACE.starts_with(bytes) => Opening::Unknown,
         Some(_) if bytes.starts_with(PREFACE) => Opening::Http2,
+        Some(_) if PREFACE.starts_with(bytes) => Opening::Unknown,
         Some(_) => http1(bytes),
     }
 }

@@ -2,6 +2,7 @@
 //! It must not know what a request is for.
 //! Called by `accept`; hands each request to Pingora's engine.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use pingora::protocols::Stream;
 use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use tokio::sync::watch;
-use tokio::time::{sleep_until, Instant};
+use tokio::time::{sleep_until, Instant, Sleep};
 
 use super::accept::{refused, server_options, Refusal};
 use super::connection::{Connection, Guarded};
@@ -78,31 +79,15 @@ async fn http1(
     let idle_timer = sleep_until(Instant::now() + keep_alive);
     tokio::pin!(idle_timer);
     let mut settings = None;
-    let mut first = true;
+    let mut waiting = false;
     loop {
-        let idle_since = Instant::now();
-        // The first request's bytes are there already. Between requests nothing but the socket and one timer is held,
-        // and the timer is moved only when it fires, not for each request.
-        while !first {
-            tokio::select! {
-                biased;
-                ready = stream.idle() => {
-                    if ready.is_err() {
-                        return;
-                    }
-                    break;
-                }
-                _ = closing.changed() => return,
-                () = &mut idle_timer => {
-                    let due = idle_since + keep_alive;
-                    if due <= Instant::now() {
-                        return;
-                    }
-                    idle_timer.as_mut().reset(due);
-                }
-            }
+        // The first request's bytes are there already.
+        if waiting
+            && !next_request(&mut stream, &mut closing, idle_timer.as_mut(), keep_alive).await
+        {
+            return;
         }
-        first = false;
+        waiting = true;
         stream.arm();
         let mut session = ServerSession::new_http1(Box::new(stream));
         match settings.take() {
@@ -126,6 +111,30 @@ async fn http1(
         settings = persistent;
         if *closing.borrow() {
             return;
+        }
+    }
+}
+
+/// Waits between requests, holding nothing but the socket and one timer, which is moved only when it fires and not for
+/// each request. `false` when the connection should end.
+async fn next_request(
+    stream: &mut Guarded,
+    closing: &mut ShutdownWatch,
+    mut timer: Pin<&mut Sleep>,
+    keep_alive: Duration,
+) -> bool {
+    let due = Instant::now() + keep_alive;
+    loop {
+        tokio::select! {
+            biased;
+            ready = stream.idle() => return ready.is_ok(),
+            _ = closing.changed() => return false,
+            () = &mut timer => {
+                if due <= Instant::now() {
+                    return false;
+                }
+                timer.as_mut().reset(due);
+            }
         }
     }
 }

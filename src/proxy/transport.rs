@@ -25,7 +25,7 @@ use crate::snapshot::incoming::Socket;
 const GATHER: usize = 1460;
 
 /// A downstream socket.
-pub struct Transport {
+pub(super) struct Transport {
     socket: Socket,
     prefix: Vec<u8>,
     prefix_read: usize,
@@ -33,9 +33,9 @@ pub struct Transport {
     pending_written: usize,
     digest: Arc<SocketDigest>,
     /// Bytes read from the socket.
-    pub received: u64,
+    pub(super) received: u64,
     /// Bytes written to the socket.
-    pub sent: u64,
+    pub(super) sent: u64,
 }
 
 impl fmt::Debug for Transport {
@@ -46,7 +46,7 @@ impl fmt::Debug for Transport {
 
 impl Transport {
     /// Wraps a socket; `peer` is what Pingora reports as the client.
-    pub fn new(socket: Socket, peer: SocketAddr, local: SocketAddr) -> Transport {
+    pub(super) fn new(socket: Socket, peer: SocketAddr, local: SocketAddr) -> Transport {
         let digest = SocketDigest::from_raw_fd(raw_fd(&socket));
         // The cells are fresh, so setting them cannot fail.
         let _ = digest.peer_addr.set(Some(PingoraAddr::Inet(peer)));
@@ -64,7 +64,7 @@ impl Transport {
     }
 
     /// Reads more bytes to look at without consuming them; all bytes seen so far, or `None` at the end of the stream.
-    pub async fn look(&mut self, most: usize) -> io::Result<Option<&[u8]>> {
+    pub(super) async fn look(&mut self, most: usize) -> io::Result<Option<&[u8]>> {
         let have = self.prefix.len();
         if have < most {
             self.prefix.reserve((most - have).min(have.max(1024)));
@@ -81,17 +81,17 @@ impl Transport {
     }
 
     /// The bytes looked at so far.
-    pub fn seen(&self) -> &[u8] {
+    pub(super) fn seen(&self) -> &[u8] {
         &self.prefix[self.prefix_read..]
     }
 
     /// Consumes bytes that were looked at.
-    pub fn consume(&mut self, bytes: usize) {
+    pub(super) fn consume(&mut self, bytes: usize) {
         self.prefix.drain(..bytes.min(self.prefix.len()));
     }
 
     /// Reports another client and local address from now on.
-    pub fn set_addresses(&mut self, peer: SocketAddr, local: SocketAddr) {
+    pub(super) fn set_addresses(&mut self, peer: SocketAddr, local: SocketAddr) {
         let digest = SocketDigest::from_raw_fd(raw_fd(&self.socket));
         let _ = digest.peer_addr.set(Some(PingoraAddr::Inet(peer)));
         let _ = digest.local_addr.set(Some(PingoraAddr::Inet(local)));
@@ -99,7 +99,7 @@ impl Transport {
     }
 
     /// Waits until bytes or the end of the stream can be read, holding nothing but the socket.
-    pub async fn readable(&self) -> io::Result<()> {
+    pub(super) async fn readable(&self) -> io::Result<()> {
         if self.prefix_read < self.prefix.len() {
             return Ok(());
         }
@@ -129,7 +129,7 @@ impl Transport {
     }
 
     /// Gives back what an idle connection does not need.
-    pub fn shrink(&mut self) {
+    pub(super) fn shrink(&mut self) {
         if self.pending.is_empty() {
             self.pending = Vec::new();
         }

@@ -141,7 +141,9 @@ impl Drop for InFlight {
 
 /// All endpoints of the process by pool and address, so that state outlives reloads.
 #[derive(Default)]
-pub struct Endpoints(Mutex<HashMap<(Box<str>, Address), Weak<Endpoint>>>);
+pub struct Endpoints(Mutex<Known>);
+
+type Known = HashMap<(Box<str>, Address), Weak<Endpoint>>;
 
 impl Endpoints {
     /// The endpoint of a pool at an address; the one in use, if there is one.

@@ -94,7 +94,8 @@ pub(in crate::control) fn snapshot(pools: Vec<Arc<Pool>>) -> Arc<Snapshot> {
         rules: Vec::new(),
         pools,
         show_cause_to: NetSet::default(),
-        trace_sample: 0.0,
+        sampler: crate::observe::trace::Sampler::passive(),
+        by_name: Default::default(),
         effective: "pools: []\n".into(),
         warnings: Vec::new(),
     })
