@@ -41,7 +41,10 @@ fn a_proxy_header_of_a_trusted_peer_names_the_client() {
         let reply = proxy.connect().ask(request);
 
         assert_eq!(reply.status, 200);
-        assert_eq!(service.last().header("x-forwarded-for"), Some("203.0.113.7"));
+        assert_eq!(
+            service.last().header("x-forwarded-for"),
+            Some("203.0.113.7")
+        );
         assert_eq!(proxy.logged(|_| true)["client"], "203.0.113.7");
     }
 }
@@ -222,7 +225,12 @@ fn the_certificate_follows_the_name_asked_for() {
     let proxy = certs.proxy("", HELLO);
     let address = proxy.address("web");
 
-    let wishes = [sni("a.test"), sni("x.b.test"), sni("other.test"), Wish::default()];
+    let wishes = [
+        sni("a.test"),
+        sni("x.b.test"),
+        sni("other.test"),
+        Wish::default(),
+    ];
     let shown = wishes.map(|wish| {
         let conn = connect(address, &wish).expect("shakes hands");
         serial(&conn.stream.ssl().peer_certificate().unwrap())
@@ -236,7 +244,10 @@ fn requests_pass_over_tls_of_both_versions() {
     let proxy = Certs::new().proxy("", HELLO);
     let address = proxy.address("web");
 
-    for (version, word) in [(SslVersion::TLS1_2, "TLSv1.2"), (SslVersion::TLS1_3, "TLSv1.3")] {
+    for (version, word) in [
+        (SslVersion::TLS1_2, "TLSv1.2"),
+        (SslVersion::TLS1_3, "TLSv1.3"),
+    ] {
         let wish = Wish {
             version: Some(version),
             ..sni("a.test")
@@ -247,7 +258,10 @@ fn requests_pass_over_tls_of_both_versions() {
         assert_eq!(reply.text(), "hello");
         assert_eq!(conn.stream.ssl().version_str(), word);
         let line = proxy.logged(|line| line["tls_version"] == word);
-        assert_eq!((&line["scheme"], &line["sni"]), (&"https".into(), &"a.test".into()));
+        assert_eq!(
+            (&line["scheme"], &line["sni"]),
+            (&"https".into(), &"a.test".into())
+        );
     }
 }
 
@@ -274,7 +288,10 @@ fn alpn_chooses_the_protocol() {
             ..sni("a.test")
         };
         let conn = connect(address, &wish).expect("shakes hands");
-        conn.stream.ssl().selected_alpn_protocol().map(<[u8]>::to_vec)
+        conn.stream
+            .ssl()
+            .selected_alpn_protocol()
+            .map(<[u8]>::to_vec)
     });
 
     assert_eq!(chosen, [Some(b"h2".to_vec()), Some(b"http/1.1".to_vec())]);
@@ -309,8 +326,10 @@ fn hosts_under_one_certificate_share_a_connection() {
     let proxy = Certs::new().proxy("", HELLO);
     let mut conn = connect(proxy.address("web"), &sni("x.b.test")).unwrap();
 
-    let seen = ["x.b.test", "y.b.test"]
-        .map(|host| conn.ask(format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n")).status);
+    let seen = ["x.b.test", "y.b.test"].map(|host| {
+        conn.ask(format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n"))
+            .status
+    });
 
     assert_eq!(seen, [200, 200]);
 }
@@ -388,7 +407,8 @@ fn one_port_serves_tls_clear_text_and_bytes() {
     let proxy = certs.proxy("  protocol: auto\n", &tcp);
     let address = proxy.address("web");
 
-    let secure = connect(address, &sni("a.test")).map(|mut conn| conn.ask("GET / HTTP/1.1\r\nhost: a.test\r\n\r\n"));
+    let secure = connect(address, &sni("a.test"))
+        .map(|mut conn| conn.ask("GET / HTTP/1.1\r\nhost: a.test\r\n\r\n"));
     let clear = Conn::open(address).ask(GET);
     let mut raw = dial(address);
     raw.write_all(b"\x00\x01bytes").unwrap();
@@ -415,7 +435,10 @@ fn passthrough_chooses_by_server_name_and_shows_the_services_certificate() {
     let reply = conn.ask("GET / HTTP/1.1\r\nhost: a.test\r\n\r\n");
 
     assert_eq!(reply.text(), "hello");
-    assert_eq!(serial(&conn.stream.ssl().peer_certificate().unwrap()), expected);
+    assert_eq!(
+        serial(&conn.stream.ssl().peer_certificate().unwrap()),
+        expected
+    );
     assert!(connect(address, &sni("b.test")).is_err());
     refusal(&outer, "connection.no_route");
 }
@@ -460,7 +483,11 @@ fn http_endpoints_are_told_the_client_by_proxy_protocol() {
 
     let reply = proxy.get("/");
 
-    assert!(reply.text().starts_with("PROXY TCP4 127.0.0.1 "), "{}", reply.text());
+    assert!(
+        reply.text().starts_with("PROXY TCP4 127.0.0.1 "),
+        "{}",
+        reply.text()
+    );
 }
 
 #[test]

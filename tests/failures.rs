@@ -180,7 +180,8 @@ fn a_response_that_breaks_off_is_not_passed_off_as_whole() {
 
 #[test]
 fn a_chunked_response_that_breaks_off_has_no_last_chunk() {
-    let short = Upstream::raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n");
+    let short =
+        Upstream::raw(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n");
     let proxy = with(&[&short], "", "");
     let mut conn = proxy.connect();
 
@@ -188,7 +189,10 @@ fn a_chunked_response_that_breaks_off_has_no_last_chunk() {
     conn.head().unwrap();
     let rest = String::from_utf8(conn.rest().unwrap_or_default()).unwrap();
 
-    assert!(!rest.contains("\r\n0\r\n") && !rest.starts_with('0'), "{rest:?}");
+    assert!(
+        !rest.contains("\r\n0\r\n") && !rest.starts_with('0'),
+        "{rest:?}"
+    );
 }
 
 #[test]
@@ -229,8 +233,7 @@ fn five_failures_in_a_row_eject_an_endpoint() {
 fn an_ejected_endpoint_comes_back_after_its_time() {
     let bad = Upstream::statuses(&[503, 503, 200]);
     let good = Upstream::answering("ok");
-    let settings =
-        format!("{IN_TURN}  ejection: {{consecutive_failures: 2, base_time: 300ms}}\n");
+    let settings = format!("{IN_TURN}  ejection: {{consecutive_failures: 2, base_time: 300ms}}\n");
     let proxy = with(&[&bad, &good], &settings, "");
     for _ in 0..4 {
         proxy.get("/");
@@ -248,7 +251,11 @@ fn an_endpoint_that_fails_its_check_gets_no_requests_until_it_passes() {
     let healthy = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let (flag, relaxed) = (healthy.clone(), std::sync::atomic::Ordering::SeqCst);
     let checked = Upstream::with(move |seen, stream| {
-        let status = if seen.target == "/health" && !flag.load(relaxed) { 500 } else { 200 };
+        let status = if seen.target == "/health" && !flag.load(relaxed) {
+            500
+        } else {
+            200
+        };
         answer(stream, status, &[], b"checked")
     });
     let good = Upstream::with(|_, stream| answer(stream, 200, &[], b"good"));
@@ -297,7 +304,10 @@ async fn an_http2_client_gets_the_answer_of_the_proxy_before_its_body_was_read()
     let without = client.ask(request(), Default::default()).await.unwrap();
     let with = client.ask(request(), "body".into()).await.unwrap();
 
-    assert_eq!((without.head.status, with.head.status), (http::StatusCode::NOT_FOUND, http::StatusCode::NOT_FOUND));
+    assert_eq!(
+        (without.head.status, with.head.status),
+        (http::StatusCode::NOT_FOUND, http::StatusCode::NOT_FOUND)
+    );
 }
 
 #[test]
@@ -305,11 +315,21 @@ fn a_browser_gets_a_page() {
     let dead = Upstream::refusing();
     let proxy = with(&[&dead], "", "");
 
-    let reply = proxy.ask("GET", "/", "accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n");
+    let reply = proxy.ask(
+        "GET",
+        "/",
+        "accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n",
+    );
 
-    assert_eq!(reply.header("content-type"), Some("text/html; charset=utf-8"));
+    assert_eq!(
+        reply.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
     assert!(reply.text().contains("connect_refused"));
-    assert!(!reply.text().contains("127.0.0.1"), "the inside stays inside");
+    assert!(
+        !reply.text().contains("127.0.0.1"),
+        "the inside stays inside"
+    );
 }
 
 #[test]
@@ -326,7 +346,9 @@ fn the_cause_field_is_only_for_those_who_may_see_it() {
 #[test]
 fn a_switch_nobody_asked_for_is_not_passed_on() {
     let odd = Upstream::with(|_, stream| {
-        stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n")?;
+        stream.write_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+        )?;
         Ok(false)
     });
     let proxy = with(&[&odd], "", "    retry: {attempts: 0}\n");

@@ -19,7 +19,11 @@ fn claims_of_strangers_are_replaced() {
     let service = Upstream::echo();
     let proxy = Proxy::to(&[&service]);
 
-    let reply = proxy.ask("GET", "/", &format!("{CLAIMS}forwarded: for=6.6.6.6\r\nx-real-ip: 6.6.6.6\r\n"));
+    let reply = proxy.ask(
+        "GET",
+        "/",
+        &format!("{CLAIMS}forwarded: for=6.6.6.6\r\nx-real-ip: 6.6.6.6\r\n"),
+    );
 
     let seen = service.last();
     assert_eq!(seen.all("x-forwarded-for"), ["127.0.0.1"]);
@@ -41,7 +45,10 @@ fn claims_of_trusted_proxies_are_kept_and_extended() {
     let reply = proxy.ask("GET", "/", CLAIMS);
 
     let seen = service.last();
-    assert_eq!(seen.all("x-forwarded-for"), ["203.0.113.7, 10.1.1.1, 127.0.0.1"]);
+    assert_eq!(
+        seen.all("x-forwarded-for"),
+        ["203.0.113.7, 10.1.1.1, 127.0.0.1"]
+    );
     assert_eq!(seen.all("x-forwarded-proto"), ["https"]);
     assert_eq!(seen.all("x-forwarded-host"), ["shop.test"]);
     assert_eq!(seen.all("x-forwarded-port"), ["443"]);
@@ -56,7 +63,11 @@ fn the_client_is_the_rightmost_address_that_is_not_trusted() {
     let service = Upstream::echo();
     let proxy = trusting(&service);
 
-    proxy.ask("GET", "/", "x-forwarded-for: 6.6.6.6, 203.0.113.9\r\nx-forwarded-for: 10.2.2.2\r\n");
+    proxy.ask(
+        "GET",
+        "/",
+        "x-forwarded-for: 6.6.6.6, 203.0.113.9\r\nx-forwarded-for: 10.2.2.2\r\n",
+    );
 
     let line = proxy.logged(|_| true);
     assert_eq!(line["client"], "203.0.113.9");
@@ -68,7 +79,11 @@ fn a_trace_context_is_continued() {
     let proxy = Proxy::to(&[&service]);
     let trace = "0af7651916cd43dd8448eb211c80319c";
 
-    proxy.ask("GET", "/", &format!("traceparent: 00-{trace}-b7ad6b7169203331-01\r\ntracestate: a=b\r\n"));
+    proxy.ask(
+        "GET",
+        "/",
+        &format!("traceparent: 00-{trace}-b7ad6b7169203331-01\r\ntracestate: a=b\r\n"),
+    );
 
     let seen = service.last();
     let parent = seen.header("traceparent").unwrap_or("");

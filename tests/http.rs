@@ -73,9 +73,8 @@ fn a_length_beside_a_coding_is_refused() {
 
 #[test]
 fn differing_lengths_are_refused() {
-    let (status, why) = refused(
-        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd",
-    );
+    let (status, why) =
+        refused("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd");
 
     assert_eq!(status, 400);
     assert!(why.starts_with("bad_request."), "{why}");
@@ -85,8 +84,7 @@ fn differing_lengths_are_refused() {
 fn a_space_in_the_target_is_refused() {
     let (status, why) = refused("GET /a b HTTP/1.1\r\nhost: a\r\n\r\n");
 
-    assert_eq!(status, 400);
-    assert!(why.starts_with("bad_request."), "{why}");
+    assert_eq!((status, &*why), (400, "bad_request.target"));
 }
 
 #[test]
@@ -102,9 +100,12 @@ fn bytes_that_are_no_http_are_refused_and_counted() {
     let service = Upstream::answering("");
     let proxy = Proxy::to(&[&service]);
 
-    let reply = raw(&proxy, "\x01\x02 nonsense\r\n\r\n");
+    let reply = raw(&proxy, "GET / HTTP/1.1\r\nno colon here\r\n\r\n");
 
-    assert_eq!((reply.status, &*reply.why()), (400, "bad_request.malformed"));
+    assert_eq!(
+        (reply.status, &*reply.why()),
+        (400, "bad_request.malformed")
+    );
     until("the failure is counted", || {
         let marks = ["bad_request.malformed"];
         (proxy.metric("windrose_connection_failures_total", &marks) == 1.0).then_some(())
@@ -161,7 +162,10 @@ fn an_absolute_target_reaches_the_service_in_origin_form() {
 
     assert_eq!(reply.status, 200);
     let seen = service.last();
-    assert_eq!((&*seen.target, seen.header("host")), ("/x?y", Some("real.test")));
+    assert_eq!(
+        (&*seen.target, seen.header("host")),
+        ("/x?y", Some("real.test"))
+    );
 }
 
 #[tokio::test]
@@ -313,7 +317,10 @@ fn a_body_announced_over_its_bound_gets_413_and_is_not_sent() {
     let service = Upstream::echo();
     let proxy = small_bodies(&service);
 
-    let reply = raw(&proxy, "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2000\r\n\r\n");
+    let reply = raw(
+        &proxy,
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 2000\r\n\r\n",
+    );
 
     assert_eq!((reply.status, &*reply.why()), (413, "body_too_large"));
     assert_eq!(service.requests(), 0);
@@ -501,7 +508,10 @@ async fn http2_in_the_clear_reaches_an_http1_service_and_back() {
 
     let seen: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
     assert_eq!(reply.head.status, 200);
-    assert_eq!((&seen["target"], &seen["body"]), (&"/x?y".into(), &"hello".into()));
+    assert_eq!(
+        (&seen["target"], &seen["body"]),
+        (&"/x?y".into(), &"hello".into())
+    );
 }
 
 #[tokio::test]
@@ -512,7 +522,9 @@ async fn http1_reaches_an_http2_service_and_back() {
         service.address
     ));
 
-    let reply = proxy.connect().ask("POST /unary HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi");
+    let reply = proxy
+        .connect()
+        .ask("POST /unary HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi");
 
     assert_eq!((reply.status, &*reply.text()), (200, "hi"));
 }

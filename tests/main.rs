@@ -7,10 +7,11 @@
     reason = "a test whose scene cannot be set should stop right there"
 )]
 
-mod support;
 mod connections;
 mod failures;
 mod forwarded;
 mod http;
+mod reload;
 mod routing;
 mod streams;
+mod support;

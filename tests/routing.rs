@@ -28,8 +28,13 @@ fn an_exact_host_is_preferred_to_a_wildcard_and_a_wildcard_to_none() {
         says("any"), says("wild"), says("exact")
     ));
 
-    let seen = ["a.example.com", "A.EXAMPLE.com.:80", "x.y.example.com", "example.com"]
-        .map(|name| host(&proxy, name).1);
+    let seen = [
+        "a.example.com",
+        "A.EXAMPLE.com.:80",
+        "x.y.example.com",
+        "example.com",
+    ]
+    .map(|name| host(&proxy, name).1);
 
     assert_eq!(seen, ["exact", "exact", "wild", "any"]);
 }
@@ -37,7 +42,10 @@ fn an_exact_host_is_preferred_to_a_wildcard_and_a_wildcard_to_none() {
 #[test]
 fn an_exact_path_is_preferred_to_the_longer_prefix_and_prefixes_to_a_regex() {
     let rule = |kind: &str, path: &str, name: &str| {
-        format!("  - match: [{{path: {{{kind}: '{path}'}}}}]\n    {}\n", says(name))
+        format!(
+            "  - match: [{{path: {{{kind}: '{path}'}}}}]\n    {}\n",
+            says(name)
+        )
     };
     let proxy = naming(&format!(
         "- name: paths\n  rules:\n{}{}{}{}",
@@ -72,13 +80,17 @@ fn a_regex_matches_the_whole_path() {
 
 #[test]
 fn method_headers_and_query_decide_between_equal_paths() {
-    let rule = |condition: &str, name: &str| format!("  - match: [{{{condition}}}]\n    {}\n", says(name));
+    let rule =
+        |condition: &str, name: &str| format!("  - match: [{{{condition}}}]\n    {}\n", says(name));
     let proxy = naming(&format!(
         "- name: all\n  rules:\n{}{}{}{}{}",
         rule("", "none"),
         rule("query: {v: '2'}", "query"),
         rule("headers: {x-env: canary}", "header"),
-        rule("headers: {x-env: canary, x-user: {regex: 'u[0-9]+'}}", "headers"),
+        rule(
+            "headers: {x-env: canary, x-user: {regex: 'u[0-9]+'}}",
+            "headers"
+        ),
         rule("method: POST", "method"),
     ));
 
@@ -88,16 +100,26 @@ fn method_headers_and_query_decide_between_equal_paths() {
     assert_eq!(ask("GET", "/?v=2", ""), "query");
     assert_eq!(ask("GET", "/?v=3", ""), "none");
     assert_eq!(ask("GET", "/?v=2", "X-Env: canary\r\n"), "header");
-    assert_eq!(ask("GET", "/", "x-env: canary\r\nx-user: u12\r\n"), "headers");
-    assert_eq!(ask("GET", "/", "x-env: canary\r\nx-user: v12\r\n"), "header");
-    assert_eq!(ask("POST", "/?v=2", "x-env: canary\r\ncontent-length: 0\r\n"), "method");
+    assert_eq!(
+        ask("GET", "/", "x-env: canary\r\nx-user: u12\r\n"),
+        "headers"
+    );
+    assert_eq!(
+        ask("GET", "/", "x-env: canary\r\nx-user: v12\r\n"),
+        "header"
+    );
+    assert_eq!(
+        ask("POST", "/?v=2", "x-env: canary\r\ncontent-length: 0\r\n"),
+        "method"
+    );
 }
 
 #[test]
 fn a_clients_network_decides() {
     let proxy = naming(&format!(
         "- name: all\n  rules:\n  - match: [{{clients: [127.0.0.0/8]}}]\n    {}\n  - {}\n",
-        says("local"), says("other")
+        says("local"),
+        says("other")
     ));
 
     assert_eq!(proxy.get("/").text(), "local");
@@ -134,7 +156,10 @@ fn a_redirect_keeps_what_it_does_not_replace() {
         (reply.status, location)
     };
 
-    assert_eq!(seen("/old/a?b=c"), (301, "http://test:8080/new/a?b=c".into()));
+    assert_eq!(
+        seen("/old/a?b=c"),
+        (301, "http://test:8080/new/a?b=c".into())
+    );
     assert_eq!(seen("/tls"), (308, "https://test/tls".into()));
     assert_eq!(seen("/y"), (302, "http://other.test:8443/x".into()));
 }
@@ -162,10 +187,16 @@ fn a_rewrite_changes_host_and_path_upstream() {
     let seen = |target: &str| {
         proxy.get(target);
         let last = service.last();
-        (last.target.clone(), last.header("host").unwrap_or("").to_owned())
+        (
+            last.target.clone(),
+            last.header("host").unwrap_or("").to_owned(),
+        )
     };
 
-    assert_eq!(seen("/api/a?q=1"), ("/v2/a?q=1".into(), "inner.test".into()));
+    assert_eq!(
+        seen("/api/a?q=1"),
+        ("/v2/a?q=1".into(), "inner.test".into())
+    );
     assert_eq!(seen("/users/42/x"), ("/u/42/x".into(), "test".into()));
     assert_eq!(seen("/z?q"), ("/fixed?q".into(), "test".into()));
     assert_eq!(service.last().header("x-forwarded-host"), Some("test"));
@@ -204,13 +235,19 @@ fn a_request_without_a_route_gets_a_problem_that_says_so() {
     let reply = proxy.ask("GET", "/x", "accept: application/json\r\n");
 
     assert_eq!((reply.status, &*reply.why()), (404, "no_route"));
-    assert_eq!(reply.header("content-type"), Some("application/problem+json"));
+    assert_eq!(
+        reply.header("content-type"),
+        Some("application/problem+json")
+    );
     let problem = reply.json();
     assert_eq!(problem["why"], "no_route");
     assert_eq!(problem["status"], 404);
     assert_eq!(problem["request_id"].as_str(), reply.header("x-request-id"));
     let line = proxy.logged(|line| line["status"] == 404);
-    assert_eq!((&line["why"], &line["route"]), (&"no_route".into(), &Value::Null));
+    assert_eq!(
+        (&line["why"], &line["route"]),
+        (&"no_route".into(), &Value::Null)
+    );
 }
 
 #[test]

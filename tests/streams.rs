@@ -27,8 +27,14 @@ fn a_websocket_carries_frames_both_ways() {
 
     let heard = ["one", "two", "three"].map(|word| socket.talk(word));
 
-    assert_eq!(heard, ["one", "two", "three"].map(|word| Some(word.to_owned())));
-    assert_eq!(proxy.metric("windrose_streams_open", &["route=\"all\""]), 1.0);
+    assert_eq!(
+        heard,
+        ["one", "two", "three"].map(|word| Some(word.to_owned()))
+    );
+    assert_eq!(
+        proxy.metric("windrose_streams_open", &["route=\"all\""]),
+        1.0
+    );
     let line = || proxy.log();
     assert!(line().is_empty(), "a stream is logged when it ends");
     drop(socket);
@@ -58,7 +64,10 @@ async fn a_grpc_unary_call_returns_with_its_trailers() {
     assert_eq!(reply.field("grpc-status"), Some("0"));
     assert_eq!(reply.field("x-checked"), Some("yes"));
     let line = proxy.logged(|_| true);
-    assert_eq!((&line["grpc_status"], &line["protocol"]), (&0.into(), &"HTTP/2".into()));
+    assert_eq!(
+        (&line["grpc_status"], &line["protocol"]),
+        (&0.into(), &"HTTP/2".into())
+    );
     let marks = ["grpc_status=\"0\""];
     assert_eq!(proxy.metric("windrose_grpc_responses_total", &marks), 1.0);
 }
@@ -175,8 +184,14 @@ fn bytes_pass_both_ways_and_each_half_closes_by_itself() {
 
     assert_eq!((&back, &*rest), (b"hello", "<end>"));
     let line = proxy.logged(|_| true);
-    assert_eq!((&line["protocol"], &line["route"]), (&"TCP".into(), &"all".into()));
-    assert_eq!((&line["request_bytes"], &line["response_bytes"]), (&5.into(), &10.into()));
+    assert_eq!(
+        (&line["protocol"], &line["route"]),
+        (&"TCP".into(), &"all".into())
+    );
+    assert_eq!(
+        (&line["request_bytes"], &line["response_bytes"]),
+        (&5.into(), &10.into())
+    );
 }
 
 #[test]
@@ -225,7 +240,10 @@ fn a_large_transfer_passes_unchanged() {
 
 #[test]
 fn endpoints_are_told_the_client_by_proxy_protocol() {
-    let starts = [("v1", &b"PROXY TCP4 127.0.0.1 127.0.0.1 "[..]), ("v2", b"\r\n\r\n\0\r\nQUIT\n")];
+    let starts = [
+        ("v1", &b"PROXY TCP4 127.0.0.1 127.0.0.1 "[..]),
+        ("v2", b"\r\n\r\n\0\r\nQUIT\n"),
+    ];
     for (version, start) in starts {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -242,7 +260,10 @@ fn endpoints_are_told_the_client_by_proxy_protocol() {
         stream.shutdown(Shutdown::Write).unwrap();
         let heard = service.join().unwrap();
 
-        assert!(heard.starts_with(start) && heard.ends_with(b"data"), "{heard:?}");
+        assert!(
+            heard.starts_with(start) && heard.ends_with(b"data"),
+            "{heard:?}"
+        );
         let port = stream.local_addr().unwrap().port();
         let told = match version {
             "v1" => String::from_utf8_lossy(&heard).contains(&format!(" {port} ")),

@@ -4,6 +4,7 @@
 
 pub(crate) mod client;
 pub(crate) mod grpc;
+pub(crate) mod load;
 pub(crate) mod proxy;
 pub(crate) mod stream;
 pub(crate) mod tls;
@@ -12,6 +13,7 @@ pub(crate) mod wait;
 
 pub(crate) use client::{Conn, Reply};
 pub(crate) use grpc::{frame, Grpc};
+pub(crate) use load::Load;
 pub(crate) use proxy::{run, Proxy};
 pub(crate) use stream::{Echo, WebSocket};
 pub(crate) use tls::{Authority, Pair};

@@ -4,22 +4,23 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::client::{dial, Conn, Reply};
+use super::client::{Conn, Reply};
 use super::upstream::Upstream;
-use super::wait::until;
+use super::wait::{until, DEADLINE};
 
 /// A running proxy.
 pub(crate) struct Proxy {
     child: Child,
     folder: TempDir,
-    admin: SocketAddr,
 }
 
 impl Proxy {
@@ -30,22 +31,8 @@ impl Proxy {
 
     /// Starts with a folder that holds files the configuration names.
     pub(crate) fn start_in(folder: TempDir, yaml: &str) -> Proxy {
-        let mut folder = folder;
-        loop {
-            match Proxy::attempt(folder, yaml) {
-                Ok(proxy) => return proxy,
-                // Another test took the admin port between our finding it free and the proxy's binding it.
-                Err((again, said)) if said.contains("in use") => folder = again,
-                Err((_, said)) => panic!("the proxy did not start:\n{said}"),
-            }
-        }
-    }
-
-    fn attempt(folder: TempDir, yaml: &str) -> Result<Proxy, (TempDir, String)> {
-        let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
-        let admin = admin.unwrap();
         let config = folder.path().join("windrose.yaml");
-        fs::write(&config, complete(yaml, folder.path(), admin)).unwrap();
+        fs::write(&config, complete(yaml, folder.path())).unwrap();
         let log = fs::File::create(folder.path().join("stderr")).unwrap();
         let child = Command::new(BINARY)
             .args(["run", "-c"])
@@ -55,28 +42,14 @@ impl Proxy {
             .stderr(log)
             .spawn()
             .expect("the binary starts");
-        let mut proxy = Proxy {
-            child,
-            folder,
-            admin,
-        };
-        match proxy.wait_ready() {
-            Ok(()) => Ok(proxy),
-            Err(said) => {
-                let empty = TempDir::new().unwrap();
-                Err((std::mem::replace(&mut proxy.folder, empty), said))
-            }
-        }
-    }
-
-    fn wait_ready(&mut self) -> Result<(), String> {
+        let mut proxy = Proxy { child, folder };
         until("the proxy is ready", || {
-            if self.child.try_wait().unwrap().is_some() {
-                return Some(Err(self.stderr()));
-            }
-            let ready = self.ask_admin("GET", "/readyz", "").ok()?;
-            (ready.status == 200).then_some(Ok(()))
-        })
+            let ended = proxy.child.try_wait().unwrap();
+            assert!(ended.is_none(), "the proxy did not start");
+            let ready = proxy.ask_admin("GET", "/readyz", "").ok()?;
+            (ready.status == 200).then_some(())
+        });
+        proxy
     }
 
     /// Starts with one plain listener named `web`.
@@ -129,13 +102,13 @@ impl Proxy {
         self.ask_admin("GET", path, "").expect("admin answers")
     }
 
-    /// A request to the admin address.
-    pub(crate) fn ask_admin(&self, method: &str, path: &str, fields: &str) -> std::io::Result<Reply> {
-        TcpStream::connect(self.admin)?;
-        let mut conn = Conn::new(dial(self.admin));
-        let close = "connection: close\r\n";
+    /// A request to the admin address: a socket in the proxy's folder, as a port could be another test's before the proxy has it.
+    pub(crate) fn ask_admin(&self, method: &str, path: &str, fields: &str) -> io::Result<Reply> {
+        let stream = UnixStream::connect(self.file("admin.sock"))?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        let mut conn = Conn::new(stream);
         conn.send(format!(
-            "{method} {path} HTTP/1.1\r\nhost: localhost\r\n{close}{fields}\r\n"
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{fields}\r\n"
         ));
         conn.reply()
     }
@@ -193,7 +166,7 @@ impl Proxy {
 
     /// Writes another configuration, which nobody reads yet.
     pub(crate) fn rewrite(&self, yaml: &str) {
-        let text = complete(yaml, self.folder.path(), self.admin);
+        let text = complete(yaml, self.folder.path());
         // In one step, as editors do: a reader never sees half of it.
         fs::write(self.file("next"), text).unwrap();
         fs::rename(self.file("next"), self.config()).unwrap();
@@ -282,7 +255,7 @@ pub(crate) fn pool(name: &str, upstreams: &[&Upstream]) -> String {
     text
 }
 
-fn complete(yaml: &str, folder: &Path, admin: SocketAddr) -> String {
+fn complete(yaml: &str, folder: &Path) -> String {
     let folder = folder.display();
     let mut text = yaml.replace("FOLDER", &folder.to_string());
     let has = |text: &str, key: &str| text.lines().any(|line| line.starts_with(key));
@@ -298,7 +271,9 @@ fn complete(yaml: &str, folder: &Path, admin: SocketAddr) -> String {
             "\nobserve:\n  access_log:\n    to: {folder}/access.log\n"
         );
     }
-    let _ = write!(text, "\nadmin:\n  bind: {admin}\n");
+    if !has(&text, "admin:") {
+        let _ = write!(text, "\nadmin:\n  bind: unix:{folder}/admin.sock\n");
+    }
     text
 }
 

@@ -200,10 +200,7 @@ fn serve(mut stream: TcpStream, inner: &Inner, handler: &Handler) {
     let _ = stream.shutdown(Shutdown::Both);
 }
 
-fn request(
-    reader: &mut BufReader<TcpStream>,
-    stream: &mut TcpStream,
-) -> io::Result<Option<Seen>> {
+fn request(reader: &mut BufReader<TcpStream>, stream: &mut TcpStream) -> io::Result<Option<Seen>> {
     let mut seen = Seen::default();
     loop {
         let mut line = Vec::new();
@@ -274,7 +271,10 @@ pub(crate) fn answer(
     headers: &[(&str, &str)],
     body: &[u8],
 ) -> io::Result<bool> {
-    let mut head = format!("HTTP/1.1 {status} Status\r\ncontent-length: {}\r\n", body.len());
+    let mut head = format!(
+        "HTTP/1.1 {status} Status\r\ncontent-length: {}\r\n",
+        body.len()
+    );
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
     }
