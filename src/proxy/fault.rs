@@ -44,12 +44,10 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut Ctx, answer: Answer)
         // Reading a large body only to drop it helps nobody.
         session.set_keepalive(None);
     }
-    let end = body.is_empty();
-    session.write_response_header(Box::new(head), end).await?;
-    if !end {
-        ctx.response_bytes += body.len() as u64;
-        session.write_response_body(Some(body), true).await?;
-    }
+    session.write_response_header(Box::new(head), false).await?;
+    ctx.response_bytes += body.len() as u64;
+    // Also when it is empty: Pingora's HTTP/2 side does not pass on the end with the header, and would reset the stream.
+    session.write_response_body(Some(body), true).await?;
     Ok(())
 }
 
