@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue, Method};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
 use pingora::proxy::{FailToProxy, Session};
-use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora::{Error, ErrorSource, Result};
 use windrose_plugins::contract::{causes, Answer, Cause, Effects, Response};
 
 use super::request::Ctx;
@@ -188,12 +188,7 @@ fn settle(error: &Error, ctx: &Ctx) -> &'static Cause {
     let known = ctx.cause;
     known.unwrap_or_else(|| match (error.esource(), error.etype()) {
         (ErrorSource::Upstream, _) => retry::cause(error),
-        (
-            ErrorSource::Downstream,
-            ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed,
-        ) => &causes::CLIENT_CLOSED,
-        (ErrorSource::Downstream, ErrorType::ReadTimedout) => &causes::BODY_TIMEOUT,
-        (ErrorSource::Downstream, _) => &causes::BAD_REQUEST,
+        (ErrorSource::Downstream, _) => retry::downstream_cause(error),
         (ErrorSource::Internal | ErrorSource::Unset, _) => {
             log::error!("a request failed inside: {error}");
             &causes::INTERNAL

@@ -7,8 +7,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING};
+use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, OrErr, Result};
@@ -102,7 +102,9 @@ fn target(
     candidate: &crate::snapshot::route::Candidate,
 ) -> Result<()> {
     let path = decide::rewritten_path(candidate, &ctx.facts.path);
-    let unchanged = head.uri.authority().is_none() && head.uri.path() == path;
+    // An absolute target keeps its bytes beside a URI that has only the path.
+    let in_origin_form = head.raw_path().starts_with(b"/") && head.uri.authority().is_none();
+    let unchanged = in_origin_form && head.uri.path() == path;
     if !unchanged {
         let target: Cow<'_, str> = match head.uri.query() {
             Some(query) => Cow::Owned(format!("{path}?{query}")),
@@ -288,7 +290,15 @@ pub(super) fn response(
     if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
     }
+    if head.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
+        // The client would read the bytes that follow as HTTP.
+        return plan(ctx, refuse(&causes::UPSTREAM_PROTOCOL));
+    }
     strip_nominated(head);
+    if session.req_header().version == Version::HTTP_10 {
+        // HTTP/1.0 knows no chunks (RFC 9112 section 6.1); without the coding Pingora ends the body with the connection.
+        head.remove_header(&TRANSFER_ENCODING);
+    }
     edit_response(head, &candidate.rule.response_headers)?;
     for chain in [&candidate.rule.chain, &listener.chain] {
         if !chain.has_response() {

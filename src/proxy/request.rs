@@ -286,6 +286,8 @@ fn act(session: &mut Session, ctx: &mut Ctx, candidate: &Arc<Candidate>) -> Resu
             if content_length(&session.req_header().headers) > candidate.rule.body_limit {
                 return Err(refuse(&causes::BODY_TOO_LARGE));
             }
+            // Pingora's own bound is a minute, whatever the route says.
+            session.set_read_timeout(candidate.rule.timeouts.idle);
             ctx.pool = decide::pool(candidate, random::bits()).cloned();
             Ok(())
         }

@@ -107,10 +107,13 @@ pub(super) fn cause(error: &Error) -> &'static Cause {
     }
 }
 
-fn downstream_cause(error: &Error) -> &'static Cause {
+/// The cause of a failure on the client's side.
+pub(super) fn downstream_cause(error: &Error) -> &'static Cause {
     match error.etype() {
         ErrorType::ReadTimedout => &causes::BODY_TIMEOUT,
         ErrorType::InvalidHTTPHeader | ErrorType::H1Error => &causes::BAD_FRAMING,
+        // Only its name tells a broken chunk; Pingora keeps the constant to itself.
+        kind if kind.as_str() == "InvalidChunk" => &causes::BAD_FRAMING,
         _ if *error.esource() == ErrorSource::Downstream => &causes::CLIENT_CLOSED,
         _ => &causes::INTERNAL,
     }

@@ -1,0 +1,17 @@
+//! The black-box tests, and the rules of the house. One binary, so that everything links once.
+//! It must not know the proxy's inside; what it asserts is seen at the edge: replies, logs, metrics, what upstreams saw.
+//! Run by `cargo test`.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test whose scene cannot be set should stop right there"
+)]
+
+mod connections;
+mod failures;
+mod forwarded;
+mod http;
+mod reload;
+mod routing;
+mod streams;
+mod support;

@@ -1,0 +1,274 @@
+//! Streams in both directions: WebSocket, gRPC, bytes.
+//! It must not know reloads; `reload` keeps streams alive across them.
+//! Part of the test binary.
+
+use std::io::{Read, Write};
+use std::net::Shutdown;
+
+use bytes::Bytes;
+
+use crate::support::client::dial;
+use crate::support::grpc::{call, Client};
+use crate::support::proxy::ALL_TO_APP;
+use crate::support::{frame, Conn, Echo, Grpc, Proxy, Upstream, WebSocket};
+
+fn grpc_proxy(service: &Grpc) -> Proxy {
+    Proxy::http(&format!(
+        "pools:\n- name: app\n  protocol: http2\n  endpoints: ['{}']\n{ALL_TO_APP}",
+        service.address
+    ))
+}
+
+#[test]
+fn a_websocket_carries_frames_both_ways() {
+    let service = WebSocket::service();
+    let proxy = Proxy::to(&[&service]);
+    let mut socket = WebSocket::open(proxy.address("web"), "/chat");
+
+    let heard = ["one", "two", "three"].map(|word| socket.talk(word));
+
+    assert_eq!(
+        heard,
+        ["one", "two", "three"].map(|word| Some(word.to_owned()))
+    );
+    assert_eq!(
+        proxy.metric("windrose_streams_open", &["route=\"all\""]),
+        1.0
+    );
+    let line = || proxy.log();
+    assert!(line().is_empty(), "a stream is logged when it ends");
+    drop(socket);
+    let line = proxy.logged(|_| true);
+    assert_eq!(line["status"], 101);
+}
+
+#[test]
+fn a_websocket_that_the_service_refuses_gets_its_answer() {
+    let service = Upstream::answering("no");
+    let proxy = Proxy::to(&[&service]);
+
+    let reply = proxy.ask("GET", "/", "upgrade: websocket\r\nconnection: Upgrade\r\n");
+
+    assert_eq!((reply.status, &*reply.text()), (200, "no"));
+}
+
+#[tokio::test]
+async fn a_grpc_unary_call_returns_with_its_trailers() {
+    let service = Grpc::start();
+    let proxy = grpc_proxy(&service);
+    let client = Client::connect(proxy.address("web")).await;
+
+    let reply = client.ask(call("unary"), frame("hello")).await.unwrap();
+
+    assert_eq!(reply.body, frame("hello"));
+    assert_eq!(reply.field("grpc-status"), Some("0"));
+    assert_eq!(reply.field("x-checked"), Some("yes"));
+    let line = proxy.logged(|_| true);
+    assert_eq!(
+        (&line["grpc_status"], &line["protocol"]),
+        (&0.into(), &"HTTP/2".into())
+    );
+    let marks = ["grpc_status=\"0\""];
+    assert_eq!(proxy.metric("windrose_grpc_responses_total", &marks), 1.0);
+}
+
+#[tokio::test]
+async fn a_grpc_server_streams() {
+    let service = Grpc::start();
+    let proxy = grpc_proxy(&service);
+    let client = Client::connect(proxy.address("web")).await;
+
+    let reply = client.ask(call("server"), frame("x")).await.unwrap();
+
+    assert_eq!(reply.body, [frame("x"), frame("x"), frame("x")].concat());
+    assert_eq!(reply.field("grpc-status"), Some("0"));
+}
+
+#[tokio::test]
+async fn a_grpc_client_streams() {
+    let service = Grpc::start();
+    let proxy = grpc_proxy(&service);
+    let client = Client::connect(proxy.address("web")).await;
+    let (reply, mut sending) = client.open(call("client")).await.unwrap();
+
+    for word in ["a", "b", "c"] {
+        sending.send_data(frame(word), false).unwrap();
+        tokio::task::yield_now().await;
+    }
+    sending.send_data(Bytes::new(), true).unwrap();
+    let mut body = reply.await.unwrap().into_body();
+    let whole = crate::support::grpc::all(&mut body).await.unwrap();
+
+    assert_eq!(whole, [frame("a"), frame("b"), frame("c")].concat());
+    let trailers = body.trailers().await.unwrap().unwrap();
+    assert_eq!(trailers["grpc-status"], "0");
+}
+
+#[tokio::test]
+async fn a_grpc_stream_talks_both_ways_at_once() {
+    let service = Grpc::start();
+    let proxy = grpc_proxy(&service);
+    let client = Client::connect(proxy.address("web")).await;
+    let (reply, mut sending) = client.open(call("bidi")).await.unwrap();
+    sending.send_data(frame("0"), false).unwrap();
+    let mut body = reply.await.unwrap().into_body();
+
+    let mut heard = vec![body.data().await.unwrap().unwrap()];
+    for word in ["1", "2"] {
+        sending.send_data(frame(word), false).unwrap();
+        heard.push(body.data().await.unwrap().unwrap());
+    }
+    sending.send_data(Bytes::new(), true).unwrap();
+
+    assert_eq!(heard, ["0", "1", "2"].map(frame));
+    while let Some(piece) = body.data().await {
+        assert!(piece.unwrap().is_empty());
+    }
+    let trailers = body.trailers().await.unwrap().unwrap();
+    assert_eq!(trailers["grpc-status"], "0");
+}
+
+#[tokio::test]
+async fn a_grpc_answer_of_trailers_only_passes() {
+    let service = Grpc::start();
+    let proxy = grpc_proxy(&service);
+    let client = Client::connect(proxy.address("web")).await;
+
+    let reply = client.ask(call("missing"), frame("x")).await.unwrap();
+
+    assert_eq!(reply.field("grpc-status"), Some("12"));
+}
+
+#[tokio::test]
+async fn many_grpc_calls_share_a_connection() {
+    let service = Grpc::start();
+    let proxy = grpc_proxy(&service);
+    let client = Client::connect(proxy.address("web")).await;
+
+    let calls = (0..50).map(|number| {
+        let client = client.clone();
+        tokio::spawn(async move {
+            let text = number.to_string();
+            let reply = client.ask(call("unary"), frame(&text)).await.unwrap();
+            reply.body == frame(&text)
+        })
+    });
+    let calls: Vec<_> = calls.collect();
+    let mut right = 0;
+    for call in calls {
+        right += usize::from(call.await.unwrap());
+    }
+
+    assert_eq!(right, 50);
+    assert_eq!(proxy.metric("windrose_connections_total", &["web"]), 1.0);
+}
+
+fn tcp_proxy(service: std::net::SocketAddr, more: &str) -> Proxy {
+    Proxy::start(&format!(
+        "listeners:\n- {{name: raw, bind: '127.0.0.1:0', protocol: tcp}}\npools:\n- {{name: app, protocol: tcp, endpoints: ['{service}']{more}}}\nroutes:\n- {{name: all, protocol: tcp, rules: [{{pool: app}}]}}\n"
+    ))
+}
+
+#[test]
+fn bytes_pass_both_ways_and_each_half_closes_by_itself() {
+    let service = Echo::start();
+    let proxy = tcp_proxy(service.address, "");
+    let mut stream = dial(proxy.address("raw"));
+
+    stream.write_all(b"hello").unwrap();
+    let mut back = [0; 5];
+    stream.read_exact(&mut back).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut rest = String::new();
+    stream.read_to_string(&mut rest).unwrap();
+
+    assert_eq!((&back, &*rest), (b"hello", "<end>"));
+    let line = proxy.logged(|_| true);
+    assert_eq!(
+        (&line["protocol"], &line["route"]),
+        (&"TCP".into(), &"all".into())
+    );
+    assert_eq!(
+        (&line["request_bytes"], &line["response_bytes"]),
+        (&5.into(), &10.into())
+    );
+}
+
+#[test]
+fn a_server_that_speaks_first_is_heard_first() {
+    let service = Echo::greeting(b"220 ready\r\n");
+    let proxy = tcp_proxy(service.address, "");
+    let mut conn = Conn::open(proxy.address("raw"));
+
+    let greeting = conn.through(b"\r\n").unwrap();
+
+    assert_eq!(greeting, b"220 ready\r\n");
+}
+
+#[test]
+fn a_tcp_connection_that_cannot_be_made_is_closed_and_logged() {
+    let dead = Upstream::refusing();
+    let proxy = tcp_proxy(dead.address, "");
+
+    let mut conn = Conn::open(proxy.address("raw"));
+
+    assert!(conn.ends());
+    let line = proxy.logged(|_| true);
+    assert_eq!(line["why"], "connect_refused");
+}
+
+#[test]
+fn a_large_transfer_passes_unchanged() {
+    let service = Echo::start();
+    let proxy = tcp_proxy(service.address, "");
+    let mut stream = dial(proxy.address("raw"));
+    let sent: Vec<u8> = (0..4_000_000_u32).flat_map(u32::to_le_bytes).collect();
+
+    let mut writing = stream.try_clone().unwrap();
+    let copy = sent.clone();
+    let writer = std::thread::spawn(move || {
+        writing.write_all(&copy).unwrap();
+        writing.shutdown(Shutdown::Write).unwrap();
+    });
+    let mut back = Vec::new();
+    stream.read_to_end(&mut back).unwrap();
+    writer.join().unwrap();
+
+    assert_eq!(back.len(), sent.len() + 5);
+    assert!(back.starts_with(&sent));
+}
+
+#[test]
+fn endpoints_are_told_the_client_by_proxy_protocol() {
+    let starts = [
+        ("v1", &b"PROXY TCP4 127.0.0.1 127.0.0.1 "[..]),
+        ("v2", b"\r\n\r\n\0\r\nQUIT\n"),
+    ];
+    for (version, start) in starts {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let service = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut heard = Vec::new();
+            stream.read_to_end(&mut heard).unwrap();
+            heard
+        });
+        let proxy = tcp_proxy(address, &format!(", proxy_protocol: {version}"));
+        let mut stream = dial(proxy.address("raw"));
+
+        stream.write_all(b"data").unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        let heard = service.join().unwrap();
+
+        assert!(
+            heard.starts_with(start) && heard.ends_with(b"data"),
+            "{heard:?}"
+        );
+        let port = stream.local_addr().unwrap().port();
+        let told = match version {
+            "v1" => String::from_utf8_lossy(&heard).contains(&format!(" {port} ")),
+            _ => heard.windows(2).any(|pair| pair == port.to_be_bytes()),
+        };
+        assert!(told, "{version}: {heard:?}");
+    }
+}

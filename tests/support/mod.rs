@@ -1,0 +1,21 @@
+//! The scene of a black-box test: a proxy process, upstreams, clients and certificates.
+//! It must not know any topic; what only one test needs stays with that test.
+//! Used by every module of the test binary.
+
+pub(crate) mod client;
+pub(crate) mod grpc;
+pub(crate) mod load;
+pub(crate) mod proxy;
+pub(crate) mod stream;
+pub(crate) mod tls;
+pub(crate) mod upstream;
+pub(crate) mod wait;
+
+pub(crate) use client::{Conn, Reply};
+pub(crate) use grpc::{frame, Grpc};
+pub(crate) use load::Load;
+pub(crate) use proxy::{run, Proxy};
+pub(crate) use stream::{Echo, WebSocket};
+pub(crate) use tls::{Authority, Pair};
+pub(crate) use upstream::{Seen, Upstream};
+pub(crate) use wait::{pause, until, DEADLINE};
