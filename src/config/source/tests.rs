@@ -1,16 +1,9 @@
 use std::fs;
-use std::time::{Duration, Instant};
 
 use super::*;
 
 fn refusal(text: &str) -> String {
-    let begin = Instant::now();
     let report = Document::read_text("gw.yaml", text).expect_err("must be refused");
-    assert!(
-        begin.elapsed() < Duration::from_secs(15),
-        "{:?}",
-        begin.elapsed()
-    );
     report.to_string()
 }
 

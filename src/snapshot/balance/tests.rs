@@ -115,6 +115,9 @@ fn situation() -> impl Strategy<Value = Situation> {
 }
 
 proptest! {
+    // Each case builds tables of 65537 places in a debug build.
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
     /// Chosen is only who may be, and someone is chosen whenever anyone may be.
     #[test]
     fn a_choice_is_made_from_exactly_the_eligible_members(situation in situation()) {
