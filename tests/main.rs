@@ -7,11 +7,14 @@
     reason = "a test whose scene cannot be set should stop right there"
 )]
 
+mod cli;
 mod connections;
 mod failures;
 mod forwarded;
 mod http;
+mod observability;
 mod reload;
+mod roles;
 mod routing;
 mod streams;
 mod support;
