@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Method};
 use pingora::http::ResponseHeader;
+use pingora::protocols::http::HttpTask;
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, Result};
 use windrose_plugins::contract::{causes, Answer, Cause, Effects, Response};
@@ -44,11 +45,24 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut Ctx, answer: Answer)
         // Reading a large body only to drop it helps nobody.
         session.set_keepalive(None);
     }
-    session.write_response_header(Box::new(head), false).await?;
+    write(session, head, &body).await?;
     ctx.response_bytes += body.len() as u64;
-    // Also when it is empty: Pingora's HTTP/2 side does not pass on the end with the header, and would reset the stream.
-    session.write_response_body(Some(body), true).await?;
     Ok(())
+}
+
+/// An answer without a body ends with its header: gRPC clients take nothing else for a status (a response of trailers only).
+async fn write(session: &mut Session, head: ResponseHeader, body: &Bytes) -> Result<()> {
+    if !body.is_empty() {
+        session.write_response_header(Box::new(head), false).await?;
+        return session.write_response_body(Some(body.clone()), true).await;
+    }
+    if session.is_http2() {
+        session
+            .write_response_tasks(vec![HttpTask::Header(Box::new(head), true)])
+            .await?;
+        return Ok(());
+    }
+    session.write_response_header(Box::new(head), true).await
 }
 
 fn is_large(session: &Session) -> bool {

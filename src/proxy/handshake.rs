@@ -92,11 +92,24 @@ fn failure(choice: &Choice, error: &str) -> Refusal {
     Refusal::new(cause, detail)
 }
 
-/// OpenSSL's reason, bounded and on one line.
+/// OpenSSL's reason (`error:CODE:library:function:reason:file:line`), bounded and on one line.
 fn detail(error: &str) -> String {
-    error
-        .chars()
-        .filter(|c| !c.is_control())
-        .take(200)
-        .collect()
+    let reason = error
+        .split_once("error:")
+        .and_then(|(_, rest)| rest.split(':').nth(3));
+    let text = reason.unwrap_or(error).trim();
+    text.chars().filter(|c| !c.is_control()).take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_reason_is_told() {
+        let error = "TLS accept() failed: error:0A000102:SSL routines:some_function:unsupported protocol:some.c:19:";
+
+        assert_eq!(detail(error), "unsupported protocol");
+        assert_eq!(detail("eof\n"), "eof");
+    }
 }

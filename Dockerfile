@@ -1,0 +1,25 @@
+# Builder and runtime have the same Debian, so the binary finds the C library it was linked with.
+FROM rust:slim-bookworm AS builder
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends build-essential cmake perl pkg-config \
+ && rm -rf /var/lib/apt/lists/*
+WORKDIR /src
+COPY . .
+RUN cargo build --release --locked --bin windrose
+
+FROM debian:bookworm-slim
+# Authorities that TLS to endpoints believes by default.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends ca-certificates \
+ && rm -rf /var/lib/apt/lists/* \
+ && useradd --system --no-create-home --shell /usr/sbin/nologin --uid 65532 windrose
+COPY --from=builder /src/target/release/windrose /usr/local/bin/windrose
+COPY conf/ingress.yaml /etc/windrose/windrose.yaml
+USER windrose
+EXPOSE 8080 8443
+# SIGTERM drains; give it longer than `server.drain_timeout`: docker stop --time 40.
+STOPSIGNAL SIGTERM
+# Asks /readyz on the admin address of the configuration.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=5s \
+  CMD ["windrose", "ready", "-c", "/etc/windrose/windrose.yaml"]
+CMD ["windrose", "run", "-c", "/etc/windrose/windrose.yaml"]
