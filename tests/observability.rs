@@ -17,20 +17,31 @@ fn every_metric_has_help_and_a_unit_or_a_reason() {
 
     let names = |mark: &str| -> Vec<String> {
         let lines = text.lines().filter_map(|line| line.strip_prefix(mark));
-        lines.filter_map(|rest| rest.split(' ').next().map(str::to_owned)).collect()
+        lines
+            .filter_map(|rest| rest.split(' ').next().map(str::to_owned))
+            .collect()
     };
     let (help, kinds) = (names("# HELP "), names("# TYPE "));
     assert!(kinds.len() > 20, "{kinds:?}");
     for name in &kinds {
         assert!(help.contains(name), "{name} has no HELP");
     }
-    for line in text.lines().filter(|line| line.starts_with("# TYPE ") && line.ends_with(" counter")) {
+    for line in text
+        .lines()
+        .filter(|line| line.starts_with("# TYPE ") && line.ends_with(" counter"))
+    {
         let name = line.split(' ').nth(2).unwrap();
-        assert!(name.ends_with("_total"), "{name} is a counter without _total");
+        assert!(
+            name.ends_with("_total"),
+            "{name} is a counter without _total"
+        );
     }
     for line in text.lines().filter(|line| line.ends_with(" histogram")) {
         let name = line.split(' ').nth(2).unwrap();
-        assert!(name.ends_with("_seconds") || name.ends_with("_bytes"), "{name} has no unit");
+        assert!(
+            name.ends_with("_seconds") || name.ends_with("_bytes"),
+            "{name} has no unit"
+        );
     }
 }
 
@@ -44,13 +55,28 @@ fn a_request_is_counted_for_the_listener_the_route_and_the_endpoint() {
 
     let of = |name: &str, marks: &[&str]| proxy.metric(name, marks);
     let route = ["listener=\"web\"", "route=\"all\""];
-    assert_eq!(of("windrose_requests_total", &[&route[..], &["code=\"200\""]].concat()), 1.0);
+    assert_eq!(
+        of(
+            "windrose_requests_total",
+            &[&route[..], &["code=\"200\""]].concat()
+        ),
+        1.0
+    );
     assert_eq!(of("windrose_request_duration_seconds_count", &route), 1.0);
     assert_eq!(of("windrose_response_body_bytes_sum", &route), 5.0);
     assert_eq!(of("windrose_requests_in_flight", &route), 0.0);
     let endpoint = service.address.to_string();
-    assert_eq!(of("windrose_endpoint_attempts_total", &["pool=\"app\"", &endpoint, "ok"]), 1.0);
-    assert_eq!(of("windrose_pool_endpoints_available", &["pool=\"app\""]), 1.0);
+    assert_eq!(
+        of(
+            "windrose_endpoint_attempts_total",
+            &["pool=\"app\"", &endpoint, "ok"]
+        ),
+        1.0
+    );
+    assert_eq!(
+        of("windrose_pool_endpoints_available", &["pool=\"app\""]),
+        1.0
+    );
     assert_eq!(of("windrose_connections_total", &["listener=\"web\""]), 1.0);
     assert_eq!(of("windrose_build_info", &[]), 1.0);
 }
@@ -60,12 +86,19 @@ fn no_part_of_a_request_becomes_a_label() {
     let proxy = Proxy::http("routes: []\n");
 
     for number in 0..20 {
-        proxy.ask("GET", &format!("/secret-path-{number}"), &format!("host: secret-host-{number}\r\n"));
+        proxy.ask(
+            "GET",
+            &format!("/secret-path-{number}"),
+            &format!("host: secret-host-{number}\r\n"),
+        );
     }
 
     let text = proxy.admin_reply("/metrics").text();
     assert!(!text.contains("secret"), "{text}");
-    assert_eq!(proxy.metric("windrose_request_causes_total", &["no_route"]), 20.0);
+    assert_eq!(
+        proxy.metric("windrose_request_causes_total", &["no_route"]),
+        20.0
+    );
 }
 
 #[test]
@@ -77,19 +110,36 @@ fn the_access_log_tells_the_story_of_a_request() {
     let line = proxy.logged(|_| true);
 
     let expected = [
-        ("listener", "web"), ("role", "ingress"), ("client", "127.0.0.1"), ("method", "GET"),
-        ("scheme", "http"), ("host", "test"), ("path", "/x"), ("protocol", "HTTP/1.1"),
-        ("route", "all"), ("pool", "app"), ("user_agent", "probe/1"),
+        ("listener", "web"),
+        ("role", "ingress"),
+        ("client", "127.0.0.1"),
+        ("method", "GET"),
+        ("scheme", "http"),
+        ("host", "test"),
+        ("path", "/x"),
+        ("protocol", "HTTP/1.1"),
+        ("route", "all"),
+        ("pool", "app"),
+        ("user_agent", "probe/1"),
     ];
     for (field, value) in expected {
         assert_eq!(line[field], value, "{field}: {line}");
     }
-    assert_eq!((&line["status"], &line["response_bytes"]), (&200.into(), &5.into()));
+    assert_eq!(
+        (&line["status"], &line["response_bytes"]),
+        (&200.into(), &5.into())
+    );
     assert_eq!(line["endpoint"], service.address.to_string());
     assert_eq!(line["request_id"].as_str(), reply.header("x-request-id"));
-    assert!(line["duration_ms"].is_number() && line["upstream_ms"].is_number(), "{line}");
+    assert!(
+        line["duration_ms"].is_number() && line["upstream_ms"].is_number(),
+        "{line}"
+    );
     let query = line["query"].as_str().unwrap_or("");
-    assert!(query.contains("page=2") && !query.contains("hush"), "{query}");
+    assert!(
+        query.contains("page=2") && !query.contains("hush"),
+        "{query}"
+    );
     assert!(line.get("why").is_none(), "{line}");
 }
 
@@ -117,7 +167,9 @@ fn the_log_is_opened_anew_on_a_signal() {
     fs::rename(proxy.file("access.log"), proxy.file("access.log.1")).unwrap();
 
     proxy.signal("USR1");
-    until("the log is there again", || proxy.file("access.log").exists().then_some(()));
+    until("the log is there again", || {
+        proxy.file("access.log").exists().then_some(())
+    });
     proxy.get("/after");
 
     proxy.logged(|line| line["path"] == "/after");
@@ -137,7 +189,10 @@ fn the_admin_pages_show_what_runs() {
     assert_eq!(routes["listeners"][0]["listener"], "web");
     assert!(routes.to_string().contains("\"route\":\"all\""), "{routes}");
     let pools = proxy.pool("app");
-    assert_eq!(pools["endpoints"][0]["address"], service.address.to_string());
+    assert_eq!(
+        pools["endpoints"][0]["address"],
+        service.address.to_string()
+    );
     let listeners = proxy.admin("/listeners");
     assert_eq!(listeners["listeners"][0]["state"], "listening");
     assert!(proxy.admin_reply("/config").text().contains("name: web"));
@@ -149,19 +204,37 @@ fn the_admin_pages_show_what_runs() {
 fn the_admin_address_changes_nothing_for_web_pages_of_strangers() {
     let proxy = Proxy::http("routes: []\n");
 
-    let without = proxy.ask_admin("POST", "/reload", "content-length: 0\r\n").unwrap();
-    let by_get = proxy.ask_admin("GET", "/reload", "x-windrose-admin: reload\r\n").unwrap();
-    let with = proxy.ask_admin("POST", "/reload", "content-length: 0\r\nx-windrose-admin: reload\r\n").unwrap();
+    let without = proxy
+        .ask_admin("POST", "/reload", "content-length: 0\r\n")
+        .unwrap();
+    let by_get = proxy
+        .ask_admin("GET", "/reload", "x-windrose-admin: reload\r\n")
+        .unwrap();
+    let with = proxy
+        .ask_admin(
+            "POST",
+            "/reload",
+            "content-length: 0\r\nx-windrose-admin: reload\r\n",
+        )
+        .unwrap();
 
-    assert_eq!((without.status, by_get.status, with.status), (403, 405, 200));
+    assert_eq!(
+        (without.status, by_get.status, with.status),
+        (403, 405, 200)
+    );
 }
 
 #[test]
 fn an_admin_port_answers_only_to_its_own_names() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let folder = tempfile::TempDir::new().unwrap();
     let config = folder.path().join("windrose.yaml");
-    let text = format!("listeners: [{{name: web, bind: '127.0.0.1:0'}}]\nroutes: []\nadmin: {{bind: '{port}'}}\n");
+    let text = format!(
+        "listeners: [{{name: web, bind: '127.0.0.1:0'}}]\nroutes: []\nadmin: {{bind: '{port}'}}\n"
+    );
     fs::write(&config, text).unwrap();
     let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_windrose"))
         .args(["run", "-c"])
@@ -199,7 +272,10 @@ fn secrets_are_not_shown() {
 
     assert_eq!(service.last().header("authorization"), Some("hush-hush"));
     assert!(!proxy.admin_reply("/config").text().contains("hush-hush"));
-    assert!(!proxy.admin_reply("/config?format=json").text().contains("hush-hush"));
+    assert!(!proxy
+        .admin_reply("/config?format=json")
+        .text()
+        .contains("hush-hush"));
 }
 
 #[test]

@@ -35,7 +35,10 @@ fn a_request_travels_from_the_edge_over_two_nodes_to_a_service() {
 
     assert_eq!(reply.status, 200, "{}", reply.text());
     let seen = service.last();
-    assert_eq!((&*seen.target, seen.header("host")), ("/orders/7?x=y", Some("orders.mesh")));
+    assert_eq!(
+        (&*seen.target, seen.header("host")),
+        ("/orders/7?x=y", Some("orders.mesh"))
+    );
     let roles = [&edge, &node_a, &node_b].map(|proxy| proxy.logged(|_| true)["role"].clone());
     assert_eq!(roles, ["ingress", "mesh-outbound", "mesh-inbound"]);
 }
@@ -46,7 +49,8 @@ fn a_workload_reaches_a_service_by_a_port_of_its_own() {
     let node_b = node_b(&service);
     let node_a = node_a(&node_b);
 
-    let reply = Conn::open(node_a.address("orders-port")).ask("GET /x HTTP/1.1\r\nhost: localhost:1234\r\n\r\n");
+    let reply = Conn::open(node_a.address("orders-port"))
+        .ask("GET /x HTTP/1.1\r\nhost: localhost:1234\r\n\r\n");
 
     assert_eq!(reply.status, 200, "{}", reply.text());
     assert_eq!(service.last().header("host"), Some("orders.mesh"));
@@ -58,7 +62,8 @@ fn a_service_nobody_routes_is_not_reached() {
     let node_b = node_b(&service);
     let node_a = node_a(&node_b);
 
-    let reply = Conn::open(node_a.address("outbound")).ask("GET / HTTP/1.1\r\nhost: other.mesh\r\n\r\n");
+    let reply =
+        Conn::open(node_a.address("outbound")).ask("GET / HTTP/1.1\r\nhost: other.mesh\r\n\r\n");
 
     assert_eq!((reply.status, &*reply.why()), (404, "no_route"));
     assert_eq!(service.requests(), 0);
