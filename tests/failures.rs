@@ -171,11 +171,8 @@ fn a_response_that_breaks_off_is_not_passed_off_as_whole() {
     conn.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
     let rest = conn.rest().unwrap_or_default();
 
-    let text = String::from_utf8_lossy(&rest).into_owned();
-    assert!(
-        !text.contains("\r\n\r\n") || text.ends_with("\r\n\r\nhalf") || text.ends_with("\r\n\r\n"),
-        "{text}"
-    );
+    // The end of the connection is what tells a client that ten bytes were meant.
+    assert!(!String::from_utf8_lossy(&rest).contains("half."));
     let line = proxy.logged(|_| true);
     assert_eq!(line["why"], "upstream_reset");
 }

@@ -9,6 +9,7 @@
 
 mod cli;
 mod connections;
+mod discovery;
 mod failures;
 mod forwarded;
 mod house;

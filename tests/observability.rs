@@ -291,3 +291,32 @@ fn responses_say_no_version() {
         assert!(!server.to_ascii_lowercase().contains("pingora"), "{server}");
     }
 }
+
+#[test]
+fn spans_reach_a_collector() {
+    let (collector, service) = (Upstream::answering(""), Upstream::echo());
+    let proxy = Proxy::http(&format!(
+        "{}routes: [{{name: all, rules: [{{pool: app}}]}}]\nobserve: {{access_log: {{to: FOLDER/access.log}}, traces: {{otlp: 'http://{}/v1/traces', sample: 100%, interval: 100ms}}}}\n",
+        pool("app", &[&service]),
+        collector.address
+    ));
+
+    proxy.get("/traced");
+
+    until("a span arrives", || {
+        (collector.requests() > 0).then_some(())
+    });
+    let sent = collector.last();
+    assert_eq!((&*sent.method, &*sent.target), ("POST", "/v1/traces"));
+    let text = String::from_utf8_lossy(&sent.body).into_owned();
+    assert!(
+        text.contains("/traced") && text.contains("windrose"),
+        "{text}"
+    );
+    let parent = service
+        .last()
+        .header("traceparent")
+        .unwrap_or("")
+        .to_owned();
+    assert!(parent.ends_with("-01"), "sampled: {parent}");
+}
