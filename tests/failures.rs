@@ -169,11 +169,10 @@ fn a_response_that_breaks_off_is_not_passed_off_as_whole() {
     let mut conn = proxy.connect();
 
     conn.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-    let head = conn.head().unwrap();
     let rest = conn.rest().unwrap_or_default();
 
-    assert_eq!(head.status, 200);
-    assert!(rest.len() < 10);
+    // The end of the connection is what tells a client that ten bytes were meant.
+    assert!(!String::from_utf8_lossy(&rest).contains("half."));
     let line = proxy.logged(|_| true);
     assert_eq!(line["why"], "upstream_reset");
 }
@@ -186,13 +185,9 @@ fn a_chunked_response_that_breaks_off_has_no_last_chunk() {
     let mut conn = proxy.connect();
 
     conn.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n");
-    conn.head().unwrap();
     let rest = String::from_utf8(conn.rest().unwrap_or_default()).unwrap();
 
-    assert!(
-        !rest.contains("\r\n0\r\n") && !rest.starts_with('0'),
-        "{rest:?}"
-    );
+    assert!(!rest.contains("\r\n0\r\n"), "{rest:?}");
 }
 
 #[test]

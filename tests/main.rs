@@ -7,11 +7,18 @@
     reason = "a test whose scene cannot be set should stop right there"
 )]
 
+mod cli;
 mod connections;
+mod discovery;
 mod failures;
 mod forwarded;
+mod house;
 mod http;
+mod observability;
+mod peers;
+mod plugins;
 mod reload;
+mod roles;
 mod routing;
 mod streams;
 mod support;

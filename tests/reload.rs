@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::support::client::dial;
 use crate::support::proxy::{pool, ALL_TO_APP, WEB};
 use crate::support::tls::{connect, serial, Wish};
-use crate::support::{until, Authority, Echo, Grpc, Load, Proxy, Upstream, WebSocket};
+use crate::support::{run, until, Authority, Echo, Grpc, Load, Proxy, Upstream, WebSocket};
 
 /// A configuration whose only rule answers with this.
 fn saying(text: &str) -> String {
@@ -321,6 +321,7 @@ fn a_hundred_reloads_under_load_fail_no_request_and_cut_no_stream() {
     let outcome = load.finish();
 
     assert_eq!(outcome.failures, Vec::<String>::new());
+    assert!(outcome.done > 500, "{outcome:?}");
     assert_eq!(outcome.reopened, 0, "{outcome:?}");
     assert_eq!(proxy.get("/").header("x-number"), Some("100"));
     assert_eq!(proxy.admin("/readyz")["generation"], 101);
@@ -349,6 +350,54 @@ fn an_upgrade_under_load_fails_no_request() {
     assert_eq!(outcome.failures, Vec::<String>::new(), "{}", proxy.stderr());
     assert_eq!(proxy.address("web"), web);
     assert_eq!(proxy.get("/").status, 200);
+}
+
+#[test]
+fn an_upgrade_by_command_leaves_streams_with_the_old_process() {
+    let services = Services::start();
+    let mut proxy = Proxy::start(&services.config(0));
+    let load = Load::default()
+        .websocket(proxy.address("web"))
+        .tcp(proxy.address("raw"))
+        .grpc(proxy.address("web"));
+    load.runs(50);
+
+    let done = run(&["upgrade", "-c", proxy.config().to_str().unwrap()]);
+    load.runs(50);
+    let outcome = load.finish();
+    proxy.wait_exit();
+
+    let told = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success(), "{told}");
+    assert_eq!(outcome.failures, Vec::<String>::new());
+    assert_eq!(proxy.get("/").status, 200);
+}
+
+#[test]
+fn an_upgrade_to_a_broken_configuration_leaves_the_old_process_serving() {
+    let mut proxy = Proxy::start(&saying("old"));
+    proxy.rewrite("listeners: 3\n");
+
+    proxy.signal("USR2");
+
+    until("the log says why", || {
+        proxy.stderr().contains("windrose.yaml:1:").then_some(())
+    });
+    assert_eq!(proxy.get("/").text(), "old");
+    assert!(proxy.is_running());
+}
+
+#[test]
+fn an_edit_that_nobody_reloaded_is_visible() {
+    let proxy = Proxy::start(&saying("old"));
+
+    proxy.rewrite(&saying("new"));
+
+    until("the difference is seen", || {
+        (proxy.admin("/readyz")["config_differs_from_disk"] == true).then_some(())
+    });
+    assert_eq!(proxy.metric("windrose_config_differs", &[]), 1.0);
+    assert_eq!(proxy.get("/").text(), "old");
 }
 
 #[test]

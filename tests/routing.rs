@@ -153,6 +153,7 @@ fn a_redirect_keeps_what_it_does_not_replace() {
     let seen = |target: &str| {
         let reply = proxy.ask("GET", target, "host: test:8080\r\n");
         let location = reply.header("location").unwrap_or("").to_owned();
+        assert_eq!(reply.why(), "route.redirect");
         (reply.status, location)
     };
 

@@ -17,5 +17,5 @@ pub(crate) use load::Load;
 pub(crate) use proxy::{run, Proxy};
 pub(crate) use stream::{Echo, WebSocket};
 pub(crate) use tls::{Authority, Pair};
-pub(crate) use upstream::{Seen, Upstream};
-pub(crate) use wait::{pause, until, DEADLINE};
+pub(crate) use upstream::Upstream;
+pub(crate) use wait::{until, DEADLINE};

@@ -197,6 +197,10 @@ impl Proxy {
         self.child.id()
     }
 
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Waits for the process to end by itself.
     pub(crate) fn wait_exit(&mut self) -> ExitStatus {
         until("the proxy ends", || self.child.try_wait().unwrap())

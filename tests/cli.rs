@@ -1,0 +1,329 @@
+//! The command line: checking, showing, listing, and how mistakes are told.
+//! It must not know what a configuration means beyond what is asserted.
+//! Part of the test binary.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use tempfile::TempDir;
+
+use crate::support::{run, Authority};
+
+/// Runs a command on a configuration.
+fn on(command: &[&str], yaml: &str) -> (Output, String, String) {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("gateway.yaml");
+    fs::write(&path, yaml).unwrap();
+    told(run(&[command, &["-c", path.to_str().unwrap()]].concat()))
+}
+
+fn told(output: Output) -> (Output, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    (output, out, err)
+}
+
+const GOOD: &str = "listeners:\n- name: web\n  bind: 127.0.0.1:0\nroutes:\n- name: all\n  rules:\n  - respond: {status: 200}\n";
+
+#[test]
+fn a_good_configuration_passes() {
+    for command in [&["check"][..], &["-t"]] {
+        let (output, out, err) = on(command, GOOD);
+
+        assert_eq!(output.status.code(), Some(0), "{err}");
+        assert!(out.contains("ok"), "{out}");
+    }
+}
+
+#[test]
+fn problems_come_all_at_once_with_place_fact_and_remedy() {
+    let (output, _, err) = on(
+        &["check"],
+        "listeners:\n- name: web\n  bind: 127.0.0.1:0\nroutes:\n- name: all\n  rules:\n  - pool: wbe\n- name: all\n  rules: []\npools:\n- name: web\n  endpoints: ['127.0.0.1:1']\n",
+    );
+
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err.contains("gateway.yaml:7:"), "{err}");
+    assert!(
+        err.contains("routes[0].rules[0].pool: no pool is named \"wbe\""),
+        "{err}"
+    );
+    assert!(
+        err.contains("help: ") && err.contains("did you mean \"web\"?"),
+        "{err}"
+    );
+    assert!(err.contains("routes[1]"), "the second problem too: {err}");
+}
+
+#[test]
+fn a_key_that_is_not_known_is_told_with_the_one_meant() {
+    let (output, _, err) = on(&["check"], "listeners:\n- name: web\n  bnid: 127.0.0.1:0\n");
+
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        err.contains("gateway.yaml:3:3") && err.contains("bind"),
+        "{err}"
+    );
+}
+
+#[test]
+fn settings_of_a_plugin_are_checked_in_place() {
+    let (output, _, err) = on(
+        &["check"],
+        &GOOD.replace(
+            "  rules:",
+            "  plugins:\n  - kind: rate_limit\n    config:\n      rate: 0\n  rules:",
+        ),
+    );
+
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        err.contains("gateway.yaml:9:") && err.contains("routes[0].plugins[0].config.rate"),
+        "{err}"
+    );
+}
+
+#[test]
+fn a_failing_test_of_the_configuration_fails_the_check() {
+    let test = "tests:\n- request: {url: 'http://a/'}\n  expect: {status: 201}\n";
+
+    let (output, _, err) = on(&["check"], &format!("{GOOD}{test}"));
+
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        err.contains("tests[0]") && err.contains("201") && err.contains("200"),
+        "{err}"
+    );
+}
+
+#[test]
+fn findings_come_as_json_too() {
+    let (output, out, _) = on(&["check", "--json"], "listeners: 3\n");
+
+    assert_eq!(output.status.code(), Some(1));
+    let found: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(found["findings"][0]["severity"], "error");
+    assert_eq!(found["findings"][0]["place"]["line"], 1);
+}
+
+#[test]
+fn a_configuration_that_is_not_there_is_told_by_name() {
+    let (output, _, err) = told(run(&["check", "-c", "nowhere.yaml"]));
+
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err.contains("nowhere.yaml"), "{err}");
+}
+
+#[test]
+fn hostile_yaml_is_refused_quickly() {
+    let bomb = {
+        let mut text = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned();
+        for (name, of) in ('b'..='k').zip('a'..) {
+            text.push_str(&format!(
+                "{name}: &{name} [*{of},*{of},*{of},*{of},*{of},*{of},*{of},*{of},*{of}]\n"
+            ));
+        }
+        text.into_bytes()
+    };
+    let deep = format!("a: {}{}", "[".repeat(100_000), "]".repeat(100_000)).into_bytes();
+    let latin = b"listeners: [\xff\xfe]\n".to_vec();
+    let twice = b"listeners: []\nlisteners: []\n".to_vec();
+    let folder = TempDir::new().unwrap();
+    for (name, bytes) in [
+        ("bomb", bomb),
+        ("deep", deep),
+        ("latin", latin),
+        ("twice", twice),
+    ] {
+        let path = folder.path().join(format!("{name}.yaml"));
+        fs::write(&path, bytes).unwrap();
+
+        let begin = std::time::Instant::now();
+        let output = run(&["check", "-c", path.to_str().unwrap()]);
+
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        assert!(
+            begin.elapsed().as_secs() < 5,
+            "{name} took {:?}",
+            begin.elapsed()
+        );
+    }
+}
+
+#[test]
+fn show_prints_every_default_and_no_secret() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("gateway.yaml");
+    fs::write(folder.path().join("secret"), "hush-hush").unwrap();
+    fs::write(
+        &path,
+        GOOD.replace("{status: 200}", "{status: 200, body: '${file:secret}'}"),
+    )
+    .unwrap();
+
+    for command in ["show", "-T"] {
+        let (output, out, err) = told(run(&[command, "-c", path.to_str().unwrap()]));
+
+        assert_eq!(output.status.code(), Some(0), "{err}");
+        assert!(out.contains("header_timeout: 15s"), "{out}");
+        assert!(!out.contains("hush-hush"), "{out}");
+    }
+}
+
+#[test]
+fn what_show_prints_is_a_configuration() {
+    let (_, shown, _) = on(&["show"], GOOD);
+
+    let (output, _, err) = on(&["check"], &shown);
+
+    assert_eq!(output.status.code(), Some(0), "{err}\n{shown}");
+}
+
+#[test]
+fn includes_are_read_and_their_problems_told_in_their_own_files() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("gateway.yaml");
+    fs::create_dir(folder.path().join("conf.d")).unwrap();
+    fs::write(
+        &path,
+        "include: ['conf.d/*.yaml']\nlisteners: [{name: web, bind: '127.0.0.1:0'}]\n",
+    )
+    .unwrap();
+    let part = folder.path().join("conf.d/routes.yaml");
+    let check = || told(run(&["check", "-c", path.to_str().unwrap()]));
+
+    fs::write(
+        &part,
+        "routes:\n- {name: all, rules: [{respond: {status: 200}}]}\n",
+    )
+    .unwrap();
+    let (good, ..) = check();
+    fs::write(&part, "routes:\n- {name: all, rules: [{pool: nothing}]}\n").unwrap();
+    let (bad, _, err) = check();
+
+    assert_eq!((good.status.code(), bad.status.code()), (Some(0), Some(1)));
+    assert!(err.contains("routes.yaml:2:"), "{err}");
+}
+
+#[test]
+fn the_schema_is_json_and_names_every_top_level_key() {
+    let (output, out, _) = told(run(&["schema"]));
+
+    assert_eq!(output.status.code(), Some(0));
+    let schema: serde_json::Value = serde_json::from_str(&out).unwrap();
+    for key in [
+        "listeners",
+        "routes",
+        "pools",
+        "plugins",
+        "observe",
+        "admin",
+        "tests",
+        "server",
+        "include",
+    ] {
+        assert!(schema["properties"][key].is_object(), "{key}");
+    }
+}
+
+#[test]
+fn plugins_are_listed_and_each_has_a_manual() {
+    let (output, list, _) = told(run(&["plugins"]));
+    assert_eq!(output.status.code(), Some(0));
+    for plugin in windrose_plugins::BUILTIN {
+        assert!(list.contains(plugin.kind), "{}", plugin.kind);
+
+        let (output, manual, _) = told(run(&["plugins", plugin.kind]));
+
+        assert_eq!(output.status.code(), Some(0));
+        assert!(manual.contains(plugin.about), "{manual}");
+    }
+}
+
+#[test]
+fn a_cause_is_explained() {
+    let (output, out, _) = told(run(&["why", "no_route"]));
+    let (unknown, _, err) = told(run(&["why", "no_rout"]));
+
+    assert_eq!(
+        (output.status.code(), unknown.status.code()),
+        (Some(0), Some(2))
+    );
+    assert!(out.contains("No route of the listener matches"), "{out}");
+    assert!(err.contains("did you mean \"no_route\"?"), "{err}");
+}
+
+#[test]
+fn what_is_not_understood_exits_with_2() {
+    for wrong in [
+        &["--nonsense"][..],
+        &["nonsense"],
+        &["check", "--nonsense"],
+        &["plugins", "nonsense"],
+    ] {
+        assert_eq!(run(wrong).status.code(), Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn the_version_is_told() {
+    let (output, out, _) = told(run(&["--version"]));
+
+    assert_eq!(output.status.code(), Some(0));
+    assert!(out.contains(env!("CARGO_PKG_VERSION")), "{out}");
+}
+
+#[test]
+fn a_command_without_a_running_process_says_so() {
+    let yaml = format!("{GOOD}admin: {{bind: 'unix:/nowhere/admin.sock'}}\n");
+    for command in ["reload", "ready"] {
+        let (output, _, err) = on(&[command], &yaml);
+
+        assert_eq!(output.status.code(), Some(1), "{command}");
+        assert!(err.contains("is windrose running"), "{err}");
+    }
+}
+
+#[test]
+fn every_example_configuration_passes() {
+    let conf = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
+    let folder = TempDir::new().unwrap();
+    fs::create_dir(folder.path().join("certs")).unwrap();
+    let examples = fs::read_dir(conf)
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path());
+    let examples = examples.filter(|path| path.extension().is_some_and(|kind| kind == "yaml"));
+    for example in examples {
+        let text = fs::read_to_string(&example).unwrap();
+        certificates(&text, folder.path());
+        let copy = folder.path().join(example.file_name().unwrap());
+        fs::write(&copy, text).unwrap();
+
+        let (output, _, err) = told(run(&["check", "-c", copy.to_str().unwrap()]));
+
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "{}: {err}",
+            example.display()
+        );
+    }
+}
+
+/// Writes the files below `certs/` that an example names and its user would bring.
+fn certificates(text: &str, folder: &Path) {
+    let authority = Authority::new();
+    let pair = authority.issue(&["example.com"]);
+    for part in text.split("certs/").skip(1) {
+        let ends = |c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c));
+        let name = part.split(ends).next().unwrap_or_default();
+        let pem = match name {
+            name if name.contains("ca") => authority.0.cert.to_pem(),
+            name if name.contains("key") => pair.key.private_key_to_pem_pkcs8(),
+            _ => pair.cert.to_pem(),
+        };
+        fs::write(folder.join("certs").join(name), pem.unwrap()).unwrap();
+    }
+}
