@@ -12,6 +12,7 @@ mod connections;
 mod discovery;
 mod failures;
 mod forwarded;
+mod gateway_api;
 mod house;
 mod http;
 mod observability;
