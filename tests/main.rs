@@ -21,5 +21,6 @@ mod plugins;
 mod reload;
 mod roles;
 mod routing;
+mod strangers;
 mod streams;
 mod support;
