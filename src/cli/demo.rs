@@ -5,6 +5,7 @@
 mod chat;
 mod check;
 mod client;
+mod grpc;
 mod ports;
 mod proxies;
 mod services;
