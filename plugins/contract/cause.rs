@@ -119,6 +119,9 @@ causes! {
     CLIENT_CLOSED = "client_closed", Client, 499, "Client closed request",
         "The client went away before the response was complete; the work upstream was cancelled.",
         "Compare the client's own timeout with the latency of the route.";
+    DRAINED = "drained", Proxy, 0, "Stream ended",
+        "The stream's listener, route or pool was taken away by a reload, or the process drained longer than `server.stream_drain_timeout`.",
+        "Nothing is wrong if the change was meant; clients reconnect and meet the new configuration.";
     NO_ROUTE = "no_route", Client, 404, "Not found",
         "No route of the listener matches the request's host, path, method, headers and query.",
         "Run `windrose routes` or open /routes on the admin address to see what is there.";

@@ -99,7 +99,7 @@ enum CliCommand {
 }
 
 /// Runs the command line over the tables of plugins; the built-in ones are `windrose_plugins::BUILTIN`.
-pub fn main(tables: &[&'static [PluginDef]]) -> ExitCode {
+pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
     let plugins: &'static [PluginDef] = Box::leak(tables.concat().into_boxed_slice());
     let cli = Cli::parse();
     let top = cli.top;

@@ -259,6 +259,9 @@ impl AsyncRead for Guarded {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        if this.connection.cut.is_revoked() {
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let polled = match &mut this.layer {
             Layer::Plain(transport) => Pin::new(transport).poll_read(cx, buf),

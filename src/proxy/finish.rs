@@ -31,6 +31,13 @@ pub(super) fn account(
     if error.is_none() && ctx.attempt.responded.is_some() && ctx.planned.is_none() {
         ctx.cause = None;
     }
+    if ctx
+        .lease
+        .as_ref()
+        .is_some_and(|lease| lease.cut.is_revoked())
+    {
+        ctx.cause = Some(&causes::DRAINED);
+    }
     let status = match status {
         0 => ctx.cause.map_or(0, |cause| cause.status),
         status => status,
@@ -38,7 +45,7 @@ pub(super) fn account(
     let duration = clock::between(ctx.started, clock::now());
     super::upstream::close_span(ctx, None);
     finish_hooks(ctx, status, duration);
-    count(ctx, shared, status, duration.as_secs_f64());
+    count(ctx, status, duration.as_secs_f64());
     log(session, ctx, shared, status, duration);
     span(session, ctx, shared, status, duration);
     if ctx.lease.take().is_some() {
@@ -78,7 +85,7 @@ fn finish_hooks(ctx: &mut Ctx, status: u16, duration: std::time::Duration) {
     }
 }
 
-fn count(ctx: &Ctx, shared: &Shared, status: u16, seconds: f64) {
+fn count(ctx: &Ctx, status: u16, seconds: f64) {
     let sample = RequestSample {
         status,
         seconds,
@@ -91,11 +98,8 @@ fn count(ctx: &Ctx, shared: &Shared, status: u16, seconds: f64) {
         (Some(candidate), _) => candidate.metrics.finished(&sample),
         (None, Some(listener)) => {
             // Requests that met no route are counted under the listener with an empty route.
-            let metrics = shared
-                .metrics
-                .route(&listener.name, listener.role.as_str(), "");
-            metrics.started();
-            metrics.finished(&sample);
+            listener.unrouted.started();
+            listener.unrouted.finished(&sample);
         }
         (None, None) => {}
     }

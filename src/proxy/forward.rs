@@ -319,7 +319,7 @@ pub(super) fn response(
     }
     head.insert_header(REQUEST_ID, &ctx.facts.request_id)?;
     if upstream::is_stream(session.req_header()) {
-        lease(head, ctx, shared);
+        lease(ctx, shared);
     }
     Ok(())
 }
@@ -346,23 +346,22 @@ fn strip_nominated(head: &mut ResponseHeader) {
 }
 
 /// Enters a stream that outlives its header, so that a reload that takes its route away can end it.
-fn lease(head: &ResponseHeader, ctx: &mut Ctx, shared: &Shared) {
+fn lease(ctx: &mut Ctx, shared: &Shared) {
     let (Some(candidate), Some(pool), Some(listener), Some(connection)) =
         (&ctx.candidate, &ctx.pool, &ctx.listener, &ctx.connection)
     else {
         return;
     };
-    let upgraded = head.status == StatusCode::SWITCHING_PROTOCOLS;
     let tenancy = Tenancy {
         listener: listener.name.clone(),
         route: candidate.rule.route.clone(),
         pool: pool.name.clone(),
     };
-    // An upgraded connection carries this one stream and its task waits for the cut; HTTP/2 streams look at each piece.
-    let cut = if upgraded && !connection.http2 {
-        connection.cut.clone()
-    } else {
+    // A connection of HTTP/1 carries this one stream, and its socket ends with it; HTTP/2 streams look at each piece.
+    let cut = if connection.http2 {
         Default::default()
+    } else {
+        connection.cut.clone()
     };
     candidate.metrics.stream_opened();
     ctx.lease = Some(shared.leases.take(tenancy, cut));

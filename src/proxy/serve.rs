@@ -43,7 +43,8 @@ pub(super) async fn http(
         tokio::select! {
             biased;
             () = &mut serving => return Ok(()),
-            () = connection.cut.revoked() => return Ok(()),
+            // The stream's socket reads as ended from here on, so that the request is finished and accounted for as any other.
+            () = connection.cut.revoked() => {}
             () = &mut ending, if !told => {
                 told = true;
                 let _ = close.send(true);

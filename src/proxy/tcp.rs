@@ -141,7 +141,7 @@ async fn carry(
     let copied = tokio::select! {
         copied = Box::pin(copy(transport, upstream, &counts)) => copied.map_err(|_| &causes::UPSTREAM_RESET),
         () = silence(&counts, idle) => Err(&causes::RESPONSE_TIMEOUT),
-        () = cut.revoked() => Ok(()),
+        () = cut.revoked() => Err(&causes::DRAINED),
     };
     (stream.up, stream.down) = (counts.up.load(Relaxed), counts.down.load(Relaxed));
     copied

@@ -12,7 +12,7 @@ use super::certs::Termination;
 use super::chain::Chain;
 use super::net::NetSet;
 use super::route::{RouteTable, TcpTable};
-use crate::observe::metrics::ListenerMetrics;
+use crate::observe::metrics::{ListenerMetrics, RouteMetrics};
 
 /// Who is calling and where to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,6 +153,8 @@ pub struct Listener {
     pub tcp: TcpTable,
     /// Counters.
     pub metrics: Arc<ListenerMetrics>,
+    /// Counters of requests that met no route.
+    pub unrouted: Arc<RouteMetrics>,
 }
 
 impl fmt::Debug for Listener {

@@ -47,9 +47,17 @@ impl Proxy {
             let ended = proxy.child.try_wait().unwrap();
             assert!(ended.is_none(), "the proxy did not start");
             let ready = proxy.ask_admin("GET", "/readyz", "").ok()?;
-            (ready.status == 200).then_some(())
+            (ready.status == 200 && proxy.hears_signals()).then_some(())
         });
         proxy
+    }
+
+    /// Whether HUP, USR1 and USR2 are caught; before that they end the process, also when it calls itself ready.
+    fn hears_signals(&self) -> bool {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        caught.is_some_and(|caught| caught & SIGNALS == SIGNALS)
     }
 
     /// Starts with one plain listener named `web`.
@@ -286,5 +294,8 @@ pub(crate) const WEB: &str = "listeners:\n- name: web\n  bind: 127.0.0.1:0\n";
 
 /// Every request to the pool `app`, in YAML.
 pub(crate) const ALL_TO_APP: &str = "routes:\n- name: all\n  rules:\n  - pool: app\n";
+
+/// The bits of HUP (1), USR1 (10) and USR2 (12).
+const SIGNALS: u64 = 1 | 1 << 9 | 1 << 11;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_windrose");

@@ -75,6 +75,10 @@ fn build(
             .means
             .metrics
             .listener(&listener.name, role.as_str()),
+        unrouted: workshop
+            .means
+            .metrics
+            .route(&listener.name, role.as_str(), ""),
     })
 }
 

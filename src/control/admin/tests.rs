@@ -230,6 +230,7 @@ fn rule(order: u32, action: Action) -> Rule {
 
 fn listener(routes: RouteTable, metrics: &Metrics) -> Listener {
     Listener {
+        unrouted: metrics.route("edge", "ingress", ""),
         name: "edge".into(),
         role: Role::Ingress,
         bind: Bind::Tcp(([127, 0, 0, 1], 80).into()),
