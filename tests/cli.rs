@@ -312,6 +312,50 @@ fn every_example_configuration_passes() {
     }
 }
 
+#[test]
+fn the_reference_names_every_key() {
+    let (_, schema, _) = told(run(&["schema"]));
+    let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/reference.yaml");
+    let reference = fs::read_to_string(path).unwrap();
+    let mut keys = Vec::new();
+    keys_of(&schema, &mut keys);
+
+    let is_named = |key: &str| {
+        let ends = |c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        let mut words = reference.split(ends);
+        words.any(|word| word == key)
+    };
+    let missing: Vec<_> = keys.into_iter().filter(|key| !is_named(key)).collect();
+    assert_eq!(missing, Vec::<String>::new());
+}
+
+/// Every key that a schema describes, but for the settings of plugins, which have manuals of their own.
+fn keys_of(schema: &serde_json::Value, keys: &mut Vec<String>) {
+    let parts = schema.as_object().into_iter().flatten();
+    for (name, part) in parts.filter(|(name, _)| !name.starts_with("plugin_")) {
+        if name == "properties" {
+            keys.extend(
+                part.as_object()
+                    .into_iter()
+                    .flatten()
+                    .map(|(key, _)| key.clone()),
+            );
+        }
+        keys_of(part, keys);
+    }
+    for part in schema.as_array().into_iter().flatten() {
+        keys_of(part, keys);
+    }
+}
+
+#[test]
+fn the_demonstration_does_what_it_says() {
+    let (output, out, err) = told(run(&["demo", "--check"]));
+
+    assert_eq!(output.status.code(), Some(0), "{out}{err}");
+}
+
 /// Writes the files below `certs/` that an example names and its user would bring.
 fn certificates(text: &str, folder: &Path) {
     let authority = Authority::new();

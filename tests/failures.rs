@@ -255,7 +255,7 @@ fn an_endpoint_that_fails_its_check_gets_no_requests_until_it_passes() {
     });
     let good = Upstream::with(|_, stream| answer(stream, 200, &[], b"good"));
     let settings = format!(
-        "{IN_TURN}  health: {{http: {{path: /health}}, interval: 50ms, timeout: 50ms, rise: 1, fall: 1}}\n"
+        "{IN_TURN}  health: {{http: {{path: /health}}, interval: 200ms, timeout: 200ms, rise: 1, fall: 2}}\n"
     );
     let proxy = with(&[&checked, &good], &settings, "");
     let is_available = |upstream: &Upstream| {

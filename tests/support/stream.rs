@@ -6,9 +6,11 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::time::Duration;
 
 use super::client::Conn;
 use super::upstream::Upstream;
+use super::wait::pause;
 
 /// A TCP service that sends back what it gets, and ends its half only when the client has ended the other.
 pub(crate) struct Echo {
@@ -73,7 +75,14 @@ pub(crate) struct WebSocket(Conn);
 impl WebSocket {
     /// A service that accepts every handshake and sends frames back as they came, unmasked.
     pub(crate) fn service() -> Upstream {
-        Upstream::with(|seen, stream| {
+        // Long enough for the proxy to look at the request's end first; see `streams` for what happens otherwise.
+        WebSocket::service_after(Duration::from_millis(20))
+    }
+
+    /// The same, answering the handshake after this time.
+    pub(crate) fn service_after(wait: Duration) -> Upstream {
+        Upstream::with(move |seen, stream| {
+            pause(wait);
             assert_eq!(seen.header("sec-websocket-key"), Some(KEY));
             write!(
                 stream,
