@@ -7,7 +7,7 @@
 ///
 /// The low half is the CRC-32 (IEEE 802.3) of the bytes, which is what nginx takes from the key of
 /// `hash ... consistent`: `ketama` reads only this half and so agrees with nginx. The high half is the high half of
-/// FNV-1a (64 bit, Fowler, Noll, Vo) after [`mix`]; `maglev` reads both. No defence against chosen keys: a client that
+/// FNV-1a (64 bit, Fowler, Noll, Vo) after a final mix; `maglev` reads both. No defence against chosen keys: a client that
 /// picks its own key can pick its endpoint, which is the point of hashing.
 pub fn hash_bytes(bytes: &[u8]) -> u64 {
     (mix(fnv1a(bytes)) & 0xffff_ffff_0000_0000) | u64::from(crc32(bytes))
