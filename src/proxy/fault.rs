@@ -158,7 +158,7 @@ pub(super) async fn failed(session: &mut Session, error: &Error, ctx: &mut Ctx) 
     ctx.cause = Some(cause);
     if session
         .response_written()
-        .is_some_and(|head| !head.status.is_informational())
+        .is_some_and(|head| head.status.as_u16() == 101 || !head.status.is_informational())
         || cause.status == 499
     {
         // Too late for an answer, or nobody is there to read it.
