@@ -258,15 +258,18 @@ fn an_endpoint_that_fails_its_check_gets_no_requests_until_it_passes() {
         "{IN_TURN}  health: {{http: {{path: /health}}, interval: 200ms, timeout: 200ms, rise: 1, fall: 2}}\n"
     );
     let proxy = with(&[&checked, &good], &settings, "");
-    let is_out = || {
+    let is_available = |upstream: &Upstream| {
         let view = proxy.pool("app");
-        view["available"] == 1
+        let address = upstream.address.to_string();
+        let mut endpoints = view["endpoints"].as_array().into_iter().flatten();
+        endpoints.any(|one| one["address"] == address.as_str() && one["available"] == true)
     };
+    let is_out = || !is_available(&checked) && is_available(&good);
     until("it is out", || is_out().then_some(()));
 
     let while_out = [(); 4].map(|()| proxy.get("/").text());
     healthy.store(true, relaxed);
-    until("it is back", || (!is_out()).then_some(()));
+    until("it is back", || is_available(&checked).then_some(()));
     let after = [(); 4].map(|()| proxy.get("/").text());
 
     assert_eq!(while_out, ["good"; 4]);

@@ -208,7 +208,7 @@ fn a_stream_whose_route_goes_away_is_drained_and_others_are_not() {
 
     assert!(goes.ends());
     assert_eq!(stays.talk("still"), Some("still".into()));
-    let line = proxy.logged(|line| line["path"] == "/goes");
+    let line = proxy.logged(|line| line["route"] == "goes");
     assert_eq!(line["why"], "drained");
 }
 

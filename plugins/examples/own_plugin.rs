@@ -3,6 +3,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use windrose_plugins::contract::*;
 
+const PLUGIN: PluginDef = PluginDef::of::<ShopHours>();
 static CLOSED: Cause = Cause {
     name: "shop.closed",
     blame: Blame::Policy,
@@ -35,5 +36,5 @@ impl Plugin for ShopHours {
 }
 
 fn main() -> std::process::ExitCode {
-    windrose::main(&[windrose_plugins::BUILTIN, &[PluginDef::of::<ShopHours>()]])
+    windrose::main(&[windrose_plugins::BUILTIN, &[PLUGIN]])
 }

@@ -5,6 +5,7 @@
 mod chat;
 mod check;
 mod client;
+mod grpc;
 mod ports;
 mod proxies;
 mod services;
@@ -51,10 +52,13 @@ async fn play(check: bool) -> Result<ExitCode, String> {
         .map_err(|error| format!("the services cannot listen: {error}"))?;
     let ports = Ports::choose().map_err(|error| format!("no free ports: {error}"))?;
     let values = Values::new(&ports, &services, &folder.0.to_string_lossy());
-    let mut proxies = Proxies::start(&folder.0, plans(&ports, &values))?;
+    let mut proxies = Proxies::new();
     let ended = tokio::select! {
         () = interrupts.next() => Ok(ExitCode::SUCCESS),
-        ended = perform(check, &ports, &mut proxies, &folder.0) => ended,
+        ended = async {
+            proxies.start(&folder.0, plans(&ports, &values)).await?;
+            perform(check, &ports, &mut proxies, &folder.0).await
+        } => ended,
     };
     println!("Ending the proxies ...");
     tokio::select! {
@@ -70,7 +74,6 @@ async fn perform(
     proxies: &mut Proxies,
     folder: &Path,
 ) -> Result<ExitCode, String> {
-    proxies.ready().await?;
     let stage = Stage {
         ports,
         proxies,

@@ -40,6 +40,8 @@ impl Status {
         let listeners = self.listeners.load();
         if self.draining.load(Relaxed) {
             Err("draining")
+        } else if listeners.is_empty() {
+            Err("starting")
         } else if listeners
             .iter()
             .any(|listener| matches!(listener.state, BindState::Failed(_)))

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
-use tokio::signal::unix::{signal, SignalKind};
+use tokio::signal::unix::{signal, Signal, SignalKind};
 
 use super::reload::Reloader;
 use crate::observe::event;
@@ -40,6 +40,8 @@ impl Service for Supervisor {
         mut shutdown: ShutdownWatch,
         _: usize,
     ) {
+        // Before anything is served: a signal that nobody catches ends the process.
+        let signals = Signals::new();
         let reloader = self.reloader.clone();
         reloader.listeners.inherit(fds);
         if let Err(problems) = reloader.start().await {
@@ -47,7 +49,7 @@ impl Service for Supervisor {
             return (self.exit)(1);
         }
         let housekeeping = tokio::spawn(housekeeping(reloader.clone()));
-        let signals = tokio::spawn(signals(reloader.clone(), self.upgrade.clone()));
+        let signals = tokio::spawn(hear(signals, reloader.clone(), self.upgrade.clone()));
         let _ = shutdown.wait_for(|stop| *stop).await;
         signals.abort();
         housekeeping.abort();
@@ -114,23 +116,39 @@ async fn housekeeping(reloader: Arc<Reloader>) {
     }
 }
 
-async fn signals(reloader: Arc<Reloader>, upgrade: Arc<dyn Fn() + Send + Sync>) {
-    let streams = (
-        signal(SignalKind::hangup()),
-        signal(SignalKind::user_defined1()),
-        signal(SignalKind::user_defined2()),
-    );
-    let (Ok(mut hup), Ok(mut usr1), Ok(mut usr2)) = streams else {
-        log::error!("signals cannot be heard");
-        return;
+/// The signals that do not end the process.
+struct Signals {
+    hup: Signal,
+    usr1: Signal,
+    usr2: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            hup: signal(SignalKind::hangup())?,
+            usr1: signal(SignalKind::user_defined1())?,
+            usr2: signal(SignalKind::user_defined2())?,
+        })
+    }
+}
+
+async fn hear(
+    signals: std::io::Result<Signals>,
+    reloader: Arc<Reloader>,
+    upgrade: Arc<dyn Fn() + Send + Sync>,
+) {
+    let mut signals = match signals {
+        Ok(signals) => signals,
+        Err(error) => return log::error!("signals cannot be heard: {error}"),
     };
     loop {
         tokio::select! {
-            _ = hup.recv() => {
+            _ = signals.hup.recv() => {
                 reloader.reload().await;
             }
-            _ = usr1.recv() => reloader.access_log.reopen(),
-            _ = usr2.recv() => {
+            _ = signals.usr1.recv() => reloader.access_log.reopen(),
+            _ = signals.usr2.recv() => {
                 let upgrade = upgrade.clone();
                 let _ = tokio::task::spawn_blocking(move || upgrade()).await;
             }

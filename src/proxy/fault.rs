@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
 use pingora::proxy::{FailToProxy, Session};
@@ -156,11 +156,10 @@ fn respond_hooks(session: &Session, ctx: &mut Ctx, head: &mut ResponseHeader) {
 pub(super) async fn failed(session: &mut Session, error: &Error, ctx: &mut Ctx) -> FailToProxy {
     let cause = settle(error, ctx);
     ctx.cause = Some(cause);
-    if session
-        .response_written()
-        .is_some_and(|head| head.status.as_u16() == 101 || !head.status.is_informational())
-        || cause.status == 499
-    {
+    let begun = session.response_written().is_some_and(|head| {
+        !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS
+    });
+    if begun || matches!(cause.status, 0 | 499) {
         // Too late for an answer, or nobody is there to read it.
         return FailToProxy {
             error_code: cause.status,

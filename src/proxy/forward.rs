@@ -271,7 +271,8 @@ pub(super) fn request_body(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -
 fn cut(ctx: &mut Ctx) -> Result<()> {
     match &ctx.lease {
         Some(lease) if lease.cut.is_revoked() => {
-            Error::e_explain(ErrorType::ConnectionClosed, "its route went away")
+            ctx.cause = Some(&causes::DRAINED);
+            Error::e_explain(ErrorType::ConnectionClosed, causes::DRAINED.name)
         }
         _ => Ok(()),
     }

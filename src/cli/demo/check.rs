@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use super::chat::{self, Frame};
 use super::client::{Ask, Reply};
 use super::tour::Act;
-use super::Stage;
+use super::{grpc, Stage};
 
 /// What was seen, or what was missing.
 type Seen = Result<String, String>;
@@ -55,6 +55,7 @@ impl Stage<'_> {
             Act::Ejection => self.ejection().await,
             Act::Reload => self.reload().await,
             Act::Metrics => self.metrics().await,
+            Act::Grpc => self.grpc().await,
             Act::WebSocket => self.websocket().await,
             Act::Tcp => self.tcp().await,
         }
@@ -240,6 +241,12 @@ impl Stage<'_> {
             0 => Err("no line names the route".into()),
             some => Ok(format!("{some} lines about the route")),
         }
+    }
+
+    async fn grpc(&self) -> Seen {
+        let (echo, status) = patiently(grpc::call(self.ports.web, "hello")).await?;
+        is("the echo", &*echo, "hello")?;
+        is("grpc-status", &*status, "0")
     }
 
     async fn websocket(&self) -> Seen {

@@ -35,15 +35,21 @@ pub(super) struct Plan {
 }
 
 impl Proxies {
-    /// Writes the configurations and starts the processes.
-    pub(super) fn start(folder: &Path, plans: Vec<Plan>) -> Result<Proxies, String> {
-        let mut proxies = Proxies(Vec::new());
+    /// None yet.
+    pub(super) fn new() -> Proxies {
+        Proxies(Vec::new())
+    }
+
+    /// Writes the configurations and starts the processes, each when the one before is ready: an edge that cannot reach a
+    /// node at first would hold it for ill until its health checks pass.
+    pub(super) async fn start(&mut self, folder: &Path, plans: Vec<Plan>) -> Result<(), String> {
         for plan in plans {
             let name = plan.name;
             let proxy = Proxy::start(folder, plan).map_err(|error| format!("{name}: {error}"))?;
-            proxies.0.push(proxy);
+            self.0.push(proxy);
+            self.ready().await?;
         }
-        Ok(proxies)
+        Ok(())
     }
 
     /// The proxy of that name.
@@ -51,26 +57,25 @@ impl Proxies {
         self.0.iter().find(|proxy| proxy.name == name)
     }
 
-    /// Waits until every proxy says that it is ready.
-    pub(super) async fn ready(&mut self) -> Result<(), String> {
+    /// Waits until the last one says that it is ready.
+    async fn ready(&mut self) -> Result<(), String> {
         let deadline = Instant::now() + PATIENCE;
-        for at in 0..self.0.len() {
-            while !self.0[at].is_ready().await {
-                if let Some(fate) = self.dead() {
-                    return Err(fate);
-                }
-                if Instant::now() > deadline {
-                    let proxy = &self.0[at];
-                    return Err(format!(
-                        "{} is not ready after {PATIENCE:?}\n{}",
-                        proxy.name,
-                        proxy.last_words()
-                    ));
-                }
-                sleep(GLANCE).await;
+        loop {
+            if let Some(fate) = self.dead() {
+                return Err(fate);
             }
+            let Some(last) = self.0.last() else {
+                return Ok(());
+            };
+            if last.is_ready().await {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let (name, words) = (last.name, last.last_words());
+                return Err(format!("{name} is not ready after {PATIENCE:?}\n{words}"));
+            }
+            sleep(GLANCE).await;
         }
-        Ok(())
     }
 
     /// Ends when a proxy does, with what is known about it.

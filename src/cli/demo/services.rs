@@ -9,8 +9,8 @@ use serde_json::json;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::chat;
 use super::wire::Head;
+use super::{chat, grpc};
 
 /// A service over HTTP.
 struct Persona {
@@ -65,6 +65,9 @@ pub(super) async fn start() -> io::Result<Vec<(&'static str, u16)>> {
     let (listener, port) = free().await?;
     ports.push(("DEMO_CHAT", port));
     tokio::spawn(accept(listener, chat::serve));
+    let (listener, port) = free().await?;
+    ports.push(("DEMO_GRPC", port));
+    tokio::spawn(accept(listener, grpc::serve));
     let (listener, port) = free().await?;
     ports.push(("DEMO_ECHO", port));
     tokio::spawn(accept(listener, echo));

@@ -18,13 +18,14 @@ pub(super) enum Act {
     Ejection,
     Reload,
     Metrics,
+    Grpc,
     WebSocket,
     Tcp,
 }
 
 impl Act {
     /// In the order shown. Ejection and reload change what later requests meet.
-    pub(super) const ALL: [Act; 13] = [
+    pub(super) const ALL: [Act; 14] = [
         Act::Hosts,
         Act::Canary,
         Act::Testers,
@@ -36,6 +37,7 @@ impl Act {
         Act::Ejection,
         Act::Reload,
         Act::Metrics,
+        Act::Grpc,
         Act::WebSocket,
         Act::Tcp,
     ];
@@ -54,6 +56,7 @@ impl Act {
             Act::Ejection => "A failing endpoint is ejected: three 503, then none",
             Act::Reload => "Another split without a restart: all to version 2",
             Act::Metrics => "Metrics",
+            Act::Grpc => "gRPC: headers, the message, and the status in the trailers",
             Act::WebSocket => "WebSocket",
             Act::Tcp => "Plain TCP",
         }
@@ -90,6 +93,10 @@ impl Act {
             )],
             Act::Reload => reload(stage),
             Act::Metrics => vec![format!("curl -s {admin}/metrics | grep 'requests_total.*\"shop\"'")],
+            Act::Grpc => vec![format!(
+                "printf '\\0\\0\\0\\0\\5hello' | curl -s --http2-prior-knowledge -D - -o - -H 'content-type: application/grpc' -H 'te: trailers' --data-binary @- http://grpc.localhost:{}/demo.Echo/Say",
+                ports.web
+            )],
             Act::WebSocket => vec![format!(
                 "{{ printf '{HANDSHAKE}'; sleep 1; printf '\\201\\205\\0\\0\\0\\0hello'; sleep 1; }} | curl -s --max-time 3 telnet://127.0.0.1:{}",
                 ports.web
