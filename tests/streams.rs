@@ -43,7 +43,6 @@ fn a_websocket_carries_frames_both_ways() {
 }
 
 #[test]
-#[ignore = "pingora-proxy 0.9.1: a 101 that is there before the request's end was passed on ends the upgrade at once"]
 fn a_websocket_whose_service_answers_at_once_is_not_cut() {
     let service = WebSocket::service_after(std::time::Duration::ZERO);
     let proxy = Proxy::to(&[&service]);

@@ -124,7 +124,7 @@ causes! {
         "Nothing is wrong if the change was meant; clients reconnect and meet the new configuration.";
     NO_ROUTE = "no_route", Client, 404, "Not found",
         "No route of the listener matches the request's host, path, method, headers and query.",
-        "Run `windrose routes` or open /routes on the admin address to see what is there.";
+        "Open /routes on the admin address to see what is there.";
     MISDIRECTED = "misdirected", Client, 421, "Misdirected request",
         "The TLS connection was made for another host name, whose certificate does not cover the host of this request (RFC 9110 section 15.5.20).",
         "The client should open a new connection for this host; check the names in `tls.certificates`.";

@@ -5,6 +5,7 @@
 mod accept;
 mod admit;
 mod connection;
+mod dial;
 mod fault;
 mod finish;
 mod forward;

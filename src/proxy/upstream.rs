@@ -6,18 +6,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use http::StatusCode;
-use pingora::connectors::l4::Connect;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
-use pingora::protocols::l4::stream::Stream;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, OrErr, Result};
-use tokio::io::AsyncWriteExt;
+use pingora::{Error, ErrorType, Result};
 use windrose_plugins::contract::{causes, Cause};
 
+use super::dial::Dial;
 use super::proxy_protocol;
 use super::random;
 use super::request::{Ctx, Facts};
@@ -25,7 +21,7 @@ use crate::observe::clock;
 use crate::observe::trace::AttemptSpan;
 use crate::snapshot::balance::{self, Choice};
 use crate::snapshot::endpoint::{Endpoint, InFlight};
-use crate::snapshot::pool::{Algorithm, HashKey, Pool};
+use crate::snapshot::pool::{Algorithm, HashKey, Pool, PoolSettings};
 use crate::snapshot::route::Timeouts;
 
 /// Chooses an endpoint for the next attempt and says how to connect to it.
@@ -71,9 +67,13 @@ pub(super) fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>
     let mut peer = template.clone();
     peer.options.read_timeout = read_timeout(session.req_header(), timeouts, ctx, now);
     peer.options.write_timeout = timeouts.idle;
-    if let Some(version) = pool.settings.proxy_protocol {
-        introduce(&mut peer, version, ctx, &member.endpoint);
-    }
+    dial(
+        &mut peer,
+        &pool.settings,
+        session.req_header(),
+        ctx,
+        &member.endpoint,
+    );
     let attempt = &mut ctx.attempt;
     attempt.count += 1;
     attempt.tried.push(u16::try_from(at).unwrap_or(u16::MAX));
@@ -203,65 +203,33 @@ fn cookie<'r>(request: &'r RequestHeader, wanted: &str) -> Option<&'r [u8]> {
     })
 }
 
-/// Connections that introduce a client belong to that client alone.
-fn introduce(
+/// Connections that begin with a PROXY header belong to that client alone; those for upgrades to one request.
+fn dial(
     peer: &mut HttpPeer,
-    version: crate::snapshot::pool::ProxyVersion,
+    settings: &PoolSettings,
+    request: &RequestHeader,
     ctx: &Ctx,
     endpoint: &Endpoint,
 ) {
-    let Some(connection) = &ctx.connection else {
-        return;
+    let upgrade = request.headers.contains_key(http::header::UPGRADE);
+    let header = match (settings.proxy_protocol, &ctx.connection) {
+        (Some(version), Some(connection)) => {
+            let address = ctx.facts.client.unwrap_or(connection.client.ip());
+            let client = SocketAddr::new(address, connection.client.port());
+            proxy_protocol::write(version, client, connection.local)
+        }
+        _ if !upgrade => return,
+        _ => Vec::new(),
     };
-    let client = SocketAddr::new(
-        ctx.facts.client.unwrap_or(connection.client.ip()),
-        connection.client.port(),
-    );
-    let header = proxy_protocol::write(version, client, connection.local);
     let mut key = header.clone();
     key.extend_from_slice(endpoint.label.as_bytes());
+    key.push(u8::from(upgrade));
     peer.group_key ^= balance::hash_bytes(&key).rotate_left(17);
-    peer.options.custom_l4 = Some(Arc::new(Introducing {
+    peer.options.custom_l4 = Some(Arc::new(Dial {
         header,
-        timeout: peer.options.connection_timeout,
+        timeout: settings.connect_timeout,
+        upgrade,
     }));
-}
-
-/// Connects and sends a PROXY header first.
-#[derive(Debug)]
-struct Introducing {
-    header: Vec<u8>,
-    timeout: Option<Duration>,
-}
-
-#[async_trait]
-impl Connect for Introducing {
-    async fn connect(&self, address: &PingoraAddr) -> Result<Stream> {
-        let connecting = async {
-            match address {
-                PingoraAddr::Inet(address) => {
-                    let mut socket = tokio::net::TcpStream::connect(address).await?;
-                    socket.set_nodelay(true)?;
-                    socket.write_all(&self.header).await?;
-                    Ok::<Stream, std::io::Error>(socket.into())
-                }
-                PingoraAddr::Unix(path) => {
-                    let path = path.as_pathname().ok_or(std::io::ErrorKind::InvalidInput)?;
-                    let mut socket = tokio::net::UnixStream::connect(path).await?;
-                    socket.write_all(&self.header).await?;
-                    Ok(socket.into())
-                }
-            }
-        };
-        let limit = self.timeout.unwrap_or(Duration::from_secs(5));
-        match tokio::time::timeout(limit, connecting).await {
-            Err(_) => Error::e_explain(ErrorType::ConnectTimedout, "before the PROXY header"),
-            Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-                Error::e_because(ErrorType::ConnectRefused, "before the PROXY header", error)
-            }
-            Ok(connected) => connected.or_err(ErrorType::ConnectError, "before the PROXY header"),
-        }
-    }
 }
 
 /// A connection is there, new or kept.

@@ -105,7 +105,8 @@ fn cause(name: &str, path: &str, report: &mut Report) {
     }
     let remedy = match nearest(name, &known) {
         Some(near) => format!("did you mean \"{near}\"? a plugin of your own may bring others"),
-        None => "`windrose causes` lists them; a plugin of your own may bring others".to_owned(),
+        None => "/causes on the admin address lists them; a plugin of your own may bring others"
+            .to_owned(),
     };
     report.warning(
         path,

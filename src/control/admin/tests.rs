@@ -66,6 +66,14 @@ impl Reply {
 impl Bench {
     async fn new() -> Bench {
         let status = Arc::<Status>::default();
+        status.listeners.store(Arc::new(vec![ListenerState {
+            name: "edge".into(),
+            role: "ingress",
+            protocol: "http",
+            bind: "127.0.0.1:80".into(),
+            open: Arc::default(),
+            state: BindState::Listening,
+        }]));
         let refuses = Arc::<AtomicBool>::default();
         let (desk, pool) = desk(Reach::Network, &status, &refuses);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
