@@ -16,7 +16,7 @@ use windrose_plugins::contract::{causes, Answer, Effects, Request, Response};
 
 use super::connection::Connection;
 use super::request::{refuse, Ctx};
-use super::{upstream, Shared};
+use super::Shared;
 use crate::decide;
 use crate::observe::trace::TraceContext;
 use crate::snapshot::lease::Tenancy;
@@ -252,8 +252,7 @@ pub(super) fn request_body(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -
         return Ok(());
     };
     let upgraded = ctx.attempt.status == StatusCode::SWITCHING_PROTOCOLS.as_u16();
-    let streams = upgraded || ctx.lease.is_some();
-    if ctx.request_bytes > candidate.rule.body_limit && !streams {
+    if ctx.request_bytes > candidate.rule.body_limit && !upgraded && !ctx.is_grpc {
         return plan(ctx, refuse(&causes::BODY_TOO_LARGE));
     }
     cut(ctx)?;
@@ -319,7 +318,7 @@ pub(super) fn response(
         }
     }
     head.insert_header(REQUEST_ID, &ctx.facts.request_id)?;
-    if upstream::is_stream(session.req_header()) {
+    if ctx.is_stream {
         lease(ctx, shared);
     }
     Ok(())

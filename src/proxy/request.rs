@@ -14,14 +14,14 @@ use windrose_plugins::contract::{
 };
 
 use super::connection::Connection;
-use super::{admit, random};
+use super::{admit, random, upstream};
 use crate::decide::{self, Caller, Head, Silent};
 use crate::observe::clock;
 use crate::observe::trace::{AttemptSpan, TraceContext};
 use crate::snapshot::endpoint::InFlight;
 use crate::snapshot::lease::Lease;
 use crate::snapshot::listener::Listener;
-use crate::snapshot::pool::{EndpointSet, Pool};
+use crate::snapshot::pool::{EndpointSet, Pool, PoolProtocol};
 use crate::snapshot::route::{Action, Candidate};
 use crate::snapshot::Snapshot;
 
@@ -46,6 +46,10 @@ pub struct Ctx {
     pub(super) response_bytes: u64,
     pub(super) grpc_status: Option<u16>,
     pub(super) lease: Option<Lease>,
+    /// Whether it begins something long-lived: other times and bounds hold for it.
+    pub(super) is_stream: bool,
+    /// Whether it is gRPC for a pool that speaks it: messages may go on for ever, so the body has no bound.
+    pub(super) is_grpc: bool,
 }
 
 /// What is known of the client and its wish once the header was admitted.
@@ -99,6 +103,8 @@ impl Ctx {
             response_bytes: 0,
             grpc_status: None,
             lease: None,
+            is_stream: false,
+            is_grpc: false,
         }
     }
 
@@ -288,7 +294,13 @@ fn act(session: &mut Session, ctx: &mut Ctx, candidate: &Arc<Candidate>) -> Resu
             }
             // Pingora's own bound is a minute, whatever the route says.
             session.set_read_timeout(candidate.rule.timeouts.idle);
+            ctx.is_stream = upstream::is_stream(session.req_header());
             ctx.pool = decide::pool(candidate, random::bits()).cloned();
+            ctx.is_grpc = ctx
+                .pool
+                .as_ref()
+                .is_some_and(|pool| pool.settings.protocol != PoolProtocol::Http1)
+                && upstream::is_grpc(session.req_header());
             Ok(())
         }
     }

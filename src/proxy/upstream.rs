@@ -65,7 +65,7 @@ pub(super) fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>
         return fail(ctx, &causes::INTERNAL);
     };
     let mut peer = template.clone();
-    peer.options.read_timeout = read_timeout(session.req_header(), timeouts, ctx, now);
+    peer.options.read_timeout = read_timeout(timeouts, ctx, now);
     peer.options.write_timeout = timeouts.idle;
     dial(
         &mut peer,
@@ -138,13 +138,8 @@ fn is_late(ctx: &Ctx, timeouts: &Timeouts, now: u64) -> bool {
 
 /// Pingora has one time for every read, header or body. Ordinary requests get the response-header time; streams, which may
 /// be silent on purpose, get the idle time. Neither is longer than what is left of the whole request's time.
-fn read_timeout(
-    request: &RequestHeader,
-    timeouts: &Timeouts,
-    ctx: &Ctx,
-    now: u64,
-) -> Option<Duration> {
-    let one = if is_stream(request) {
+fn read_timeout(timeouts: &Timeouts, ctx: &Ctx, now: u64) -> Option<Duration> {
+    let one = if ctx.is_stream {
         timeouts.idle
     } else {
         timeouts.response_header
@@ -160,15 +155,16 @@ fn read_timeout(
 
 /// Whether a request begins something long-lived: an upgrade, gRPC, server-sent events.
 pub(super) fn is_stream(request: &RequestHeader) -> bool {
-    let begins = |name: http::HeaderName, start: &[u8]| {
-        request
-            .headers
-            .get(name)
-            .is_some_and(|value| value.as_bytes().starts_with(start))
-    };
+    let accept = request.headers.get(http::header::ACCEPT);
     request.headers.contains_key(http::header::UPGRADE)
-        || begins(http::header::CONTENT_TYPE, b"application/grpc")
-        || begins(http::header::ACCEPT, b"text/event-stream")
+        || is_grpc(request)
+        || accept.is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
+}
+
+/// Whether a request says that it is gRPC.
+pub(super) fn is_grpc(request: &RequestHeader) -> bool {
+    let media = request.headers.get(http::header::CONTENT_TYPE);
+    media.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 fn hash(pool: &Pool, request: &RequestHeader, facts: &Facts) -> Option<u64> {

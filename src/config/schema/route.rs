@@ -34,7 +34,7 @@ pub struct Route {
     /// Times for every rule; a rule's own win.
     #[serde(default)]
     pub timeouts: RouteTimeouts,
-    /// Largest request body. Default: 64MiB.
+    /// Largest request body. Default: 64MiB. Upgraded connections, and gRPC to pools that speak HTTP/2, are not bound by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_limit: Option<Size>,
 }
