@@ -6,6 +6,7 @@
 //! cargo bench --bench end_to_end                      # everything, about eight minutes
 //! cargo bench --bench end_to_end -- rounds=7 seconds=2 proxies=bare,windrose cases=small,post
 //! cargo bench --bench end_to_end -- parts=idle,routes,reload
+//! cargo bench --bench end_to_end -- proxies=bare,windrose parts=cases before=FILE,FILE    # older binaries beside this one
 //! ```
 //!
 //! Each proxy has one worker thread. Windrose runs with routes, a pool of two, metrics and an access log to a file; the others
@@ -103,6 +104,14 @@ impl Wish {
         let list = self.lists.get(key);
         list.is_none_or(|list| list.split(',').any(|word| name.contains(word)))
     }
+
+    /// Binaries to measure beside the one just built.
+    fn befores(&self) -> impl Iterator<Item = &Path> {
+        let list = self.lists.get("before");
+        list.into_iter()
+            .flat_map(|list| list.split(','))
+            .map(Path::new)
+    }
 }
 
 struct Bench<'a> {
@@ -134,15 +143,18 @@ impl Bench<'_> {
         if self.wish.wants("proxies", "windrose") {
             proxies.push(self.windrose(Size::SMALL)?.proxy);
         }
+        for path in self.wish.befores() {
+            let site = Site::new(self.folder, self.origins[0])?;
+            let mut proxy = peers::windrose(path, &site, self.origins[1], Size::SMALL)?.proxy;
+            proxy.name = path.file_name().unwrap_or_default().display().to_string();
+            proxies.push(proxy);
+        }
         Ok(proxies)
     }
 
     fn windrose(&self, size: Size) -> Result<peers::Windrose, Box<dyn Error>> {
-        peers::windrose(
-            &Site::new(self.folder, self.origins[0])?,
-            self.origins[1],
-            size,
-        )
+        let site = Site::new(self.folder, self.origins[0])?;
+        peers::windrose(Path::new(peers::BINARY), &site, self.origins[1], size)
     }
 
     fn cases(&self) -> Result<(), Box<dyn Error>> {
@@ -195,7 +207,7 @@ impl Bench<'_> {
     fn routes(&self) -> Result<(), Box<dyn Error>> {
         let mut few = self.windrose(Size::SMALL)?.proxy;
         let mut many = self.windrose(Size::LARGE)?.proxy;
-        (few.name, many.name) = ("10 routes", "10,000 routes");
+        (few.name, many.name) = ("10 routes".to_owned(), "10,000 routes".to_owned());
         let (proxies, counts) = ([few, many], [Size::SMALL.routes, Size::LARGE.routes]);
         let load = |proxy: &Proxy| {
             let count = if proxy.name == "10 routes" {

@@ -15,7 +15,7 @@ pub(crate) const SMALL: &str = "hello from the origin\n";
 
 /// A proxy that serves the origin in the clear and with TLS.
 pub(crate) struct Proxy {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) process: Process,
     pub(crate) plain: u16,
     pub(crate) tls: u16,
@@ -40,11 +40,11 @@ impl<'a> Site<'a> {
         })
     }
 
-    fn proxy(&self, name: &'static str, command: Command) -> Result<Proxy, Box<dyn Error>> {
+    fn proxy(&self, name: &str, command: Command) -> Result<Proxy, Box<dyn Error>> {
         let log = self.folder.join(format!("{name}-{}.out", self.plain));
         let process = Process::start(command, &log, self.plain)?;
         Ok(Proxy {
-            name,
+            name: name.to_owned(),
             process,
             plain: self.plain,
             tls: self.tls,
@@ -167,8 +167,9 @@ pub(crate) fn bare(site: &Site<'_>) -> Result<Proxy, Box<dyn Error>> {
     site.proxy("bare Pingora", command)
 }
 
-/// Windrose with this many routes and pools, a pool of two, metrics and an access log.
+/// A Windrose binary with this many routes and pools, a pool of two, metrics and an access log.
 pub(crate) fn windrose(
+    binary: &Path,
     site: &Site<'_>,
     second: u16,
     size: Size,
@@ -187,7 +188,7 @@ pub(crate) fn windrose(
         );
     }
     let config = site.write("windrose.yaml", &text)?;
-    let mut command = Command::new(BINARY);
+    let mut command = Command::new(binary);
     command.arg("run").arg("-c").arg(&config);
     let proxy = site.proxy("windrose", command)?;
     Ok(Windrose { proxy, config })
