@@ -206,9 +206,9 @@ impl Bench<'_> {
 
     fn routes(&self) -> Result<(), Box<dyn Error>> {
         let mut few = self.windrose(Size::SMALL)?.proxy;
-        let mut many = self.windrose(Size::LARGE)?.proxy;
+        let mut many = self.windrose(Size::MANY_ROUTES)?.proxy;
         (few.name, many.name) = ("10 routes".to_owned(), "10,000 routes".to_owned());
-        let (proxies, counts) = ([few, many], [Size::SMALL.routes, Size::LARGE.routes]);
+        let (proxies, counts) = ([few, many], [Size::SMALL.routes, Size::MANY_ROUTES.routes]);
         let load = |proxy: &Proxy| {
             let count = if proxy.name == "10 routes" {
                 counts[0]

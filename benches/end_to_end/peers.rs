@@ -207,6 +207,11 @@ impl Size {
         routes: 10,
         pools: 1,
     };
+    /// Many routes to the same pool, so that connections upstream are kept as with few.
+    pub(crate) const MANY_ROUTES: Size = Size {
+        routes: 10_000,
+        pools: 1,
+    };
     /// Of a large one.
     pub(crate) const LARGE: Size = Size {
         routes: 10_000,

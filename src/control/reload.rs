@@ -136,14 +136,14 @@ impl Reloader {
     async fn attempt(self: &Arc<Reloader>) -> Result<Vec<String>, Vec<String>> {
         let me = self.clone();
         // Parsing and compiling a large configuration takes long enough to hold up connections.
-        let built = tokio::task::spawn_blocking(move || me.build())
-            .await
-            .map_err(|error| vec![error.to_string()])?;
-        let Built { config, snapshot } = built?;
-        let changes = config::changes(
-            &self.running.lock().unwrap_or_else(PoisonError::into_inner),
-            &config,
-        );
+        let built = tokio::task::spawn_blocking(move || {
+            let built = me.build()?;
+            let running = me.running.lock().unwrap_or_else(PoisonError::into_inner);
+            let changes = config::changes(&running, &built.config);
+            Ok((built, changes))
+        });
+        let built: Result<_, Vec<String>> = built.await.map_err(|error| vec![error.to_string()])?;
+        let (Built { config, snapshot }, changes) = built?;
         let same_digest = snapshot.digest == self.current.peek().digest;
         if changes.is_empty() && same_digest {
             return Ok(changes);
@@ -160,11 +160,18 @@ impl Reloader {
             })?;
         (self.traces)(&config);
         let snapshot = Arc::new(snapshot);
+        let before = self.current.load();
         self.current.publish(snapshot.clone());
         self.listeners.commit(prepared, &snapshot);
-        self.follow(&snapshot);
-        self.end_orphans(&snapshot, config.server.stream_drain_timeout.0);
-        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = config;
+        let me = self.clone();
+        // Thousands of routes take long to compare and to drop, too; no request should wait behind that.
+        let followed = tokio::task::spawn_blocking(move || {
+            me.follow(&snapshot);
+            me.end_orphans(&snapshot, config.server.stream_drain_timeout.0);
+            *me.running.lock().unwrap_or_else(PoisonError::into_inner) = config;
+            drop(before);
+        });
+        followed.await.map_err(|error| vec![error.to_string()])?;
         Ok(changes)
     }
 

@@ -3,6 +3,7 @@
 //! Called by `config::lint::check`.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use crate::config::report::Report;
 use crate::config::schema::{Config, Match, Role, Route};
@@ -10,7 +11,7 @@ use crate::config::schema::{Config, Match, Role, Route};
 /// Warns of rules whose every alternative is taken by earlier rules.
 pub(super) fn check(config: &Config, report: &mut Report) {
     let any = [Match::default()];
-    let mut earlier: HashMap<String, Vec<Seen<'_>>> = HashMap::new();
+    let mut earlier = Earlier::new();
     for (at, route) in config.routes.iter().enumerate() {
         let listeners = listeners(config, route);
         for (nth, rule) in route.rules.iter().enumerate() {
@@ -40,11 +41,24 @@ pub(super) fn check(config: &Config, report: &mut Report) {
                     "remove it, put it before the other, or give it a condition of higher rank such as a longer path",
                 );
             }
-            for seen in mine {
-                earlier.entry(rank(&seen)).or_default().push(seen);
+            for seen in mine.into_iter().map(Rc::new) {
+                let rank = earlier.entry(rank(&seen)).or_default();
+                for host in hosts(seen.route) {
+                    rank.entry(host).or_default().push(seen.clone());
+                }
             }
         }
     }
+}
+
+/// Alternatives by rank, then by each host of their route: one that wins names every host of the one that loses, so it is
+/// found under the first, and thousands of routes are not compared with each other.
+type Earlier<'a> = HashMap<String, HashMap<&'a str, Vec<Rc<Seen<'a>>>>>;
+
+/// The hosts of a route; the empty one stands for any.
+fn hosts(route: &Route) -> impl Iterator<Item = &str> {
+    let any = route.hosts.is_empty().then_some("");
+    route.hosts.iter().map(String::as_str).chain(any)
 }
 
 struct Seen<'a> {
@@ -81,8 +95,8 @@ fn rank(seen: &Seen<'_>) -> String {
     )
 }
 
-fn winner(earlier: &HashMap<String, Vec<Seen<'_>>>, late: &Seen<'_>) -> Option<String> {
-    let wins = |early: &&Seen<'_>| {
+fn winner(earlier: &Earlier<'_>, late: &Seen<'_>) -> Option<String> {
+    let wins = |early: &&Rc<Seen<'_>>| {
         covers(&early.route.hosts, &late.route.hosts)
             && late
                 .listeners
@@ -94,11 +108,10 @@ fn winner(earlier: &HashMap<String, Vec<Seen<'_>>>, late: &Seen<'_>) -> Option<S
             && covers(&early.found.principals, &late.found.principals)
     };
     // A host decides before anything else, so a route for any host never takes from one that names it.
-    let same_kind = |early: &&Seen<'_>| early.route.hosts.is_empty() == late.route.hosts.is_empty();
     earlier
         .get(&rank(late))?
+        .get(hosts(late.route).next()?)?
         .iter()
-        .filter(same_kind)
         .find(wins)
         .map(|early| early.path.clone())
 }
