@@ -2,10 +2,9 @@
 //! It must not know routes.
 //! Called first for every request; stricter than Pingora's parser where leniency is how requests are smuggled.
 
-use std::fmt::Write;
 use std::net::IpAddr;
 
-use http::{HeaderMap, Method, Version};
+use http::{HeaderMap, HeaderName, Method, Version};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use windrose_plugins::contract::{causes, Cause};
@@ -164,10 +163,12 @@ fn forwarded_proto_is_https(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"https"))
 }
 
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// The request's id: a trusted peer's, if it is short and plain, else 128 random bits.
 fn request_id(trusted: bool, headers: &HeaderMap) -> String {
     let given = headers
-        .get("x-request-id")
+        .get(&REQUEST_ID)
         .filter(|_| trusted)
         .and_then(|value| value.to_str().ok());
     let plain = |id: &&str| {
@@ -176,9 +177,12 @@ fn request_id(trusted: bool, headers: &HeaderMap) -> String {
     if let Some(id) = given.filter(plain) {
         return id.to_owned();
     }
-    let mut id = String::with_capacity(32);
-    let _ = write!(id, "{:016x}{:016x}", random::bits(), random::bits());
-    id
+    let bits = u128::from(random::bits()) << 64 | u128::from(random::bits());
+    // By hand: formatting costs ten times as much, for every request.
+    let digits = (0..128).step_by(4).rev();
+    digits
+        .map(|shift| char::from(b"0123456789abcdef"[(bits >> shift & 0xf) as usize]))
+        .collect()
 }
 
 #[cfg(test)]
