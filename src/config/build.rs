@@ -105,3 +105,85 @@ pub fn digest(path: &Path) -> Option<String> {
         .ok()
         .map(|document| document.digest().to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load_text;
+    use crate::snapshot::route::HostPattern;
+
+    fn built(text: &str) -> Result<Built, Report> {
+        let resources = Resources {
+            plugins: windrose_plugins::BUILTIN,
+            metrics: Metrics::new(100),
+            endpoints: &Endpoints::default(),
+            states: &StateRegistry::default(),
+            previous: None,
+        };
+        let loaded = load_text("gw.yaml", text, windrose_plugins::BUILTIN)?;
+        build_loaded(loaded, Path::new("gw.yaml"), &resources)
+    }
+
+    #[test]
+    fn every_name_of_a_byte_route_stands_at_its_own_rank() {
+        let text = "
+listeners: [{name: tls, bind: '127.0.0.1:0', protocol: tls_passthrough}]
+pools: [{name: p, protocol: tcp, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}]
+routes:
+- {name: wide, protocol: tcp, hosts: ['*.test', exact.b.test], rules: [{pool: p}]}
+- {name: narrow, protocol: tcp, hosts: ['*.b.test'], rules: [{pool: p}]}
+";
+        let snapshot = built(text)
+            .map(|built| built.snapshot)
+            .map_err(|report| report.to_string())
+            .unwrap();
+
+        let order: Vec<_> = snapshot.listeners[0]
+            .tcp
+            .0
+            .iter()
+            .map(|rule| (&*rule.rule.route, rule.sni.clone()))
+            .collect();
+
+        assert_eq!(
+            order,
+            [
+                ("wide", Some(HostPattern::new("exact.b.test"))),
+                ("narrow", Some(HostPattern::new("*.b.test"))),
+                ("wide", Some(HostPattern::new("*.test"))),
+            ]
+        );
+    }
+
+    #[test]
+    fn tests_see_the_fields_that_rules_and_plugins_send_upstream() {
+        let text = |expected: &str| {
+            format!(
+                "
+listeners: [{{name: web, bind: '127.0.0.1:0'}}]
+pools: [{{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}}]
+routes:
+- name: r
+  rules:
+  - pool: p
+    request_headers: {{set: {{x-rule: '1'}}}}
+    plugins: [{{kind: headers, config: {{request: {{set: {{x-plugin: '2'}}}}}}}}]
+tests:
+- request: {{url: 'http://a/'}}
+  expect: {{headers: {{x-rule: '1', x-plugin: '{expected}'}}}}
+"
+            )
+        };
+
+        assert!(built(&text("2")).is_ok());
+        let refused = built(&text("3"))
+            .err()
+            .map(|report| report.to_string())
+            .unwrap_or_default();
+        assert!(
+            refused.contains("tests[0].expect.headers.x-plugin: ")
+                && refused.contains("found \"2\""),
+            "{refused}"
+        );
+    }
+}

@@ -137,7 +137,32 @@ impl DryRun<'_> {
         ) {
             return answered(Some(candidate), &answer);
         }
+        self.upstream(candidate, &mut head, &mut principal, &mut slots);
         acted(candidate, &decided, self.port, self.secure, head)
+    }
+
+    /// The request as it would go upstream: the rule's edits, then the plugins' own.
+    fn upstream(
+        &self,
+        candidate: &Candidate,
+        head: &mut RequestHeader,
+        principal: &mut Option<Principal>,
+        slots: &mut Slots,
+    ) {
+        let rule = &candidate.rule;
+        // A map that is full would stop the request; a test's never is.
+        let _ = decide::edit(head, &rule.request_headers);
+        for chain in [&self.listener.chain, &rule.chain] {
+            let client = self.client(&rule.route);
+            let mut request = Request {
+                head,
+                client: &client,
+                principal,
+                slots,
+                effects: Effects::Dry,
+            };
+            let _ = now(chain.upstream_request(&mut request));
+        }
     }
 
     fn plugins(
@@ -148,16 +173,7 @@ impl DryRun<'_> {
         principal: &mut Option<Principal>,
         slots: &mut Slots,
     ) -> Option<Box<Answer>> {
-        let client = ClientFacts {
-            address: self.client,
-            secure: self.secure,
-            listener: &self.listener.name,
-            route,
-            host: self.host,
-            path: self.path,
-            request_id: "test",
-            trusted_peer: false,
-        };
+        let client = self.client(route);
         let mut request = Request {
             head,
             client: &client,
@@ -168,6 +184,19 @@ impl DryRun<'_> {
         now(chain.request(&mut request))
             .flatten()
             .map(|(_, answer)| answer)
+    }
+
+    fn client<'a>(&'a self, route: &'a str) -> ClientFacts<'a> {
+        ClientFacts {
+            address: self.client,
+            secure: self.secure,
+            listener: &self.listener.name,
+            route,
+            host: self.host,
+            path: self.path,
+            request_id: "test",
+            trusted_peer: false,
+        }
     }
 }
 
@@ -237,7 +266,7 @@ fn acted(
     head: &Head<'_>,
     port: Option<u16>,
     secure: bool,
-    mut request: RequestHeader,
+    request: RequestHeader,
 ) -> Outcome {
     let rule = &candidate.rule;
     let mut outcome = Outcome {
@@ -271,15 +300,6 @@ fn acted(
             .as_ref()
             .and_then(|host| host.to_str().ok());
         outcome.host = Some(rewritten.unwrap_or(head.host).to_owned());
-        for name in &rule.request_headers.remove {
-            request.remove_header(name);
-        }
-        for (name, value) in &rule.request_headers.set {
-            let _ = request.insert_header(name.clone(), value);
-        }
-        for (name, value) in &rule.request_headers.add {
-            let _ = request.append_header(name.clone(), value);
-        }
         outcome.headers = request.headers.clone();
     }
     outcome

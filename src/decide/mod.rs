@@ -4,10 +4,12 @@
 
 mod canonical;
 mod conditions;
+mod edit;
 mod target;
 
 pub use canonical::{canonical_host, canonical_path, BadHost, BadPath, Host};
 pub use conditions::{Condition, Verdict};
+pub use edit::{edit, Fields};
 pub use target::{location, rewritten_path};
 
 use std::net::IpAddr;

@@ -3,7 +3,6 @@
 //! Called by the hooks in `proxy` for each attempt, header and piece of body.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,7 +19,6 @@ use super::Shared;
 use crate::decide;
 use crate::observe::trace::TraceContext;
 use crate::snapshot::lease::Tenancy;
-use crate::snapshot::route::HeaderOps;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -69,7 +67,7 @@ pub(super) async fn request(
     target(head, ctx, &candidate)?;
     normalise(head)?;
     forwarded(head, ctx, &connection)?;
-    edit_request(head, &candidate.rule.request_headers)?;
+    decide::edit(head, &candidate.rule.request_headers)?;
     for chain in [&listener.chain, &candidate.rule.chain] {
         if !chain.has_upstream_request() {
             continue;
@@ -178,7 +176,7 @@ fn forwarded(head: &mut RequestHeader, ctx: &Ctx, connection: &Connection) -> Re
     } else {
         head.remove_header(&FORWARDED);
         head.remove_header(&REAL_IP);
-        head.insert_header(FOR, address(peer))?;
+        head.insert_header(FOR, peer.to_string())?;
     }
     let keeps = |name: &HeaderName| ctx.facts.trusted && head.headers.contains_key(name);
     let (keeps_proto, keeps_host, keeps_port) = (
@@ -219,42 +217,6 @@ fn remove_twins(head: &mut RequestHeader) {
     for twin in TWINS {
         head.remove_header(twin);
     }
-}
-
-fn address(address: IpAddr) -> String {
-    address.to_string()
-}
-
-fn edit_request(head: &mut RequestHeader, ops: &HeaderOps) -> Result<()> {
-    if ops.is_empty() {
-        return Ok(());
-    }
-    for name in &ops.remove {
-        head.remove_header(name);
-    }
-    for (name, value) in &ops.set {
-        head.insert_header(name.clone(), value)?;
-    }
-    for (name, value) in &ops.add {
-        head.append_header(name.clone(), value)?;
-    }
-    Ok(())
-}
-
-fn edit_response(head: &mut ResponseHeader, ops: &HeaderOps) -> Result<()> {
-    if ops.is_empty() {
-        return Ok(());
-    }
-    for name in &ops.remove {
-        head.remove_header(name);
-    }
-    for (name, value) in &ops.set {
-        head.insert_header(name.clone(), value)?;
-    }
-    for (name, value) in &ops.add {
-        head.append_header(name.clone(), value)?;
-    }
-    Ok(())
 }
 
 /// A piece of the request body.
@@ -311,7 +273,7 @@ pub(super) fn response(
         // HTTP/1.0 knows no chunks (RFC 9112 section 6.1); without the coding Pingora ends the body with the connection.
         head.remove_header(&TRANSFER_ENCODING);
     }
-    edit_response(head, &candidate.rule.response_headers)?;
+    decide::edit(head, &candidate.rule.response_headers)?;
     for chain in [&candidate.rule.chain, &listener.chain] {
         if !chain.has_response() {
             continue;

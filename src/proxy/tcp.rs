@@ -32,10 +32,12 @@ const BUFFER: usize = 16 * 1024;
 /// Whether a rule names this server name, rather than taking whatever comes.
 pub(super) fn names(table: &TcpTable, sni: Option<&str>) -> bool {
     let Some(sni) = sni else { return false };
-    table
-        .0
-        .iter()
-        .any(|rule| rule.sni.iter().any(|pattern| pattern.matches(sni)))
+    let is_named = |rule: &TcpRule| {
+        rule.sni
+            .as_ref()
+            .is_some_and(|pattern| pattern.matches(sni))
+    };
+    table.0.iter().any(is_named)
 }
 
 /// The first rule for a connection; `sni` is `None` for connections without TLS, `Some(None)` for TLS without a name.
@@ -44,13 +46,13 @@ fn rule<'t>(
     client: SocketAddr,
     sni: Option<Option<&str>>,
 ) -> Option<&'t TcpRule> {
+    let asked = sni.flatten();
     table.0.iter().find(|rule| {
-        let name = || {
-            sni.flatten()
-                .is_some_and(|sni| rule.sni.iter().any(|pattern| pattern.matches(sni)))
+        let is_named = match &rule.sni {
+            Some(pattern) => asked.is_some_and(|sni| pattern.matches(sni)),
+            None => true,
         };
-        (rule.sni.is_empty() || name())
-            && (rule.clients.is_empty() || rule.clients.contains(client.ip()))
+        is_named && (rule.clients.is_empty() || rule.clients.contains(client.ip()))
     })
 }
 

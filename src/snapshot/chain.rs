@@ -8,8 +8,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prometheus::IntCounter;
 use windrose_plugins::contract::{
-    Answer, ConnectionView, Finished, Hooks, Request, RequestHook, Response, Slots, Verdict,
+    causes, Answer, Cause, ConnectionView, Effects, Finished, Hooks, Request, RequestHook,
+    Response, Slots, Verdict,
 };
+
+use crate::observe::event;
 
 /// How a plugin takes part. `off` never reaches a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,22 +51,14 @@ impl fmt::Debug for Instance {
 
 impl Instance {
     /// Turns a verdict into what the request gets: nothing, or an answer.
-    fn settle(&self, verdict: Verdict) -> Option<Box<Answer>> {
-        let answer = match verdict {
-            Verdict::Continue | Verdict::Unknown(_) => return None,
-            Verdict::Answer(answer) => answer,
-            Verdict::Failed { cause, reason } => {
-                self.failed.inc();
-                let outcome = if self.fails_open {
-                    "goes on"
-                } else {
-                    "is refused"
-                };
-                log::warn!("plugin could not do its work, request {outcome}: plugin={} cause={cause} reason={reason}", self.name);
-                if self.fails_open {
-                    return None;
-                }
-                Box::new(Answer::of(cause))
+    fn settle(&self, verdict: Verdict, effects: Effects) -> Option<Box<Answer>> {
+        let answer = match (verdict, effects) {
+            (Verdict::Continue, _) | (Verdict::Unknown(_), Effects::Dry) => return None,
+            (Verdict::Answer(answer), _) => answer,
+            (Verdict::Failed { cause, reason }, _) => self.fail(cause, &reason)?,
+            // Only a dry run may not know; in traffic a guard that does not know must not let through.
+            (Verdict::Unknown(what), Effects::Live) => {
+                self.fail(&causes::PLUGIN_FAILED, &format!("did not ask {}", what.0))?
             }
         };
         match self.mode {
@@ -76,6 +71,22 @@ impl Instance {
                 None
             }
         }
+    }
+}
+
+impl Instance {
+    /// What the request gets when the plugin could not do its work.
+    fn fail(&self, cause: &'static Cause, reason: &str) -> Option<Box<Answer>> {
+        self.failed.inc();
+        event::warn("plugin failed", &self.name, || {
+            let outcome = if self.fails_open {
+                "goes on"
+            } else {
+                "is refused"
+            };
+            format!("plugin could not do its work, request {outcome}: plugin={} cause={cause} reason={reason}", self.name)
+        });
+        (!self.fails_open).then(|| Box::new(Answer::of(cause)))
     }
 }
 
@@ -122,7 +133,7 @@ impl Chain {
             one.hooks
                 .connection
                 .as_ref()
-                .and_then(|hook| one.settle(hook(view)))
+                .and_then(|hook| one.settle(hook(view), Effects::Live))
         };
         self.connection.iter().find_map(ask)
     }
@@ -137,7 +148,7 @@ impl Chain {
         for one in &self.request {
             if let Some(hook) = &one.hooks.request {
                 let verdict = call(hook, request).await;
-                if let Some(answer) = one.settle(verdict) {
+                if let Some(answer) = one.settle(verdict, request.effects) {
                     return Some((one.clone(), answer));
                 }
             }
@@ -155,7 +166,7 @@ impl Chain {
         for one in &self.upstream_request {
             if let Some(hook) = &one.hooks.upstream_request {
                 let verdict = call(hook, request).await;
-                if let Some(answer) = one.settle(verdict) {
+                if let Some(answer) = one.settle(verdict, request.effects) {
                     return Some(answer);
                 }
             }
@@ -174,7 +185,7 @@ impl Chain {
             one.hooks
                 .request_body
                 .as_ref()
-                .and_then(|hook| one.settle(hook(slots, body, end)))
+                .and_then(|hook| one.settle(hook(slots, body, end), Effects::Live))
         };
         self.request_body.iter().find_map(&mut run)
     }
@@ -187,10 +198,9 @@ impl Chain {
     /// Runs the response hooks, last plugin first, so that the first plugin has the last word on both ways.
     pub fn response(&self, response: &mut Response<'_>) -> Option<Box<Answer>> {
         let mut run = |one: &Arc<Instance>| {
-            one.hooks
-                .response
-                .as_ref()
-                .and_then(|hook| one.settle(hook(response)))
+            let hook = one.hooks.response.as_ref()?;
+            let verdict = hook(response);
+            one.settle(verdict, response.effects)
         };
         self.response.iter().rev().find_map(&mut run)
     }
@@ -211,7 +221,7 @@ impl Chain {
             one.hooks
                 .response_body
                 .as_ref()
-                .and_then(|hook| one.settle(hook(slots, body, end)))
+                .and_then(|hook| one.settle(hook(slots, body, end), Effects::Live))
         };
         self.response_body.iter().rev().find_map(&mut run)
     }
@@ -237,5 +247,53 @@ async fn call(hook: &RequestHook, request: &mut Request<'_>) -> Verdict {
     match hook {
         RequestHook::Sync(hook) => hook(request),
         RequestHook::Async(hook) => hook(request).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use windrose_plugins::contract::Unknown;
+
+    use super::*;
+
+    fn instance(mode: Mode, fails_open: bool) -> Instance {
+        let counter = || IntCounter::new("events", "help").unwrap();
+        Instance {
+            name: "guard".into(),
+            kind: "guard",
+            mode,
+            fails_open,
+            hooks: Hooks::new(),
+            answered: counter(),
+            would_answer: counter(),
+            failed: counter(),
+        }
+    }
+
+    fn unknown() -> Verdict {
+        Verdict::Unknown(Unknown("a store"))
+    }
+
+    #[test]
+    fn a_guard_that_does_not_know_refuses_traffic_but_not_a_dry_run() {
+        let guard = instance(Mode::Enforce, false);
+
+        let live = guard
+            .settle(unknown(), Effects::Live)
+            .map(|answer| answer.cause.name);
+
+        assert_eq!(live, Some("plugin_failed"));
+        assert!(guard.settle(unknown(), Effects::Dry).is_none());
+        assert_eq!((guard.failed.get(), guard.answered.get()), (1, 1));
+    }
+
+    #[test]
+    fn what_fails_open_or_is_in_the_shadow_stops_nothing() {
+        let open = instance(Mode::Enforce, true);
+        let shadow = instance(Mode::Shadow, false);
+
+        assert!(open.settle(unknown(), Effects::Live).is_none());
+        assert!(shadow.settle(unknown(), Effects::Live).is_none());
+        assert_eq!((open.failed.get(), shadow.would_answer.get()), (1, 1));
     }
 }

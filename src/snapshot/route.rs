@@ -435,10 +435,10 @@ impl RouteTable {
     }
 }
 
-/// A rule for connections passed through as bytes.
+/// A rule for connections passed through as bytes, under one of its names.
 pub struct TcpRule {
-    /// Names in TLS this is for; empty for any, and for connections without TLS.
-    pub sni: Box<[HostPattern]>,
+    /// The name in TLS this is for; `None` for any, and for connections without TLS.
+    pub sni: Option<HostPattern>,
     /// Networks this is for; empty for any.
     pub clients: NetSet,
     /// The compiled rule; its action is a pool or a split.

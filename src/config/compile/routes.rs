@@ -2,7 +2,8 @@
 //! It must not know listeners' sockets or TLS.
 //! Called by `compile`.
 
-use std::sync::Arc;
+use std::cmp::Reverse;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -157,6 +158,35 @@ impl Workshop<'_> {
         }
     }
 
+    /// The alternatives of every rule that a listener serves, in the order written.
+    fn served<'r>(
+        &'r self,
+        listener: &'r schema::Listener,
+        protocol: RouteProtocol,
+        rules: &'r Rules,
+    ) -> impl Iterator<Item = Alternative<'r>> {
+        let routes = self.config.routes.iter().zip(rules);
+        let served = routes
+            .filter(move |(route, _)| route.protocol == protocol && self.serves(listener, route));
+        served.flat_map(|(route, compiled)| {
+            route
+                .rules
+                .iter()
+                .zip(compiled)
+                .filter_map(|(rule, compiled)| Some((rule, compiled.as_ref()?)))
+                .flat_map(move |(rule, compiled)| {
+                    let every = rule.matches.is_empty().then_some(&*EVERYTHING);
+                    let conditions = rule.matches.iter().chain(every).enumerate();
+                    conditions.map(move |(position, condition)| Alternative {
+                        route,
+                        compiled,
+                        position,
+                        condition,
+                    })
+                })
+        })
+    }
+
     /// The candidates of a listener's table.
     pub(super) fn candidates(
         &self,
@@ -165,50 +195,32 @@ impl Workshop<'_> {
         rules: &Rules,
     ) -> Vec<Candidate> {
         let mut candidates = Vec::new();
-        let mut order = 0;
-        for (at, route) in self.config.routes.iter().enumerate() {
-            if route.protocol != RouteProtocol::Http || !self.serves(listener, route) {
+        for (order, one) in (0..).zip(self.served(listener, RouteProtocol::Http, rules)) {
+            let Some((path, conditions)) = conditions(one.condition) else {
                 continue;
-            }
-            let metrics = self.means.metrics.route(&listener.name, role, &route.name);
-            let any = [String::new()];
-            let hosts = if route.hosts.is_empty() {
-                &any[..]
-            } else {
-                &route.hosts
             };
-            for (index, rule) in route.rules.iter().enumerate() {
-                let Some(compiled) = &rules[at][index] else {
-                    continue;
-                };
-                let every = [schema::Match::default()];
-                let alternatives = if rule.matches.is_empty() {
-                    &every[..]
-                } else {
-                    &rule.matches
-                };
-                for (alternative, condition) in alternatives.iter().enumerate() {
-                    let Some((path, conditions)) = self::conditions(condition) else {
-                        continue;
-                    };
-                    let conditions = Arc::new(conditions);
-                    candidates.extend(hosts.iter().map(|host| Candidate {
-                        rule: compiled.clone(),
-                        alternative,
-                        host: host.to_ascii_lowercase().into(),
-                        path: path.clone(),
-                        conditions: conditions.clone(),
-                        metrics: metrics.clone(),
-                        order,
-                    }));
-                    order += 1;
-                }
-            }
+            let conditions = Arc::new(conditions);
+            let metrics = self
+                .means
+                .metrics
+                .route(&listener.name, role, &one.route.name);
+            let any = one.route.hosts.is_empty().then_some("");
+            let hosts = one.route.hosts.iter().map(String::as_str).chain(any);
+            candidates.extend(hosts.map(|host| Candidate {
+                rule: one.compiled.clone(),
+                alternative: one.position,
+                host: host.to_ascii_lowercase().into(),
+                path: path.clone(),
+                conditions: conditions.clone(),
+                metrics: metrics.clone(),
+                order,
+            }));
         }
         candidates
     }
 
-    /// The `tcp` rules of a listener, exact names before wildcards before any, with client conditions first.
+    /// The `tcp` rules of a listener: exact names before longer wildcards before shorter before any, and with conditions
+    /// on the client before without.
     pub(super) fn tcp(
         &self,
         listener: &schema::Listener,
@@ -216,47 +228,47 @@ impl Workshop<'_> {
         rules: &Rules,
     ) -> Vec<TcpRule> {
         let mut found = Vec::new();
-        for (at, route) in self.config.routes.iter().enumerate() {
-            if route.protocol != RouteProtocol::Tcp || !self.serves(listener, route) {
-                continue;
-            }
-            let metrics = self.means.metrics.route(&listener.name, role, &route.name);
-            for (index, rule) in route.rules.iter().enumerate() {
-                let Some(compiled) = &rules[at][index] else {
-                    continue;
-                };
-                let every = [schema::Match::default()];
-                let alternatives = if rule.matches.is_empty() {
-                    &every[..]
-                } else {
-                    &rule.matches
-                };
-                found.extend(alternatives.iter().map(|condition| {
-                    let names = if condition.sni.is_empty() {
-                        &route.hosts
-                    } else {
-                        &condition.sni
-                    };
-                    TcpRule {
-                        sni: names.iter().map(|name| HostPattern::new(name)).collect(),
-                        clients: NetSet::new(condition.clients.iter().copied()),
-                        rule: compiled.clone(),
-                        metrics: metrics.clone(),
-                    }
-                }));
-            }
+        for one in self.served(listener, RouteProtocol::Tcp, rules) {
+            let metrics = self
+                .means
+                .metrics
+                .route(&listener.name, role, &one.route.name);
+            let given = if one.condition.sni.is_empty() {
+                &one.route.hosts
+            } else {
+                &one.condition.sni
+            };
+            let names = given.iter().map(|name| Some(HostPattern::new(name)));
+            let any = given.is_empty().then_some(None);
+            found.extend(names.chain(any).map(|sni| TcpRule {
+                sni,
+                clients: NetSet::new(one.condition.clients.iter().copied()),
+                rule: one.compiled.clone(),
+                metrics: metrics.clone(),
+            }));
         }
         found.sort_by_key(|rule| {
-            let rank = match rule.sni.first() {
-                Some(HostPattern::Exact(_)) => 0,
-                Some(HostPattern::Suffix(_)) => 1,
-                None => 2,
+            let rank = match &rule.sni {
+                Some(HostPattern::Exact(_)) => (0, Reverse(0)),
+                Some(HostPattern::Suffix(suffix)) => (1, Reverse(suffix.len())),
+                None => (2, Reverse(0)),
             };
             (rank, rule.clients.is_empty())
         });
         found
     }
 }
+
+/// One alternative of a rule.
+struct Alternative<'r> {
+    route: &'r schema::Route,
+    compiled: &'r Arc<Rule>,
+    position: usize,
+    condition: &'r schema::Match,
+}
+
+/// What a rule without `match` takes.
+static EVERYTHING: LazyLock<schema::Match> = LazyLock::new(schema::Match::default);
 
 fn conditions(condition: &schema::Match) -> Option<(PathPattern, Conditions)> {
     let path = match &condition.path {

@@ -176,7 +176,7 @@ fn candidate(candidate: &Candidate) -> CandidateView {
 }
 
 fn tcp(tcp: &TcpRule) -> TcpView {
-    let mut conditions = hosts(&tcp.sni);
+    let mut conditions = hosts(tcp.sni.as_slice());
     let clients = tcp.clients.nets().iter();
     conditions.extend(clients.map(|net| format!("client {net}")));
     TcpView {
