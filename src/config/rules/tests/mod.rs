@@ -2,6 +2,7 @@
 //! It must not test decoding; snippets are decoded without it.
 //! Run by `cargo test`.
 
+mod actions;
 mod listeners;
 mod pools;
 mod routes;
