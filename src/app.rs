@@ -178,6 +178,7 @@ fn reloader(
         access_log: shared.access_log.clone(),
         leases: shared.leases.clone(),
         traces: traces(shared.clone()),
+        disk: Mutex::default(),
         running: Mutex::new(config.clone()),
         runtime: Default::default(),
         turn: tokio::sync::Mutex::new(()),

@@ -18,8 +18,8 @@ use crate::config::{self, boot};
 use crate::snapshot::listener::Bind;
 
 /// Reloads and waits.
-pub(super) fn reload(path: &Path, plugins: &[PluginDef]) -> ExitCode {
-    let answer = admin(path, plugins).and_then(|bind| ask(&bind, "POST", "/reload"));
+pub(super) fn reload(path: &Path) -> ExitCode {
+    let answer = admin(path).and_then(|bind| ask(&bind, "POST", "/reload"));
     let (status, body) = match answer {
         Ok(answer) => answer,
         Err(problem) => return failed(&problem),
@@ -50,8 +50,8 @@ pub(super) fn reload(path: &Path, plugins: &[PluginDef]) -> ExitCode {
 }
 
 /// Asks for readiness.
-pub(super) fn ready(path: &Path, plugins: &[PluginDef]) -> ExitCode {
-    match admin(path, plugins).and_then(|bind| ask(&bind, "GET", "/readyz")) {
+pub(super) fn ready(path: &Path) -> ExitCode {
+    match admin(path).and_then(|bind| ask(&bind, "GET", "/readyz")) {
         Ok((200, _)) => {
             println!("ready");
             ExitCode::SUCCESS
@@ -92,7 +92,7 @@ fn try_upgrade(path: &Path, plugins: &[PluginDef]) -> Result<(i32, i32), String>
     let deadline = Instant::now() + Duration::from_secs(30);
     while Instant::now() < deadline {
         let new = read().filter(|new| *new != old);
-        if let Some(new) = new.filter(|_| ready(path, plugins) == ExitCode::SUCCESS) {
+        if let Some(new) = new.filter(|_| ready(path) == ExitCode::SUCCESS) {
             return Ok((old, new));
         }
         std::thread::sleep(Duration::from_millis(100));
@@ -107,19 +107,15 @@ fn failed(problem: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The admin address: from the configuration even when it is broken elsewhere, so that the running process can say so.
-fn admin(path: &Path, plugins: &[PluginDef]) -> Result<Bind, String> {
-    let config = match config::load(path, plugins) {
-        Ok(loaded) => loaded.config,
-        Err(report) => {
-            let document = Document::read(path).map_err(|_| report.to_string())?;
-            let admin = document.value().get("admin").cloned().unwrap_or_default();
-            let admin = serde_yaml::from_value(admin).unwrap_or_default();
-            Config {
-                admin,
-                ..Config::default()
-            }
-        }
+/// The admin address. Only this section is read: the rest may be broken, and the running process is to say so; and a large
+/// configuration would be judged twice.
+fn admin(path: &Path) -> Result<Bind, String> {
+    let document = Document::read(path).map_err(|report| report.to_string())?;
+    let admin = document.value().get("admin").cloned().unwrap_or_default();
+    let admin = serde_yaml::from_value(admin).unwrap_or_default();
+    let config = Config {
+        admin,
+        ..Config::default()
     };
     boot::admin_bind(&config).ok_or_else(|| {
         "`admin.bind` is off, so the process cannot be asked; send it SIGHUP and read its log"

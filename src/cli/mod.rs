@@ -112,9 +112,9 @@ pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
         Some(CliCommand::Show(file)) => commands::show(&file.config, plugins),
         Some(CliCommand::Schema) => commands::schema(plugins),
         Some(CliCommand::Plugins { kind }) => commands::plugins(kind.as_deref(), plugins),
-        Some(CliCommand::Reload(file)) => client::reload(&file.config, plugins),
+        Some(CliCommand::Reload(file)) => client::reload(&file.config),
         Some(CliCommand::Upgrade(file)) => client::upgrade(&file.config, plugins),
-        Some(CliCommand::Ready(file)) => client::ready(&file.config, plugins),
+        Some(CliCommand::Ready(file)) => client::ready(&file.config),
         Some(CliCommand::Why { cause }) => commands::why(&cause, plugins),
         Some(CliCommand::Demo { check }) => demo::run(check),
     }

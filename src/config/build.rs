@@ -99,13 +99,6 @@ fn place_of(document: Document) -> impl Fn(&str) -> String {
     }
 }
 
-/// The digest of what is on disk now; `None` if it cannot be read.
-pub fn digest(path: &Path) -> Option<String> {
-    Document::read(path)
-        .ok()
-        .map(|document| document.digest().to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@ mod changes;
 mod check;
 pub mod compile;
 mod decode;
+mod disk;
 pub mod lint;
 mod load;
 pub mod print;
@@ -17,6 +18,7 @@ pub mod rules;
 pub mod schema;
 pub mod source;
 
-pub use build::{build, build_loaded, digest, Built, Resources};
+pub use build::{build, build_loaded, Built, Resources};
 pub use changes::changes;
+pub use disk::Disk;
 pub use load::{load, load_text, Loaded};

@@ -15,7 +15,7 @@ use super::listeners::Listeners;
 use super::pools::PoolKeeper;
 use super::status::{Reload, Status};
 use crate::config::schema::Config;
-use crate::config::{self, Built};
+use crate::config::{self, Built, Disk};
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::{MetricFamily, Metrics, ReloadOutcome};
 use crate::snapshot::endpoint::Endpoints;
@@ -53,6 +53,8 @@ pub struct Reloader {
     pub leases: Arc<Leases>,
     /// Applies settings of traces; given by `app`, which owns the exporter.
     pub traces: Box<dyn Fn(&Config) + Send + Sync>,
+    /// What is on disk, as last looked at.
+    pub disk: Mutex<Disk>,
     /// What is running.
     pub running: Mutex<Config>,
     /// The supervisor's runtime, once it runs.
@@ -241,9 +243,11 @@ impl Reloader {
         });
     }
 
-    /// Whether the files are no longer what is running; `None` when they were not looked at because nothing moved.
+    /// Whether the files are no longer what is running; also while they cannot be read.
     pub fn compare_with_disk(&self) -> bool {
-        config::digest(&self.path).is_none_or(|digest| digest != self.current.peek().digest)
+        let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        disk.digest(&self.path)
+            .is_none_or(|digest| digest != self.current.peek().digest)
     }
 
     /// The configuration's file.

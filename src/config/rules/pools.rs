@@ -3,7 +3,9 @@
 //! Called by `config::rules::check`.
 
 use super::sources;
-use super::values::{accept, authority, given, host, path as canonical, positive, token, within};
+use super::values::{
+    accept, authority, given, host, path as canonical, positive, quoted, token, within,
+};
 use crate::config::report::Report;
 use crate::config::schema::{
     Algorithm, Balance, Config, Ejection, HashKey, Health, HttpHealth, Pool, PoolConnections,
@@ -112,11 +114,7 @@ fn health(it: &Health, protocol: PoolProtocol, path: &str, report: &mut Report) 
         ("tcp", it.tcp.is_some()),
         ("grpc", it.grpc.is_some()),
     ];
-    let given: Vec<String> = kinds
-        .iter()
-        .filter(|(_, given)| *given)
-        .map(|(key, _)| format!("`{key}`"))
-        .collect();
+    let given = quoted(&kinds);
     match given.len() {
         1 => {}
         0 => report.error(

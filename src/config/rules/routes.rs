@@ -5,7 +5,7 @@
 use windrose_plugins::contract::Time;
 
 use super::listeners::word;
-use super::values::{accept, host_pattern, positive};
+use super::values::{accept, host_pattern, positive, quoted};
 use super::{actions, matches, protocol_of, Names};
 use crate::config::report::Report;
 use crate::config::schema::{
@@ -121,11 +121,7 @@ fn one_action(rule: &Rule, path: &str, report: &mut Report) {
         ("redirect", rule.redirect.is_some()),
         ("respond", rule.respond.is_some()),
     ];
-    let given: Vec<String> = actions
-        .iter()
-        .filter(|(_, given)| *given)
-        .map(|(key, _)| format!("`{key}`"))
-        .collect();
+    let given = quoted(&actions);
     match given.len() {
         1 => {}
         0 => report.error(

@@ -323,6 +323,12 @@ pub(super) fn positive(report: &mut Report, path: &str, time: Time) {
     }
 }
 
+/// The keys that are given, quoted, for settings of which one or a few may be.
+pub(super) fn quoted(kinds: &[(&str, bool)]) -> Vec<String> {
+    let given = kinds.iter().filter(|(_, given)| *given);
+    given.map(|(key, _)| format!("`{key}`")).collect()
+}
+
 /// A text that has to be there.
 pub(super) fn given(report: &mut Report, path: &str, text: &str) {
     if text.trim().is_empty() {

@@ -27,6 +27,8 @@ pub(super) struct Reader {
     pub(super) texts: HashMap<PathBuf, Arc<str>>,
     names: Vec<Arc<str>>,
     files: Vec<PathBuf>,
+    /// Folders in which a new file would be included.
+    pub(super) folders: Vec<PathBuf>,
     total: u64,
     sha: Sha256,
 }
@@ -41,6 +43,7 @@ impl Reader {
             texts: HashMap::new(),
             names: Vec::new(),
             files: Vec::new(),
+            folders: Vec::new(),
             total: 0,
             sha: Sha256::new(),
         }
@@ -72,6 +75,7 @@ impl Reader {
                 root,
                 names: self.names,
                 files: self.files,
+                folders: self.folders,
                 digest: hex(&self.sha.finish()),
             }),
             _ => {

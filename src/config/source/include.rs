@@ -83,6 +83,7 @@ fn listed(reader: &mut Reader, folder: &Path, name: &str, pattern: &str, at: At)
         reader.complain(at, fact, "paths are relative to this file");
         return Vec::new();
     };
+    reader.folders.push(here.to_owned());
     let mut paths: Vec<PathBuf> = found
         .flatten()
         .filter(|entry| fits(name, &entry.file_name().to_string_lossy()))

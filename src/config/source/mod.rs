@@ -131,6 +131,7 @@ pub struct Document {
     root: Node,
     names: Vec<Arc<str>>,
     files: Vec<PathBuf>,
+    folders: Vec<PathBuf>,
     digest: String,
 }
 
@@ -203,6 +204,11 @@ impl Document {
     /// Every file that was read: the first one, includes, and files of `${file:…}`. A change of one is a new configuration.
     pub fn files(&self) -> Vec<PathBuf> {
         self.files.clone()
+    }
+
+    /// What to look at for changes: every file, and the folders in which a new file would be included.
+    pub fn watched(&self) -> Vec<PathBuf> {
+        [&*self.files, &self.folders].concat()
     }
 }
 
