@@ -2,6 +2,7 @@
 //! It holds no logic of its own; each part is built elsewhere and put together here.
 //! Called by `cli::run`.
 
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -311,7 +312,16 @@ fn start_new(path: &Path, socket: &Path) -> Result<(), String> {
             String::from_utf8_lossy(&said)
         ));
     }
-    let _ = std::fs::remove_file(socket);
+    match std::fs::remove_file(socket) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => {
+            return Err(format!(
+                "\"{}\" is in the way and cannot be removed: {error}",
+                socket.display()
+            ))
+        }
+    }
     let started = Command::new(&binary)
         .arg("run")
         .arg("--upgrade")
@@ -321,7 +331,7 @@ fn start_new(path: &Path, socket: &Path) -> Result<(), String> {
     let mut child =
         started.map_err(|error| format!("{} cannot be started: {error}", binary.display()))?;
     let deadline = Instant::now() + Duration::from_secs(10);
-    while !socket.exists() {
+    while !is_ours(socket) {
         if let Ok(Some(status)) = child.try_wait() {
             return Err(format!("the new process ended: {status}"));
         }
@@ -335,6 +345,14 @@ fn start_new(path: &Path, socket: &Path) -> Result<(), String> {
     let own = rustix::process::getpid();
     rustix::process::kill_process(own, rustix::process::Signal::QUIT)
         .map_err(|error| error.to_string())
+}
+
+/// Whether the hand-over socket is there and was made by our own user: whoever listens on it gets our listening sockets.
+fn is_ours(socket: &Path) -> bool {
+    let about = std::fs::symlink_metadata(socket);
+    about.is_ok_and(|about| {
+        about.file_type().is_socket() && about.uid() == rustix::process::geteuid().as_raw()
+    })
 }
 
 /// TERM and INT end gracefully, a second INT at once; QUIT hands the sockets to the process that waits for them.

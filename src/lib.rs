@@ -20,7 +20,7 @@
 //! `control::listeners` accepts and hands an `Incoming` to `proxy::Frontend` through a closure made by `app`. `proxy::accept`
 //! applies bounds, reads the PROXY header, looks at the first bytes, and makes TLS; `proxy::serve` hands each request to
 //! Pingora's engine, whose hooks are the methods of `proxy::Gateway`: `admit` (strictness, canonical host and path, trust),
-//! listener plugins, `decide`, route plugins, then the rule's action. `upstream` chooses an endpoint, `forward` corrects and
+//! listener plugins, `decide`, route plugins, then the rule's action. `upstream` chooses an endpoint (`dial` connects where Pingora's connector cannot), `forward` corrects and
 //! edits messages, `retry` judges failures, `fault` writes the proxy's own answers, `finish` accounts.
 //!
 //! # Decisions that differ from the first design

@@ -390,6 +390,27 @@ fn an_upgrade_to_a_broken_configuration_leaves_the_old_process_serving() {
 }
 
 #[test]
+fn an_upgrade_whose_socket_is_not_ours_to_make_is_refused() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let socket = folder.path().join("taken");
+    std::fs::create_dir(&socket).unwrap();
+    let yaml = format!(
+        "server: {{upgrade_socket: '{}'}}\n{}",
+        socket.display(),
+        saying("old")
+    );
+    let mut proxy = Proxy::start(&yaml);
+
+    proxy.signal("USR2");
+
+    until("the log says why", || {
+        proxy.stderr().contains("cannot be removed").then_some(())
+    });
+    assert_eq!(proxy.get("/").text(), "old");
+    assert!(proxy.is_running());
+}
+
+#[test]
 fn an_edit_that_nobody_reloaded_is_visible() {
     let proxy = Proxy::start(&saying("old"));
 

@@ -14,7 +14,7 @@ pub struct Server {
     pub threads: usize,
     /// Where to write the process id. Default: not written.
     pub pid_file: Option<String>,
-    /// The socket through which a new process takes over the listening sockets. Default: `/tmp/windrose-upgrade.sock`.
+    /// The socket through which a new process takes over the listening sockets. Default: `/tmp/windrose-upgrade.sock`. Where others have accounts, name a folder that only this user can write to: who listens there gets the sockets. At most 32 sockets can be handed over.
     pub upgrade_socket: String,
     /// How long requests may finish after SIGTERM, and after SIGQUIT or an upgrade, before they are cut. Default: 30s.
     pub drain_timeout: Time,
