@@ -61,7 +61,7 @@ fn may_send_again(session: &Session, ctx: &mut Ctx, reused: bool) -> bool {
         return false;
     }
     // A kept connection that the endpoint closed just then says nothing about the endpoint: one attempt is free.
-    if reused && !ctx.attempt.free_retry_used {
+    if reused && retry.attempts > 0 && retry.on_reset && !ctx.attempt.free_retry_used {
         ctx.attempt.free_retry_used = true;
         ctx.attempt.count -= 1;
         ctx.attempt.tried.pop();
