@@ -4,14 +4,16 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, Method, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use windrose_plugins::contract::{causes, Cause};
 
 use super::connection::Connection;
+use super::fields;
 use super::random;
 use super::request::Ctx;
+use super::wire::WireText;
 use crate::decide::{canonical_host, canonical_path};
 use crate::observe::trace::TraceContext;
 use crate::snapshot::listener::Listener;
@@ -45,18 +47,20 @@ pub(super) fn admit(
     if !connection.http2 {
         strict(&session.as_downstream().to_h1_raw())?;
     }
+    if session.req_header().has_case() {
+        fields::change(session.req_header_mut(), |_| {}).map_err(|_| &causes::BAD_TARGET)?;
+    }
     let request = session.req_header();
     if matches!(request.method, Method::CONNECT | Method::TRACE) {
         return Err(&causes::METHOD_NOT_ALLOWED);
     }
     let authority = authority(request)?;
-    let host = canonical_host(authority).map_err(|_| &causes::BAD_HOST);
     if !authority.is_empty() {
-        let host = host?;
+        let host = canonical_host(&authority).map_err(|_| &causes::BAD_HOST)?;
         ctx.facts.port = host.port;
         ctx.facts.host = host.name.into_owned();
     }
-    ctx.facts.authority = authority.to_owned();
+    ctx.facts.authority = authority;
     let path = request.uri.path();
     ctx.facts.path = match request.method == Method::OPTIONS && path == "*" {
         true => "*".to_owned(),
@@ -84,23 +88,25 @@ fn bounds(request: &RequestHeader, listener: &Listener) -> Result<(), &'static C
 }
 
 /// What the request is for: the authority of HTTP/2 and absolute targets, else Host.
-fn authority(request: &RequestHeader) -> Result<&str, &'static Cause> {
+fn authority(request: &RequestHeader) -> Result<WireText, &'static Cause> {
     if let Some(authority) = request.uri.authority() {
-        return Ok(authority.as_str());
+        return WireText::new(authority.as_str()).ok_or(&causes::BAD_HOST);
     }
     let mut hosts = request.headers.get_all(http::header::HOST).iter();
     match (hosts.next(), hosts.next()) {
-        (Some(host), None) => host.to_str().map_err(|_| &causes::BAD_HOST),
-        (None, _) if request.version == Version::HTTP_10 => Ok(""),
+        (Some(host), None) => WireText::received(host.clone()).ok_or(&causes::BAD_HOST),
+        (None, _) if request.version == Version::HTTP_10 => Ok(WireText::default()),
         _ => Err(&causes::BAD_HOST),
     }
 }
 
 /// Checks on the bytes of an HTTP/1 header that are gone after parsing (RFC 9112 sections 2.2, 3, 6.1).
 fn strict(raw: &[u8]) -> Result<(), &'static Cause> {
-    let lines = raw.split(|byte| *byte == b'\n');
     let (mut length, mut coding) = (false, false);
-    for line in lines {
+    let mut begin = 0;
+    for end in memchr::memchr_iter(b'\n', raw).chain([raw.len()]) {
+        let line = &raw[begin..end];
+        begin = end + 1;
         let line = match line.strip_suffix(b"\r") {
             Some(line) => line,
             None if line.is_empty() => continue,
@@ -166,23 +172,13 @@ fn forwarded_proto_is_https(headers: &HeaderMap) -> bool {
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The request's id: a trusted peer's, if it is short and plain, else 128 random bits.
-fn request_id(trusted: bool, headers: &HeaderMap) -> String {
-    let given = headers
-        .get(&REQUEST_ID)
-        .filter(|_| trusted)
-        .and_then(|value| value.to_str().ok());
-    let plain = |id: &&str| {
-        !id.is_empty() && id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_graphic())
+fn request_id(trusted: bool, headers: &HeaderMap) -> WireText {
+    let given = trusted.then(|| headers.get(&REQUEST_ID)).flatten();
+    let plain = |id: &&HeaderValue| {
+        (1..=128).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
     };
-    if let Some(id) = given.filter(plain) {
-        return id.to_owned();
-    }
-    let bits = u128::from(random::bits()) << 64 | u128::from(random::bits());
-    // By hand: formatting costs ten times as much, for every request.
-    let digits = (0..128).step_by(4).rev();
-    digits
-        .map(|shift| char::from(b"0123456789abcdef"[(bits >> shift & 0xf) as usize]))
-        .collect()
+    let given = given.filter(plain).cloned().and_then(WireText::received);
+    given.unwrap_or_else(|| WireText::hex(random::bits(), random::bits()))
 }
 
 #[cfg(test)]

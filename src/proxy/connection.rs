@@ -26,6 +26,7 @@ use windrose_plugins::contract::{causes, Cause, Principal};
 
 use super::line::RequestLine;
 use super::transport::Transport;
+use super::wire::WireText;
 use crate::observe::answer;
 use crate::snapshot::certs::{Cert, Termination};
 use crate::snapshot::lease::Cut;
@@ -37,6 +38,8 @@ pub(super) struct Connection {
     pub(super) listener: Arc<Listener>,
     /// The client, after the PROXY protocol.
     pub(super) client: SocketAddr,
+    /// The client's address without its port, as it is told to endpoints and logged.
+    pub(super) address: WireText,
     /// The address the client connected to, after the PROXY protocol.
     pub(super) local: SocketAddr,
     /// What the TLS handshake brought; `None` in the clear.
@@ -75,6 +78,7 @@ impl Connection {
         Connection {
             listener,
             client,
+            address: WireText::new(&client.ip().to_canonical().to_string()).unwrap_or_default(),
             local,
             tls,
             http2,

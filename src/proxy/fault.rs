@@ -23,7 +23,7 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut Ctx, answer: Answer)
     ctx.cause = Some(answer.cause);
     let (mut head, mut body) = render(session, ctx, answer)?;
     respond_hooks(session, ctx, &mut head);
-    head.insert_header(REQUEST_ID, &ctx.facts.request_id)?;
+    head.insert_header(REQUEST_ID, ctx.facts.request_id.value())?;
     let sees_cause = ctx
         .facts
         .client

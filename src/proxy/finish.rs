@@ -2,6 +2,8 @@
 //! It must not change the request any more.
 //! Called by Pingora's logging hook whatever happened before.
 
+use std::borrow::Cow;
+
 use http::Version;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
@@ -123,10 +125,7 @@ fn log(session: &Session, ctx: &Ctx, shared: &Shared, status: u16, duration: std
     let responded = ctx.attempt.responded;
     shared.access_log.log(&Entry {
         time: ctx.at,
-        client: ctx
-            .facts
-            .client
-            .unwrap_or(std::net::Ipv4Addr::UNSPECIFIED.into()),
+        client: &client(ctx),
         client_port: connection.map_or(0, |connection| connection.client.port()),
         listener: ctx.listener.as_ref().map_or("", |listener| &listener.name),
         role: ctx
@@ -165,6 +164,19 @@ fn log(session: &Session, ctx: &Ctx, shared: &Shared, status: u16, duration: std
         sni: tls.and_then(|tls| tls.sni.as_deref()),
         grpc_status: ctx.grpc_status,
     });
+}
+
+/// The client as text: made with the connection, unless a trusted peer named another one.
+fn client(ctx: &Ctx) -> Cow<'_, str> {
+    match (&ctx.connection, ctx.facts.client) {
+        (Some(connection), client)
+            if client.is_none_or(|client| client == connection.client.ip().to_canonical()) =>
+        {
+            Cow::Borrowed(&connection.address)
+        }
+        (_, Some(client)) => Cow::Owned(client.to_string()),
+        (_, None) => Cow::Borrowed("-"),
+    }
 }
 
 fn protocol(version: Version) -> &'static str {
@@ -219,7 +231,7 @@ fn span(
             .pool
             .as_ref()
             .map_or(String::new(), |pool| pool.name.to_string()),
-        request_id: ctx.facts.request_id.clone(),
+        request_id: ctx.facts.request_id.to_string(),
         principal: ctx.principal.as_ref().map(Principal::id),
         attempts: std::mem::take(&mut ctx.spans),
     });

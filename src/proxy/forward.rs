@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, COOKIE, FORWARDED, HOST, TRANSFER_ENCODING};
-use http::{HeaderName, HeaderValue, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, OrErr, Result};
 use windrose_plugins::contract::{causes, Answer, Effects, Request, Response};
 
 use super::connection::Connection;
+use super::fields;
 use super::request::{refuse, Ctx};
 use super::Shared;
 use crate::decide;
@@ -27,6 +28,9 @@ const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Fields that are added to most requests, with some room for the route's.
+const ADDED: usize = 8;
 
 /// Spellings of managed fields that some servers read as the same name (CGI maps `-` and `_` alike).
 const TWINS: [&str; 6] = [
@@ -65,8 +69,10 @@ pub(super) async fn request(
         return Error::e_explain(ErrorType::InternalError, "a request without a route");
     };
     target(head, ctx, &candidate)?;
-    normalise(head)?;
-    forwarded(head, ctx, &connection)?;
+    fields::change(head, |headers| {
+        correct(headers, ctx.facts.trusted);
+        forwarded(headers, ctx, &connection);
+    })?;
     decide::edit(head, &candidate.rule.request_headers)?;
     for chain in [&listener.chain, &candidate.rule.chain] {
         if !chain.has_upstream_request() {
@@ -121,101 +127,105 @@ fn target(
         Some(host) => head.insert_header(HOST, host)?,
         None if ctx.facts.authority.is_empty() => {}
         None if !unchanged || !head.headers.contains_key(HOST) => {
-            head.insert_header(HOST, &ctx.facts.authority)?
+            head.insert_header(HOST, ctx.facts.authority.value())?
         }
         None => {}
     }
     Ok(())
 }
 
+/// Corrects what is there. Few requests have anything to correct, and looking a dozen names up costs more than looking at every
+/// name once.
+fn correct(headers: &mut HeaderMap, trusted: bool) {
+    let (mut repeats, mut claims) = (false, false);
+    for name in headers.keys() {
+        repeats |= matches!(*name, CONTENT_LENGTH | COOKIE);
+        let name = name.as_str();
+        claims |= name.starts_with("x-") || name == "forwarded" || name.contains('_');
+    }
+    if repeats {
+        normalise(headers);
+    }
+    if claims {
+        remove_claims(headers, trusted);
+    }
+}
+
+/// What only a proxy may say, where none that is trusted said it.
+fn remove_claims(headers: &mut HeaderMap, trusted: bool) {
+    for twin in TWINS {
+        headers.remove(twin);
+    }
+    let managed = [FORWARDED, REAL_IP, PROTO, FORWARDED_HOST, FORWARDED_PORT];
+    for name in managed.iter().filter(|_| !trusted) {
+        headers.remove(name);
+    }
+}
+
 /// Repeated equal Content-Length becomes one; cookies split by HTTP/2 become one field (RFC 9113 section 8.2.3).
-fn normalise(head: &mut RequestHeader) -> Result<()> {
-    let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
+fn normalise(headers: &mut HeaderMap) {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
     if let Some(first) = lengths.next() {
-        let repeated = lengths.next().is_some() || first.as_bytes().contains(&b',');
-        if repeated {
-            let one = first
-                .to_str()
-                .ok()
-                .and_then(|text| text.split(',').next())
-                .map(|text| text.trim().to_owned());
-            head.insert_header(CONTENT_LENGTH, one.unwrap_or_default())?;
+        let comma = first.as_bytes().iter().position(|byte| *byte == b',');
+        if comma.is_some() || lengths.next().is_some() {
+            let one = first.as_bytes()[..comma.unwrap_or(first.len())].trim_ascii();
+            let one = HeaderValue::from_bytes(one);
+            headers.insert(CONTENT_LENGTH, one.unwrap_or(HeaderValue::from_static("")));
         }
     }
-    let crumbs: Vec<&[u8]> = head
-        .headers
-        .get_all(COOKIE)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .collect();
+    let crumbs = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes);
+    let crumbs: Vec<&[u8]> = crumbs.collect();
     if crumbs.len() > 1 {
-        let joined = crumbs.join(&b"; "[..]);
-        let joined =
-            HeaderValue::from_bytes(&joined).or_err(ErrorType::InternalError, "joined cookies")?;
-        head.insert_header(COOKIE, joined)?;
+        let joined = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]));
+        // What was made of fields' values is one.
+        headers.insert(COOKIE, joined.unwrap_or(HeaderValue::from_static("")));
     }
-    Ok(())
 }
 
 /// What endpoints are told about the client. Fields of peers that are not trusted are replaced.
-fn forwarded(head: &mut RequestHeader, ctx: &Ctx, connection: &Connection) -> Result<()> {
-    remove_twins(head);
-    let peer = connection.client.ip().to_canonical();
-    if ctx.facts.trusted {
-        let before = head
-            .headers
-            .get_all(FOR)
-            .iter()
-            .filter_map(|value| value.to_str().ok());
-        let mut chain = before.collect::<Vec<_>>().join(", ");
-        if !chain.is_empty() {
-            chain.push_str(", ");
-        }
-        chain.push_str(&peer.to_string());
-        head.insert_header(FOR, chain)?;
-    } else {
-        head.remove_header(&FORWARDED);
-        head.remove_header(&REAL_IP);
-        head.insert_header(FOR, peer.to_string())?;
-    }
-    let keeps = |name: &HeaderName| ctx.facts.trusted && head.headers.contains_key(name);
-    let (keeps_proto, keeps_host, keeps_port) = (
-        keeps(&PROTO),
-        keeps(&FORWARDED_HOST),
-        keeps(&FORWARDED_PORT),
-    );
-    if !keeps_proto {
-        let scheme = if ctx.facts.secure { "https" } else { "http" };
-        head.insert_header(PROTO, HeaderValue::from_static(scheme))?;
-    }
-    if !keeps_host {
-        head.insert_header(FORWARDED_HOST, &ctx.facts.authority)?;
-    }
-    if !keeps_port {
-        let standard = if ctx.facts.secure { 443 } else { 80 };
-        head.insert_header(
-            FORWARDED_PORT,
-            HeaderValue::from(ctx.facts.port.unwrap_or(standard)),
-        )?;
-    }
-    head.insert_header(REQUEST_ID, &ctx.facts.request_id)?;
+fn forwarded(headers: &mut HeaderMap, ctx: &Ctx, connection: &Connection) {
+    let facts = &ctx.facts;
+    headers.reserve(ADDED);
+    let before = headers.get_all(FOR).iter().filter(|_| facts.trusted);
+    let chain = chain(before, &connection.address.value());
+    headers.insert(FOR, chain);
+    headers
+        .entry(PROTO)
+        .or_insert_with(|| HeaderValue::from_static(if facts.secure { "https" } else { "http" }));
+    headers
+        .entry(FORWARDED_HOST)
+        .or_insert_with(|| facts.authority.value());
+    headers
+        .entry(FORWARDED_PORT)
+        .or_insert_with(|| port(facts.port, facts.secure));
+    headers.insert(REQUEST_ID, facts.request_id.value());
     if let Some(parent) = ctx.trace.as_ref().and_then(TraceContext::traceparent) {
-        head.insert_header(TRACEPARENT, parent)?;
+        headers.insert(TRACEPARENT, parent);
         for name in B3 {
-            head.remove_header(name);
+            headers.remove(name);
         }
     }
-    Ok(())
 }
 
-/// Few requests have a name with `_`, and looking six names up costs more than looking at every name once.
-fn remove_twins(head: &mut RequestHeader) {
-    let mut names = head.headers.keys();
-    if !names.any(|name| name.as_str().contains('_')) {
-        return;
+/// The proxies a request came through, and its peer at the end.
+fn chain<'h>(before: impl Iterator<Item = &'h HeaderValue>, peer: &HeaderValue) -> HeaderValue {
+    let mut chain = Vec::new();
+    for value in before.filter(|value| !value.is_empty()) {
+        chain.extend_from_slice(value.as_bytes());
+        chain.extend_from_slice(b", ");
     }
-    for twin in TWINS {
-        head.remove_header(twin);
+    if chain.is_empty() {
+        return peer.clone();
+    }
+    chain.extend_from_slice(peer.as_bytes());
+    HeaderValue::from_maybe_shared(Bytes::from(chain)).unwrap_or_else(|_| peer.clone())
+}
+
+fn port(given: Option<u16>, secure: bool) -> HeaderValue {
+    match (given, secure) {
+        (None | Some(443), true) => HeaderValue::from_static("443"),
+        (None | Some(80), false) => HeaderValue::from_static("80"),
+        (Some(port), _) => HeaderValue::from(port),
     }
 }
 
@@ -291,7 +301,9 @@ pub(super) fn response(
             return plan(ctx, answer);
         }
     }
-    head.insert_header(REQUEST_ID, &ctx.facts.request_id)?;
+    fields::change_response(head, |headers| {
+        headers.insert(REQUEST_ID, ctx.facts.request_id.value());
+    })?;
     if ctx.is_stream {
         lease(ctx, shared);
     }

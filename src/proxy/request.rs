@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 use windrose_plugins::contract::{
@@ -14,7 +14,9 @@ use windrose_plugins::contract::{
 };
 
 use super::connection::Connection;
-use super::{admit, random, upstream};
+use super::fields::Nature;
+use super::wire::WireText;
+use super::{admit, random};
 use crate::decide::{self, Caller, Head, Silent};
 use crate::observe::clock;
 use crate::observe::trace::{AttemptSpan, TraceContext};
@@ -24,6 +26,8 @@ use crate::snapshot::listener::Listener;
 use crate::snapshot::pool::{EndpointSet, Pool, PoolProtocol};
 use crate::snapshot::route::{Action, Candidate};
 use crate::snapshot::Snapshot;
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// One request.
 pub struct Ctx {
@@ -48,6 +52,8 @@ pub struct Ctx {
     pub(super) lease: Option<Lease>,
     /// Whether it begins something long-lived: other times and bounds hold for it.
     pub(super) is_stream: bool,
+    /// Whether it asks for another protocol on its connection.
+    pub(super) is_upgrade: bool,
     /// Whether it is gRPC for a pool that speaks it: messages may go on for ever, so the body has no bound.
     pub(super) is_grpc: bool,
 }
@@ -60,9 +66,9 @@ pub(super) struct Facts {
     pub(super) host: String,
     pub(super) port: Option<u16>,
     pub(super) path: String,
-    pub(super) request_id: String,
+    pub(super) request_id: WireText,
     pub(super) trusted: bool,
-    pub(super) authority: String,
+    pub(super) authority: WireText,
 }
 
 /// The attempts on upstream.
@@ -104,6 +110,7 @@ impl Ctx {
             grpc_status: None,
             lease: None,
             is_stream: false,
+            is_upgrade: false,
             is_grpc: false,
         }
     }
@@ -160,8 +167,11 @@ impl Ctx {
 
     /// Remembers the gRPC status of a response, from its header or trailers.
     pub(super) fn note_grpc_status(&mut self, headers: &HeaderMap) {
+        if !self.is_stream {
+            return;
+        }
         let status = headers
-            .get("grpc-status")
+            .get(GRPC_STATUS)
             .and_then(|value| value.to_str().ok()?.parse().ok());
         self.grpc_status = status.or(self.grpc_status);
     }
@@ -289,26 +299,21 @@ fn act(session: &mut Session, ctx: &mut Ctx, candidate: &Arc<Candidate>) -> Resu
             Err(Box::new(answer))
         }
         Action::Pool(_) | Action::Split(_) => {
-            if content_length(&session.req_header().headers) > candidate.rule.body_limit {
+            let nature = Nature::of(&session.req_header().headers);
+            if nature.length > candidate.rule.body_limit {
                 return Err(refuse(&causes::BODY_TOO_LARGE));
             }
             // Pingora's own bound is a minute, whatever the route says.
             session.set_read_timeout(candidate.rule.timeouts.idle);
-            ctx.is_stream = upstream::is_stream(session.req_header());
             ctx.pool = decide::pool(candidate, random::bits()).cloned();
-            ctx.is_grpc = ctx
-                .pool
-                .as_ref()
-                .is_some_and(|pool| pool.settings.protocol != PoolProtocol::Http1)
-                && upstream::is_grpc(session.req_header());
+            ctx.is_stream = nature.is_stream();
+            ctx.is_upgrade = nature.is_upgrade;
+            ctx.is_grpc = nature.is_grpc
+                && ctx
+                    .pool
+                    .as_ref()
+                    .is_some_and(|pool| pool.settings.protocol != PoolProtocol::Http1);
             Ok(())
         }
     }
-}
-
-fn content_length(headers: &HeaderMap) -> u64 {
-    let length = headers
-        .get(http::header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.trim().parse().ok());
-    length.unwrap_or(0)
 }

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep_until, Instant, Sleep};
 
 use super::accept::{refused, server_options, Refusal};
+use super::aside::Aside;
 use super::connection::{Connection, Guarded};
 use super::Gateway;
 
@@ -29,26 +30,30 @@ pub(super) async fn http(
 ) -> Result<(), Refusal> {
     let limits = &connection.listener.limits;
     let (close, closing) = watch::channel(*drain.borrow());
-    let ending = ending(drain, limits.connection_age);
-    tokio::pin!(ending);
+    let age = limits.connection_age;
+    // A cut only has to wake this task: the stream's socket reads as ended from then on, so that the request is finished and
+    // accounted for as any other.
+    let told = async {
+        let end = async {
+            ending(drain, age).await;
+            let _ = close.send(true);
+        };
+        tokio::join!(end, connection.cut.revoked());
+    };
+    let told = Aside::new(told);
     let serving = async {
         match connection.http2 {
             true => http2(engine, stream, &connection, closing).await,
             false => http1(engine, stream, &connection, closing).await,
         }
     };
-    tokio::pin!(serving);
-    let mut told = false;
-    loop {
-        tokio::select! {
-            biased;
-            () = &mut serving => return Ok(()),
-            // The stream's socket reads as ended from here on, so that the request is finished and accounted for as any other.
-            () = connection.cut.revoked() => {}
-            () = &mut ending, if !told => {
-                told = true;
-                let _ = close.send(true);
-            }
+    tokio::pin!(serving, told);
+    tokio::select! {
+        biased;
+        () = &mut serving => Ok(()),
+        () = &mut told => {
+            serving.await;
+            Ok(())
         }
     }
 }

@@ -328,9 +328,10 @@ fn log(
     if !shared.access_log.enabled() {
         return;
     }
+    let client = arrival.client.ip().to_string();
     shared.access_log.log(&Entry {
         time: stream.at,
-        client: arrival.client.ip(),
+        client: &client,
         client_port: arrival.client.port(),
         listener: &arrival.listener.name,
         role: arrival.listener.role.as_str(),

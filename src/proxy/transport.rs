@@ -128,6 +128,13 @@ impl Transport {
         Poll::Ready(Ok(()))
     }
 
+    /// All at once: growing with the header and again with the body costs more.
+    fn make_room(&mut self) {
+        if self.pending.capacity() == 0 {
+            self.pending.reserve_exact(GATHER);
+        }
+    }
+
     /// Gives back what an idle connection does not need.
     pub(super) fn shrink(&mut self) {
         if self.pending.is_empty() {
@@ -194,6 +201,7 @@ impl AsyncWrite for Transport {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         if this.pending.len() + bytes.len() <= GATHER {
+            this.make_room();
             this.pending.extend_from_slice(bytes);
             return Poll::Ready(Ok(bytes.len()));
         }
@@ -223,6 +231,7 @@ impl AsyncWrite for Transport {
         let this = &mut *self;
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         if this.pending.len() + total <= GATHER {
+            this.make_room();
             slices
                 .iter()
                 .for_each(|slice| this.pending.extend_from_slice(slice));

@@ -67,13 +67,7 @@ pub(super) fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>
     let mut peer = template.clone();
     peer.options.read_timeout = read_timeout(timeouts, ctx, now);
     peer.options.write_timeout = timeouts.idle;
-    dial(
-        &mut peer,
-        &pool.settings,
-        session.req_header(),
-        ctx,
-        &member.endpoint,
-    );
+    dial(&mut peer, &pool.settings, ctx, &member.endpoint);
     let attempt = &mut ctx.attempt;
     attempt.count += 1;
     attempt.tried.push(u16::try_from(at).unwrap_or(u16::MAX));
@@ -153,20 +147,6 @@ fn read_timeout(timeouts: &Timeouts, ctx: &Ctx, now: u64) -> Option<Duration> {
     }
 }
 
-/// Whether a request begins something long-lived: an upgrade, gRPC, server-sent events.
-pub(super) fn is_stream(request: &RequestHeader) -> bool {
-    let accept = request.headers.get(http::header::ACCEPT);
-    request.headers.contains_key(http::header::UPGRADE)
-        || is_grpc(request)
-        || accept.is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"))
-}
-
-/// Whether a request says that it is gRPC.
-pub(super) fn is_grpc(request: &RequestHeader) -> bool {
-    let media = request.headers.get(http::header::CONTENT_TYPE);
-    media.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
-}
-
 fn hash(pool: &Pool, request: &RequestHeader, facts: &Facts) -> Option<u64> {
     if !matches!(
         pool.settings.algorithm,
@@ -200,14 +180,8 @@ fn cookie<'r>(request: &'r RequestHeader, wanted: &str) -> Option<&'r [u8]> {
 }
 
 /// Connections that begin with a PROXY header belong to that client alone; those for upgrades to one request.
-fn dial(
-    peer: &mut HttpPeer,
-    settings: &PoolSettings,
-    request: &RequestHeader,
-    ctx: &Ctx,
-    endpoint: &Endpoint,
-) {
-    let upgrade = request.headers.contains_key(http::header::UPGRADE);
+fn dial(peer: &mut HttpPeer, settings: &PoolSettings, ctx: &Ctx, endpoint: &Endpoint) {
+    let upgrade = ctx.is_upgrade;
     let header = match (settings.proxy_protocol, &ctx.connection) {
         (Some(version), Some(connection)) => {
             let address = ctx.facts.client.unwrap_or(connection.client.ip());

@@ -2,8 +2,6 @@
 //! It must not know where lines go.
 //! The fast path fills an `Entry` from what it has at hand; `AccessLog::log` formats it.
 
-use std::io::Write as _;
-use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use windrose_plugins::contract::Cause;
@@ -16,7 +14,7 @@ pub struct Entry<'a> {
     /// When the request's header had arrived.
     pub time: SystemTime,
     /// The client, after trust in forwarded headers was settled.
-    pub client: IpAddr,
+    pub client: &'a str,
     /// The client's port; 0 where a header told the address.
     pub client_port: u16,
     /// The listener's name.
@@ -77,6 +75,13 @@ pub struct Entry<'a> {
 
 type Escape = fn(&mut Vec<u8>, &[u8]);
 
+/// A member's key with what stands before and after it.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+
 impl Entry<'_> {
     /// Appends the line as one JSON object.
     pub(super) fn json(&self, out: &mut Vec<u8>) {
@@ -91,69 +96,68 @@ impl Entry<'_> {
     }
 
     fn json_request(&self, object: &mut Object<'_>) {
-        object.text("listener", self.listener);
-        object.text("role", self.role);
-        object.address("client", self.client);
-        object.number("client_port", self.client_port.into());
-        object.text("method", self.method);
-        object.text("scheme", self.scheme);
-        object.text("host", self.host);
+        object.name(key!("listener"), self.listener);
+        object.name(key!("role"), self.role);
+        object.name(key!("client"), self.client);
+        object.number(key!("client_port"), self.client_port.into());
+        object.text(key!("method"), self.method);
+        object.name(key!("scheme"), self.scheme);
+        object.text(key!("host"), self.host);
         let (path, query) = split(self.path.as_bytes());
-        object.bytes("path", path);
+        object.bytes(key!("path"), path);
         if let Some(query) = query {
-            let out = object.open_text("query");
+            let out = object.open_text(key!("query"));
             redact::query(cap(query).0, |piece| escape::json(out, piece));
             object.close_text(cap(query).1);
         }
-        object.text("protocol", self.protocol);
+        object.name(key!("protocol"), self.protocol);
     }
 
     fn json_outcome(&self, object: &mut Object<'_>) {
-        object.number("status", self.status.into());
+        object.number(key!("status"), self.status.into());
         if let Some(cause) = self.cause {
-            object.text("why", cause.name);
-            object.text("blame", cause.blame.as_str());
+            object.name(key!("why"), cause.name);
+            object.name(key!("blame"), cause.blame.as_str());
         }
         if !self.route.is_empty() {
-            object.text("route", self.route);
-            object.number("rule", self.rule as u64);
+            object.name(key!("route"), self.route);
+            object.number(key!("rule"), self.rule as u64);
         }
-        object.text("pool", self.pool);
+        object.name(key!("pool"), self.pool);
         if !self.endpoint.is_empty() {
-            object.text("endpoint", self.endpoint);
-            object.raw("reused", if self.reused { b"true" } else { b"false" });
+            object.text(key!("endpoint"), self.endpoint);
+            object.raw(key!("reused"), if self.reused { b"true" } else { b"false" });
         }
-        object.number("attempts", self.attempts.into());
-        object.number("request_bytes", self.request_bytes);
-        object.number("response_bytes", self.response_bytes);
-        object.millis("duration_ms", self.duration);
+        object.number(key!("attempts"), self.attempts.into());
+        object.number(key!("request_bytes"), self.request_bytes);
+        object.number(key!("response_bytes"), self.response_bytes);
+        object.millis(key!("duration_ms"), self.duration);
         if let Some(duration) = self.upstream_duration {
-            object.millis("upstream_ms", duration);
+            object.millis(key!("upstream_ms"), duration);
         }
         if let Some(status) = self.grpc_status {
-            object.number("grpc_status", status.into());
+            object.number(key!("grpc_status"), status.into());
         }
     }
 
     fn json_caller(&self, object: &mut Object<'_>) {
-        object.text("request_id", self.request_id);
-        object.text("trace_id", self.trace_id.unwrap_or_default());
-        object.text("principal", self.principal.unwrap_or_default());
-        object.bytes("user_agent", self.user_agent.unwrap_or_default());
+        object.text(key!("request_id"), self.request_id);
+        object.name(key!("trace_id"), self.trace_id.unwrap_or_default());
+        object.text(key!("principal"), self.principal.unwrap_or_default());
+        object.bytes(key!("user_agent"), self.user_agent.unwrap_or_default());
         if let Some(referer) = self.referer {
             let (page, query) = split(cap(referer).0);
-            let out = object.open_text("referer");
+            let out = object.open_text(key!("referer"));
             reference(out, page, query, escape::json);
             object.close_text(cap(referer).1);
         }
-        object.text("tls_version", self.tls_version.unwrap_or_default());
-        object.text("sni", self.sni.unwrap_or_default());
+        object.name(key!("tls_version"), self.tls_version.unwrap_or_default());
+        object.text(key!("sni"), self.sni.unwrap_or_default());
     }
 
     /// Appends the line in Apache's combined format with our fields at the end.
     pub(super) fn combined(&self, out: &mut Vec<u8>) {
-        // Writing to a Vec cannot fail.
-        let _ = write!(out, "{}", self.client);
+        bare(out, self.client);
         out.extend_from_slice(b" - ");
         bare(out, self.principal.unwrap_or_default());
         out.extend_from_slice(b" [");
@@ -187,25 +191,29 @@ impl Entry<'_> {
     }
 }
 
-/// Members of a JSON object that already has one.
+/// Members of a JSON object that already has one. Keys come with their punctuation, so that each is one copy.
 struct Object<'a>(&'a mut Vec<u8>);
 
 impl Object<'_> {
-    fn key(&mut self, key: &str) {
-        self.0.extend_from_slice(b",\"");
-        self.0.extend_from_slice(key.as_bytes());
-        self.0.extend_from_slice(b"\":");
-    }
-
     fn open_text(&mut self, key: &str) -> &mut Vec<u8> {
-        self.key(key);
+        self.0.extend_from_slice(key.as_bytes());
         self.0.push(b'"');
         self.0
     }
 
     fn close_text(&mut self, cut: &str) {
-        self.0.extend_from_slice(cut.as_bytes());
+        if !cut.is_empty() {
+            self.0.extend_from_slice(cut.as_bytes());
+        }
         self.0.push(b'"');
+    }
+
+    /// Text that cannot need an escape: a word of ours, or a name that the configuration's rules let through.
+    fn name(&mut self, key: &str, name: &str) {
+        if !name.is_empty() {
+            self.open_text(key).extend_from_slice(name.as_bytes());
+            self.close_text("");
+        }
     }
 
     fn text(&mut self, key: &str, value: &str) {
@@ -220,25 +228,18 @@ impl Object<'_> {
         }
     }
 
-    fn address(&mut self, key: &str, address: IpAddr) {
-        let out = self.open_text(key);
-        // Writing to a Vec cannot fail.
-        let _ = write!(out, "{address}");
-        self.close_text("");
-    }
-
     fn number(&mut self, key: &str, value: u64) {
-        self.key(key);
+        self.0.extend_from_slice(key.as_bytes());
         stamp::number(self.0, value);
     }
 
     fn millis(&mut self, key: &str, value: Duration) {
-        self.key(key);
+        self.0.extend_from_slice(key.as_bytes());
         stamp::millis(self.0, value);
     }
 
     fn raw(&mut self, key: &str, value: &[u8]) {
-        self.key(key);
+        self.0.extend_from_slice(key.as_bytes());
         self.0.extend_from_slice(value);
     }
 }

@@ -6,23 +6,37 @@
 /// log viewer could obey (control characters of both blocks, line separators, direction overrides) is written as `\u`.
 pub(super) fn json(out: &mut Vec<u8>, text: &[u8]) {
     let mut rest = text;
-    while !rest.is_empty() {
-        let clean = rest.iter().take_while(|byte| is_clean(**byte)).count();
-        out.extend_from_slice(&rest[..clean]);
-        rest = &rest[clean..];
-        match rest.first() {
+    loop {
+        let (clean, dirty) = split(rest, is_clean);
+        out.extend_from_slice(clean);
+        match dirty.first() {
             None => return,
             Some(0x80..) => {
-                let run = rest.iter().take_while(|byte| **byte >= 0x80).count();
-                wide(out, &rest[..run]);
-                rest = &rest[run..];
+                let run = dirty.iter().take_while(|byte| **byte >= 0x80).count();
+                wide(out, &dirty[..run]);
+                rest = &dirty[run..];
             }
             Some(&byte) => {
                 narrow(out, byte);
-                rest = &rest[1..];
+                rest = &dirty[1..];
             }
         }
     }
+}
+
+/// The part in front that needs no escape, and the rest. Most text is clean to its end, so that is asked first: sixteen bytes
+/// at a time, the last sixteen overlapping those before.
+fn split(text: &[u8], is_clean: impl Fn(u8) -> bool) -> (&[u8], &[u8]) {
+    let is_whole = |chunk: &[u8]| chunk.iter().fold(true, |all, byte| all & is_clean(*byte));
+    let is_all = match text.last_chunk::<16>() {
+        Some(last) => is_whole(last) && text.chunks_exact(16).all(is_whole),
+        None => is_whole(text),
+    };
+    if is_all {
+        return (text, &[]);
+    }
+    let dirty = text.iter().position(|byte| !is_clean(*byte));
+    text.split_at(dirty.unwrap_or(text.len()))
 }
 
 fn is_clean(byte: u8) -> bool {
@@ -68,23 +82,27 @@ fn unicode(out: &mut Vec<u8>, code: u16) {
 /// Appends the inside of a quoted field as Apache does: quotes and backslashes escaped, and everything that is not
 /// printable ASCII as `\xhh`.
 pub(super) fn quoted(out: &mut Vec<u8>, text: &[u8]) {
-    for &byte in text {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            b' '..=b'~' => out.push(byte),
-            byte => hex(out, byte),
-        }
-    }
+    apache(out, text, is_clean);
 }
 
 /// Appends a field that stands without quotes: as [`quoted`], and a space may not split it.
 pub(super) fn bare(out: &mut Vec<u8>, text: &[u8]) {
-    for &byte in text {
+    apache(out, text, |byte| is_clean(byte) && byte != b' ');
+}
+
+fn apache(out: &mut Vec<u8>, text: &[u8], is_clean: impl Fn(u8) -> bool + Copy) {
+    let mut rest = text;
+    loop {
+        let (clean, dirty) = split(rest, is_clean);
+        out.extend_from_slice(clean);
+        let Some((&byte, after)) = dirty.split_first() else {
+            return;
+        };
         match byte {
-            b'"' | b'\\' | b' ' => hex(out, byte),
-            b'!'..=b'~' => out.push(byte),
+            b'"' | b'\\' if is_clean(b' ') => out.extend_from_slice(&[b'\\', byte]),
             byte => hex(out, byte),
         }
+        rest = after;
     }
 }
 

@@ -2,7 +2,6 @@
 //! It must not know time zones: everything is UTC.
 //! The line formats of the access log use it.
 
-use std::io::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A moment in UTC, in parts.
@@ -102,8 +101,7 @@ fn whole_micros(duration: Duration) -> u64 {
 
 /// A number as it is.
 pub(super) fn number(out: &mut Vec<u8>, value: u64) {
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "{value}");
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// The last `width` digits of a number, with leading zeros.

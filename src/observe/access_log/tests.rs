@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Instant, UNIX_EPOCH};
 
@@ -16,7 +15,7 @@ use super::*;
 fn entry() -> Entry<'static> {
     Entry {
         time: UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
-        client: IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7)),
+        client: "192.0.2.7",
         client_port: 5000,
         listener: "edge",
         role: "ingress",

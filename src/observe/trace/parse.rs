@@ -31,13 +31,16 @@ pub(super) enum Decision {
 }
 
 pub(super) fn parent(headers: &HeaderMap) -> Parent {
-    let told = w3c(headers);
-    // Few callers speak B3, and looking its five names up costs more than looking at every name once.
-    let is_b3 = |name: &HeaderName| name == "b3" || name.as_str().starts_with("x-b3-");
-    if told.is_none() && !headers.keys().any(is_b3) {
+    // Many callers tell nothing, and looking six names up costs more than looking at every name once.
+    let tells = |name: &HeaderName| {
+        let name = name.as_str();
+        name == TRACEPARENT.as_str() || name == "b3" || name.starts_with("x-b3-")
+    };
+    if !headers.keys().any(tells) {
         return Parent::Unknown(Decision::Ours);
     }
-    told.or_else(|| b3_single(headers))
+    w3c(headers)
+        .or_else(|| b3_single(headers))
         .or_else(|| b3_multiple(headers))
         .unwrap_or(Parent::Unknown(Decision::Ours))
 }

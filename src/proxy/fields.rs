@@ -1,0 +1,137 @@
+//! A message's fields as a plain map, and what the fields of a request say of it.
+//! It must not know who asks.
+//! `admit` takes the case of names away with it; `forward` sets what endpoints and clients are told.
+
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, UPGRADE};
+use http::{request, response, HeaderMap, HeaderValue};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::Result;
+
+/// Changes fields as a plain map. Pingora's own methods parse and store the name again for each field, and keep, copy and search
+/// a second map for the case of names; afterwards that map is gone. Names then travel in lower case, as in HTTP/2 (RFC 9113
+/// section 8.2), but for a few common ones that Pingora spells in HTTP/1's way.
+///
+/// # Errors
+/// When the target is no target, which a parsed header's is.
+pub(super) fn change(head: &mut RequestHeader, change: impl FnOnce(&mut HeaderMap)) -> Result<()> {
+    // Parts keep a URI only, which has the bytes of this form alone.
+    let is_kept = head.raw_path().starts_with(b"/") && head.raw_path_is_utf8();
+    let target = (!is_kept).then(|| head.raw_path().to_vec());
+    let blank = http::Request::new(()).into_parts().0;
+    let mut parts = request::Parts::from(std::mem::replace(head, blank.into()));
+    change(&mut parts.headers);
+    *head = parts.into();
+    target.map_or(Ok(()), |target| head.set_raw_path(&target))
+}
+
+/// As [`change`], for a response.
+///
+/// # Errors
+/// When the reason phrase is none, which a parsed header's is.
+pub(super) fn change_response(
+    head: &mut ResponseHeader,
+    change: impl FnOnce(&mut HeaderMap),
+) -> Result<()> {
+    let reason = head.get_reason_phrase();
+    let odd = (reason != head.status.canonical_reason()).then(|| reason.map(str::to_owned));
+    let blank = http::Response::new(()).into_parts().0;
+    let mut parts = response::Parts::from(std::mem::replace(head, blank.into()));
+    change(&mut parts.headers);
+    *head = parts.into();
+    odd.map_or(Ok(()), |odd| head.set_reason_phrase(odd.as_deref()))
+}
+
+/// What a request says of itself that decides on times and bounds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Nature {
+    /// Bytes of the body, as far as the header says.
+    pub(super) length: u64,
+    /// Asks for another protocol on the connection.
+    pub(super) is_upgrade: bool,
+    /// Says that it is gRPC.
+    pub(super) is_grpc: bool,
+    /// Asks for server-sent events.
+    wants_events: bool,
+}
+
+impl Nature {
+    /// Looks at every field once, which costs less than to look four names up.
+    pub(super) fn of(headers: &HeaderMap) -> Nature {
+        let mut nature = Nature::default();
+        for (name, value) in headers {
+            match *name {
+                CONTENT_LENGTH => nature.length = number(value),
+                UPGRADE => nature.is_upgrade = true,
+                CONTENT_TYPE => nature.is_grpc |= value.as_bytes().starts_with(b"application/grpc"),
+                ACCEPT => nature.wants_events |= value.as_bytes().starts_with(b"text/event-stream"),
+                _ => {}
+            }
+        }
+        nature
+    }
+
+    /// Whether it begins something long-lived: an upgrade, gRPC, server-sent events.
+    pub(super) fn is_stream(&self) -> bool {
+        self.is_upgrade || self.is_grpc || self.wants_events
+    }
+}
+
+fn number(value: &HeaderValue) -> u64 {
+    let number = value
+        .to_str()
+        .ok()
+        .and_then(|text| text.trim().parse().ok());
+    number.unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_of_target_stays_and_the_case_of_names_goes() {
+        for target in [&b"/a?b=1"[..], b"*", b"http://a.example/b", b"/a?\xff"] {
+            let mut head = RequestHeader::build("OPTIONS", target, None).unwrap();
+            head.insert_header("X-Case", "1").unwrap();
+
+            change(&mut head, |fields| {
+                fields.insert("y", HeaderValue::from_static("2"));
+            })
+            .unwrap();
+
+            assert_eq!(head.raw_path(), target);
+            assert!(!head.has_case());
+            assert_eq!(head.headers["x-case"], "1");
+            assert_eq!(head.headers["y"], "2");
+        }
+    }
+
+    #[test]
+    fn a_reason_of_the_endpoints_own_stays() {
+        let mut head = ResponseHeader::build(404, None).unwrap();
+        for reason in [Some("Not Found"), Some("Gone Fishing"), None] {
+            head.set_reason_phrase(reason).unwrap();
+
+            change_response(&mut head, |_| {}).unwrap();
+
+            assert_eq!(
+                head.get_reason_phrase(),
+                Some(reason.unwrap_or("Not Found"))
+            );
+        }
+    }
+
+    #[test]
+    fn a_request_tells_its_nature() {
+        let of = |name: &'static str, value| {
+            let field = (name.parse().unwrap(), HeaderValue::from_static(value));
+            Nature::of(&HeaderMap::from_iter([field]))
+        };
+
+        assert_eq!(of("content-length", " 12").length, 12);
+        assert!(of("upgrade", "websocket").is_stream());
+        assert!(of("content-type", "application/grpc+proto").is_grpc);
+        assert!(of("accept", "text/event-stream, */*").is_stream());
+        assert_eq!(of("accept", "*/*"), Nature::default());
+    }
+}

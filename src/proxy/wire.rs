@@ -1,0 +1,60 @@
+//! Text that is both a field's value and a word in logs: made once, shared by whoever needs either.
+//! It must not know which field it becomes.
+//! Connections keep their client's address in it, requests their id and authority.
+
+use std::fmt;
+use std::ops::Deref;
+
+use http::HeaderValue;
+
+/// Visible ASCII, ready to be sent. The default is empty.
+#[derive(Clone)]
+pub(super) struct WireText(HeaderValue);
+
+impl WireText {
+    /// This text; `None` if a byte of it is not visible ASCII or a space.
+    pub(super) fn new(text: &str) -> Option<WireText> {
+        WireText::received(HeaderValue::from_str(text).ok()?)
+    }
+
+    /// The text of a field that arrived, sharing its bytes.
+    pub(super) fn received(value: HeaderValue) -> Option<WireText> {
+        value.to_str().is_ok().then_some(WireText(value))
+    }
+
+    /// 128 bits as 32 digits.
+    pub(super) fn hex(high: u64, low: u64) -> WireText {
+        // By hand: formatting costs ten times as much, for every request.
+        let digit = |at: usize| {
+            let half = if at < 16 { high } else { low };
+            b"0123456789abcdef"[(half >> (4 * (15 - at % 16)) & 0xf) as usize]
+        };
+        let digits: [u8; 32] = std::array::from_fn(digit);
+        WireText(HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("")))
+    }
+
+    /// For a field; no bytes are copied.
+    pub(super) fn value(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+impl Deref for WireText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.0.to_str().unwrap_or_default()
+    }
+}
+
+impl Default for WireText {
+    fn default() -> WireText {
+        WireText(HeaderValue::from_static(""))
+    }
+}
+
+impl fmt::Debug for WireText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}
