@@ -268,6 +268,9 @@ pub(super) fn response(
         // The client would read the bytes that follow as HTTP.
         return plan(ctx, refuse(&causes::UPSTREAM_PROTOCOL));
     }
+    if let (StatusCode::SWITCHING_PROTOCOLS, Some(connection)) = (head.status, &ctx.connection) {
+        connection.switched();
+    }
     strip_nominated(head);
     if session.req_header().version == Version::HTTP_10 {
         // HTTP/1.0 knows no chunks (RFC 9112 section 6.1); without the coding Pingora ends the body with the connection.

@@ -118,7 +118,7 @@ impl Ctx {
         let Some(connection) = connection.cloned() else {
             return Error::e_explain(ErrorType::InternalError, "a request without our connection");
         };
-        connection.header_arrived();
+        connection.header_arrived(session.req_header());
         // A listener that was removed still serves the connections it has, with the settings they began with.
         let listener = self
             .snapshot

@@ -17,7 +17,8 @@ use tokio::sync::watch;
 use tokio::time::{sleep_until, Instant, Sleep};
 
 use super::accept::{refused, server_options, Refusal};
-use super::connection::{Connection, Guarded};
+use super::connection::Connection;
+use super::guard::Guarded;
 use super::Gateway;
 
 /// Serves HTTP until the connection ends.
@@ -110,7 +111,8 @@ async fn http1(
         let Some(back) = ours(returned) else { return };
         stream = back;
         settings = persistent;
-        if *closing.borrow() {
+        // A client that has sent its next request already hears from the answer to it that the connection ends.
+        if *closing.borrow() && !stream.has_early() {
             return;
         }
     }
