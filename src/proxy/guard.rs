@@ -11,7 +11,7 @@ use std::task::{ready, Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use pingora::http::ResponseHeader;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::{SslDigest, SslStream, TlsRef, ALPN};
@@ -193,8 +193,7 @@ impl Guarded {
     fn header_of_early(&mut self, buf: &mut ReadBuf<'_>) -> Result<(), &'static Cause> {
         let early = self.early.slice(..buf.remaining().min(self.early.len()));
         let taken = self.admit(&early)?;
-        buf.put_slice(&early[..taken]);
-        self.early.advance(taken);
+        buf.put_slice(&self.early.split_to(taken));
         Ok(())
     }
 
@@ -252,8 +251,8 @@ impl Guarded {
         let before = buf.filled().len();
         if self.has_early() {
             let taken = buf.remaining().min(self.early.len());
-            buf.put_slice(&self.early[..taken]);
-            self.early.advance(taken);
+            // With the last of them the memory goes, too.
+            buf.put_slice(&self.early.split_to(taken));
         } else {
             ready!(self.poll_layer(cx, buf))?;
         }
