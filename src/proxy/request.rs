@@ -14,7 +14,8 @@ use windrose_plugins::contract::{
 };
 
 use super::connection::Connection;
-use super::{admit, random, upstream};
+use super::finish::Unfinished;
+use super::{admit, finish, random, upstream};
 use crate::decide::{self, Caller, Head, Silent};
 use crate::observe::clock;
 use crate::observe::trace::{AttemptSpan, TraceContext};
@@ -46,6 +47,8 @@ pub struct Ctx {
     pub(super) response_bytes: u64,
     pub(super) grpc_status: Option<u16>,
     pub(super) lease: Option<Lease>,
+    /// Set while it is a stream of HTTP/2, which may be dropped as it stands.
+    pub(super) unfinished: Option<Box<Unfinished>>,
     /// Whether it begins something long-lived: other times and bounds hold for it.
     pub(super) is_stream: bool,
     /// Whether it is gRPC for a pool that speaks it: messages may go on for ever, so the body has no bound.
@@ -81,6 +84,14 @@ pub(super) struct Attempt {
     pub(super) status: u16,
 }
 
+impl Drop for Ctx {
+    fn drop(&mut self) {
+        if let Some(stream) = self.unfinished.take() {
+            finish::cut_off(&stream, self);
+        }
+    }
+}
+
 impl Ctx {
     pub(super) fn new(snapshot: Arc<Snapshot>) -> Ctx {
         Ctx {
@@ -103,6 +114,7 @@ impl Ctx {
             response_bytes: 0,
             grpc_status: None,
             lease: None,
+            unfinished: None,
             is_stream: false,
             is_grpc: false,
         }

@@ -20,6 +20,7 @@ use super::accept::{refused, server_options, Refusal};
 use super::connection::Connection;
 use super::guard::Guarded;
 use super::Gateway;
+use crate::snapshot::lease::Cut;
 
 /// Serves HTTP until the connection ends.
 pub(super) async fn http(
@@ -176,6 +177,16 @@ async fn http2(
     server.process_new(Box::new(stream), &closing).await;
 }
 
+tokio::task_local! {
+    /// Ends the stream that this task serves. Pingora's engine, between here and our hooks, takes nothing along for us.
+    static STREAM: Arc<Cut>;
+}
+
+/// What ends the HTTP/2 stream that the current task serves.
+pub(super) fn stream_cut() -> Arc<Cut> {
+    STREAM.try_with(Arc::clone).unwrap_or_default()
+}
+
 /// Pingora's HTTP/2 loop with a listener's own bounds.
 struct Http2 {
     engine: Arc<HttpProxy<Gateway>>,
@@ -191,7 +202,15 @@ impl HttpServerApp for Http2 {
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        self.engine.process_new_http(session, shutdown).await
+        let cut = Arc::<Cut>::default();
+        let serving = self.engine.process_new_http(session, shutdown);
+        let serving = STREAM.scope(cut.clone(), serving);
+        // Dropping the exchange resets its streams on both sides; the context accounts for it as it goes.
+        tokio::select! {
+            biased;
+            reused = serving => reused,
+            () = cut.revoked() => None,
+        }
     }
 
     fn h2_options(&self) -> Option<H2Options> {
