@@ -105,7 +105,53 @@ impl RequestLine {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Where Pingora's parser sees the end of a header: `Ok(None)` before it came, `Err` if there is none to come.
+    fn parsed(bytes: &[u8]) -> Result<Option<usize>, httparse::Error> {
+        let mut fields = [httparse::EMPTY_HEADER; 64];
+        let status = httparse::Request::new(&mut fields).parse(bytes)?;
+        Ok(match status {
+            httparse::Status::Complete(end) => Some(end),
+            httparse::Status::Partial => None,
+        })
+    }
+
+    /// Bytes that headers are made of, in any order, often after a good beginning.
+    fn bytes() -> impl Strategy<Value = String> {
+        let begin = prop::sample::select(BEGINS);
+        let rest = proptest::collection::vec(prop::sample::select(PARTS), 0..12);
+        (begin, rest).prop_map(|(begin, rest)| format!("{begin}{}", rest.concat()))
+    }
+
+    const BEGINS: &[&str] = &["", "\r\n", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\n"];
+    const PARTS: &[&str] = &[
+        "\r\n",
+        "\n",
+        "\r",
+        "GET / HTTP/1.1",
+        "a: b",
+        ":",
+        " ",
+        "\t",
+        "x",
+        "\r\n\r\n",
+    ];
+
+    proptest! {
+        #[test]
+        fn the_end_is_where_the_parser_sees_it(text in bytes()) {
+            let bytes = text.as_bytes();
+            match (HeaderScan::default().take(bytes), parsed(bytes)) {
+                (Ok(scanned), Ok(parsed)) => prop_assert_eq!(scanned, parsed),
+                (Ok(Some(end)), Err(_)) => prop_assert!(parsed(&bytes[..end]).is_err()),
+                // Nothing is handed on, or nothing is believed.
+                (Err(_), _) | (Ok(None), Err(_)) => {}
+            }
+        }
+    }
 
     fn fits(pieces: &[&[u8]]) -> bool {
         let mut scan = HeaderScan::default();
