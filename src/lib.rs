@@ -27,7 +27,7 @@
 //! - Causes are `&'static Cause` values, not one enum, so that plugins out of the tree declare their own.
 //! - Decoding goes through JSON values: `serde_yaml` wants tags where users write maps of one key.
 //! - The downstream socket is ours ([`proxy`]'s transport) instead of Pingora's buffered stream: an idle connection then holds
-//!   little more than its socket, and header bounds and answers to malformed requests are possible.
+//!   little more than its socket, and header bounds, answers to malformed requests and pipelining are possible.
 //! - `unsafe_code` is denied, not forbidden: taking over inherited sockets has no safe function (`control::inherit`).
 //! - Session tickets live as long as OpenSSL says; the binding has no safe function for their lifetime.
 

@@ -49,6 +49,40 @@ fn connect_refused_everywhere_gets_502() {
 }
 
 #[test]
+fn an_endpoint_that_does_not_accept_in_time_gets_504() {
+    let full = Upstream::full();
+    let proxy = with(
+        &[&full],
+        "  connections: {connect_timeout: 200ms}\n",
+        "    retry: {attempts: 0}\n",
+    );
+
+    let reply = proxy.get("/");
+
+    assert_eq!((reply.status, &*reply.why()), (504, "connect_timeout"));
+}
+
+#[test]
+fn an_endpoint_that_cannot_be_reached_gets_502() {
+    // No socket file; the loopback network's broadcast address, which only a program with leave to broadcast may connect to.
+    let unreachable = ["unix:FOLDER/none.sock", "127.255.255.255:80"];
+    for address in unreachable {
+        let proxy = Proxy::http(&format!(
+            "pools:\n- {{name: app, endpoints: ['{address}']}}\n{ALL_TO_APP}    retry: {{attempts: 0}}\n"
+        ));
+
+        let reply = proxy.get("/");
+
+        assert_eq!(
+            (reply.status, &*reply.why()),
+            (502, "connect_failed"),
+            "{address}"
+        );
+        assert!(proxy.stderr().contains("no connection to an endpoint"));
+    }
+}
+
+#[test]
 fn no_endpoint_left_gets_503_with_retry_after() {
     let dead = Upstream::refusing();
     let proxy = with(

@@ -18,23 +18,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Causes that no black-box test provokes, and why.
-const NOT_PROVOKED: &[(&str, &str)] = &[
-    ("connect_timeout", "needs a network that drops packets"),
-    (
-        "connect_failed",
-        "needs a host without a route, which sandboxes answer differently",
-    ),
-    (
-        "overloaded",
-        "no limit of the process exists yet that gives it",
-    ),
-    (
-        "plugin_failed",
-        "no built-in plugin can fail once it is built",
-    ),
-    ("internal", "says that there is a bug"),
-    ("bad_request.upgrade", "nothing gives it yet"),
-];
+const NOT_PROVOKED: &[(&str, &str)] = &[("internal", "says that there is a bug")];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

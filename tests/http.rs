@@ -528,3 +528,21 @@ async fn http1_reaches_an_http2_service_and_back() {
 
     assert_eq!((reply.status, &*reply.text()), (200, "hi"));
 }
+
+#[test]
+fn an_offer_to_go_on_in_http2_is_ignored() {
+    let service = Upstream::echo();
+    let proxy = Proxy::to(&[&service]);
+
+    let reply = proxy.ask(
+        "GET",
+        "/",
+        "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n",
+    );
+
+    // Clients offer it on the chance; a service that took it would be out of the proxy's sight (RFC 9113 section 3.1).
+    assert_eq!(reply.status, 200);
+    let seen = service.last();
+    assert_eq!(seen.header("upgrade"), None);
+    assert_eq!(seen.header("http2-settings"), None);
+}

@@ -17,6 +17,7 @@ mod house;
 mod http;
 mod observability;
 mod peers;
+mod pipelining;
 mod plugins;
 mod reload;
 mod roles;

@@ -2,7 +2,7 @@
 //! It must not know their corner cases; their own tests do.
 //! Part of the test binary.
 
-use crate::support::proxy::{pool, ALL_TO_APP};
+use crate::support::proxy::{pool, ALL_TO_APP, WEB};
 use crate::support::{until, Proxy, Upstream};
 
 /// A proxy to a service, with these plugins on the route.
@@ -252,4 +252,43 @@ fn listener_plugins_come_before_route_plugins() {
     ));
 
     assert_eq!(proxy.get("/").status, 401);
+}
+
+/// A proxy to a service, with a plugin that panics at this moment.
+fn failing(service: &Upstream, moment: &str, on_error: &str) -> Proxy {
+    Proxy::with_failing_plugin(&format!(
+        "{WEB}{}{ALL_TO_APP}  plugins:\n  - {{kind: failing, {on_error}config: {{at: {moment}}}}}\n",
+        pool("app", &[service])
+    ))
+}
+
+#[test]
+fn a_plugin_that_panics_fails_closed_with_an_answer() {
+    let service = Upstream::answering("ok");
+    for moment in ["request", "waiting", "response"] {
+        let proxy = failing(&service, moment, "");
+
+        let replies = [(); 2].map(|()| proxy.get("/"));
+
+        for reply in replies {
+            assert_eq!(
+                (reply.status, &*reply.why()),
+                (500, "plugin_failed"),
+                "{moment}"
+            );
+        }
+        assert!(proxy.stderr().contains("panicked: "), "{moment}");
+    }
+}
+
+#[test]
+fn a_plugin_that_panics_but_fails_open_stops_nothing() {
+    let service = Upstream::answering("ok");
+    let proxy = failing(&service, "request", "on_error: open, ");
+
+    let reply = proxy.get("/");
+
+    assert_eq!((reply.status, &*reply.text()), (200, "ok"));
+    let marks = ["failing", "event=\"failed\""];
+    assert_eq!(proxy.metric("windrose_plugin_events_total", &marks), 1.0);
 }

@@ -6,12 +6,17 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
+use bytes::Bytes;
+use h2::{RecvStream, SendStream};
 use tempfile::TempDir;
 
 use crate::support::client::dial;
+use crate::support::grpc::Client;
 use crate::support::proxy::{pool, ALL_TO_APP, WEB};
 use crate::support::tls::{connect, serial, Wish};
-use crate::support::{run, until, Authority, Echo, Grpc, Load, Proxy, Upstream, WebSocket};
+use crate::support::{
+    run, until, Authority, Echo, Grpc, Load, Proxy, Upstream, WebSocket, DEADLINE,
+};
 
 /// A configuration whose only rule answers with this.
 fn saying(text: &str) -> String {
@@ -210,6 +215,48 @@ fn a_stream_whose_route_goes_away_is_drained_and_others_are_not() {
     assert_eq!(stays.talk("still"), Some("still".into()));
     let line = proxy.logged(|line| line["route"] == "goes");
     assert_eq!(line["why"], "drained");
+}
+
+#[tokio::test]
+async fn a_silent_stream_of_http2_whose_route_goes_away_is_drained_alone() {
+    let service = Grpc::start();
+    let base = |more: &str| {
+        format!(
+            "server: {{stream_drain_timeout: 1s, drain_timeout: 1s}}\n{WEB}pools: [{{name: app, protocol: http2, endpoints: ['{}']}}]\nroutes:\n- {{name: stays, hosts: [test], rules: [{{match: [{{path: {{prefix: /stays}}}}], pool: app}}]}}\n{more}",
+            service.address
+        )
+    };
+    let proxy = Proxy::start(&base(
+        "- {name: goes, hosts: [test], rules: [{match: [{path: {prefix: /goes}}], pool: app}]}\n",
+    ));
+    let client = Client::connect(proxy.address("web")).await;
+    let (mut stays, mut stays_body) = stream(&client, "/stays/bidi").await;
+    let (_goes, mut goes_body) = stream(&client, "/goes/bidi").await;
+
+    proxy.reload(&base(""));
+    let ended = tokio::time::timeout(DEADLINE, goes_body.data()).await;
+
+    let reason = ended.expect("it ends").expect("not in order").unwrap_err();
+    assert!(reason.is_reset(), "{reason}");
+    stays.send_data("still".into(), false).unwrap();
+    assert_eq!(stays_body.data().await.unwrap().unwrap(), "still");
+    let line = proxy.logged(|line| line["route"] == "goes");
+    assert_eq!(
+        (&line["why"], &line["status"]),
+        (&"drained".into(), &200.into())
+    );
+    let open = proxy.metric("windrose_streams_open", &["goes"]);
+    assert_eq!(open, 0.0);
+}
+
+/// A stream on which nothing has been said but the headers.
+async fn stream(client: &Client, path: &str) -> (SendStream<Bytes>, RecvStream) {
+    let call = http::Request::post(format!("http://test{path}"))
+        .header("content-type", "application/grpc")
+        .body(())
+        .unwrap();
+    let (reply, sending) = client.open(call).await.unwrap();
+    (sending, reply.await.unwrap().into_body())
 }
 
 #[test]

@@ -113,9 +113,6 @@ causes! {
     METHOD_NOT_ALLOWED = "bad_request.method", Client, 405, "Method not allowed",
         "CONNECT and TRACE are not forwarded.",
         "Use another method; tunnels are made with a `tcp` route.";
-    UPGRADE_UNSUPPORTED = "bad_request.upgrade", Client, 400, "Bad request",
-        "The client asked for a protocol upgrade that this path cannot carry.",
-        "WebSocket works over HTTP/1.1 downstream and upstream.";
     CLIENT_CLOSED = "client_closed", Client, 499, "Client closed request",
         "The client went away before the response was complete; the work upstream was cancelled.",
         "Compare the client's own timeout with the latency of the route.";
@@ -144,7 +141,7 @@ causes! {
         "The endpoint refused the connection: nothing listens on its port.",
         "Check that the service runs and that the endpoint's port is right.";
     CONNECT_TIMEOUT = "connect_timeout", Upstream, 504, "Gateway timeout",
-        "The endpoint did not accept a connection within `timeouts.connect`.",
+        "The endpoint did not accept a connection within the pool's `connect_timeout`.",
         "A firewall that drops, or a host that is down or overloaded.";
     CONNECT_FAILED = "connect_failed", Upstream, 502, "Bad gateway",
         "A connection to the endpoint could not be made for a reason other than refusal or time.",
@@ -164,11 +161,8 @@ causes! {
     DEADLINE_EXCEEDED = "deadline_exceeded", Upstream, 504, "Gateway timeout",
         "The request took longer than the route's `timeouts.request` in total.",
         "Look at which attempt took the time in the access log.";
-    OVERLOADED = "overloaded", Proxy, 503, "Service unavailable",
-        "A limit of the proxy on concurrent work was reached.",
-        "Compare the limit with the load; add capacity.";
     PLUGIN_FAILED = "plugin_failed", Proxy, 500, "Internal error",
-        "A plugin could not do its work and its `on_error` is `closed`.",
+        "A plugin could not do its work, or panicked, and its `on_error` is `closed`.",
         "The error log names the plugin and its reason.";
     INTERNAL = "internal", Proxy, 500, "Internal error",
         "The proxy reached a state it should not reach. This is a bug.",

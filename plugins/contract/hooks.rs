@@ -17,7 +17,7 @@ pub enum Verdict {
     Continue,
     /// Answer now with this; later hooks of the request are not run.
     Answer(Box<Answer>),
-    /// The hook could not do its work (a dependency is down). The chain applies `on_error`.
+    /// The hook could not do its work (a dependency is down). The chain applies `on_error`, as it does when a hook panics.
     Failed {
         /// The cause when failing closed. Its own, never that of a denial.
         cause: &'static Cause,

@@ -10,7 +10,8 @@ use pingora::apps::HttpServerOptions;
 use pingora::proxy::HttpProxy;
 use windrose_plugins::contract::{causes, Cause, ConnectionView};
 
-use super::connection::{Connection, Guarded, TlsFacts};
+use super::connection::{Connection, TlsFacts};
+use super::guard::Guarded;
 use super::hello::{opening, Opening, MOST};
 use super::proxy_protocol::{read, Reading};
 use super::transport::Transport;

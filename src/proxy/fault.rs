@@ -39,10 +39,9 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut Ctx, answer: Answer)
     if bodiless {
         body = Bytes::new();
     }
-    if !session.is_body_done()
-        && (is_large(session) || ctx.cause.is_some_and(|cause| cause.status == 400))
-    {
-        // Reading a large body only to drop it helps nobody.
+    // What follows a malformed request may be anything; and reading a large body only to drop it helps nobody.
+    let malformed = ctx.cause.is_some_and(|cause| cause.status == 400);
+    if malformed || (!session.is_body_done() && is_large(session)) {
         session.set_keepalive(None);
     }
     write(session, head, &body).await?;
@@ -193,4 +192,27 @@ fn settle(error: &Error, ctx: &Ctx) -> &'static Cause {
             &causes::INTERNAL
         }
     })
+}
+
+/// An answer to a client whose request never became one.
+pub(super) fn farewell(cause: &'static Cause) -> Vec<u8> {
+    let rendered = answer::render(cause, cause.status, answer::Preference::Problem, "", None);
+    let reason = http::StatusCode::from_u16(rendered.status)
+        .ok()
+        .and_then(|status| status.canonical_reason());
+    let mut bytes = format!(
+        "HTTP/1.1 {} {}\r\n",
+        rendered.status,
+        reason.unwrap_or("Error")
+    )
+    .into_bytes();
+    for (name, value) in &rendered.headers {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(b"connection: close\r\n\r\n");
+    bytes.extend_from_slice(&rendered.body);
+    bytes
 }

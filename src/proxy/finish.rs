@@ -3,8 +3,10 @@
 //! Called by Pingora's logging hook whatever happened before.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use http::Version;
+use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
 use windrose_plugins::contract::{causes, Finished, Principal};
@@ -44,12 +46,30 @@ pub(super) fn account(
         0 => ctx.cause.map_or(0, |cause| cause.status),
         status => status,
     };
+    ctx.unfinished = None;
+    close(session.req_header(), status, ctx, shared);
+}
+
+/// What there is to say of a stream that is dropped before its end: only a reload, or the end of the process, does that.
+pub(super) struct Unfinished {
+    pub(super) head: RequestHeader,
+    pub(super) status: u16,
+    pub(super) shared: Arc<Shared>,
+}
+
+/// Accounts for a stream that is dropped.
+pub(super) fn cut_off(stream: &Unfinished, ctx: &mut Ctx) {
+    ctx.cause = Some(&causes::DRAINED);
+    close(&stream.head, stream.status, ctx, &stream.shared);
+}
+
+fn close(request: &RequestHeader, status: u16, ctx: &mut Ctx, shared: &Shared) {
     let duration = clock::between(ctx.started, clock::now());
     super::upstream::close_span(ctx, None);
     finish_hooks(ctx, status, duration);
     count(ctx, status, duration.as_secs_f64());
-    log(session, ctx, shared, status, duration);
-    span(session, ctx, shared, status, duration);
+    log(request, ctx, shared, status, duration);
+    span(request, ctx, shared, status, duration);
     if ctx.lease.take().is_some() {
         if let Some(candidate) = &ctx.candidate {
             candidate.metrics.stream_closed();
@@ -107,11 +127,16 @@ fn count(ctx: &Ctx, status: u16, seconds: f64) {
     }
 }
 
-fn log(session: &Session, ctx: &Ctx, shared: &Shared, status: u16, duration: std::time::Duration) {
+fn log(
+    request: &RequestHeader,
+    ctx: &Ctx,
+    shared: &Shared,
+    status: u16,
+    duration: std::time::Duration,
+) {
     if !shared.access_log.enabled() {
         return;
     }
-    let request = session.req_header();
     let bytes = |name: http::HeaderName| request.headers.get(name).map(http::HeaderValue::as_bytes);
     let trace_id = ctx.trace.as_ref().map(TraceContext::trace_id_hex);
     let principal = ctx.principal.as_ref().map(Principal::id);
@@ -188,7 +213,7 @@ fn protocol(version: Version) -> &'static str {
 }
 
 fn span(
-    session: &Session,
+    request: &RequestHeader,
     ctx: &mut Ctx,
     shared: &Shared,
     status: u16,
@@ -201,7 +226,6 @@ fn span(
     let Some(tracer) = tracer.as_ref() else {
         return;
     };
-    let request = session.req_header();
     let agent = request
         .headers
         .get(http::header::USER_AGENT)

@@ -3,6 +3,7 @@
 //! Called by the hooks in `proxy` for each attempt, header and piece of body.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,8 +16,9 @@ use windrose_plugins::contract::{causes, Answer, Effects, Request, Response};
 
 use super::connection::Connection;
 use super::fields;
+use super::finish::Unfinished;
 use super::request::{refuse, Ctx};
-use super::Shared;
+use super::{serve, Shared};
 use crate::decide;
 use crate::observe::trace::TraceContext;
 use crate::snapshot::lease::Tenancy;
@@ -266,7 +268,7 @@ pub(super) fn response(
     session: &mut Session,
     head: &mut ResponseHeader,
     ctx: &mut Ctx,
-    shared: &Shared,
+    shared: &Arc<Shared>,
 ) -> Result<()> {
     let (Some(candidate), Some(listener)) = (ctx.candidate.clone(), ctx.listener.clone()) else {
         return Ok(());
@@ -277,6 +279,9 @@ pub(super) fn response(
     if head.status == StatusCode::SWITCHING_PROTOCOLS && !session.is_upgrade_req() {
         // The client would read the bytes that follow as HTTP.
         return plan(ctx, refuse(&causes::UPSTREAM_PROTOCOL));
+    }
+    if let (StatusCode::SWITCHING_PROTOCOLS, Some(connection)) = (head.status, &ctx.connection) {
+        connection.switched();
     }
     strip_nominated(head);
     if session.req_header().version == Version::HTTP_10 {
@@ -305,7 +310,7 @@ pub(super) fn response(
         headers.insert(REQUEST_ID, ctx.facts.request_id.value());
     })?;
     if ctx.is_stream {
-        lease(ctx, shared);
+        lease(session, head, ctx, shared);
     }
     Ok(())
 }
@@ -332,7 +337,7 @@ fn strip_nominated(head: &mut ResponseHeader) {
 }
 
 /// Enters a stream that outlives its header, so that a reload that takes its route away can end it.
-fn lease(ctx: &mut Ctx, shared: &Shared) {
+fn lease(session: &Session, head: &ResponseHeader, ctx: &mut Ctx, shared: &Arc<Shared>) {
     let (Some(candidate), Some(pool), Some(listener), Some(connection)) =
         (&ctx.candidate, &ctx.pool, &ctx.listener, &ctx.connection)
     else {
@@ -343,9 +348,14 @@ fn lease(ctx: &mut Ctx, shared: &Shared) {
         route: candidate.rule.route.clone(),
         pool: pool.name.clone(),
     };
-    // A connection of HTTP/1 carries this one stream, and its socket ends with it; HTTP/2 streams look at each piece.
+    // A connection of HTTP/1 carries this one stream, and its socket ends with it; a stream of HTTP/2 ends alone.
     let cut = if connection.http2 {
-        Default::default()
+        ctx.unfinished = Some(Box::new(Unfinished {
+            head: session.req_header().clone(),
+            status: head.status.as_u16(),
+            shared: shared.clone(),
+        }));
+        serve::stream_cut()
     } else {
         connection.cut.clone()
     };

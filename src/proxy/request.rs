@@ -15,8 +15,9 @@ use windrose_plugins::contract::{
 
 use super::connection::Connection;
 use super::fields::Nature;
+use super::finish::Unfinished;
 use super::wire::WireText;
-use super::{admit, random};
+use super::{admit, finish, random};
 use crate::decide::{self, Caller, Head, Silent};
 use crate::observe::clock;
 use crate::observe::trace::{AttemptSpan, TraceContext};
@@ -50,6 +51,8 @@ pub struct Ctx {
     pub(super) response_bytes: u64,
     pub(super) grpc_status: Option<u16>,
     pub(super) lease: Option<Lease>,
+    /// Set while it is a stream of HTTP/2, which may be dropped as it stands.
+    pub(super) unfinished: Option<Box<Unfinished>>,
     /// Whether it begins something long-lived: other times and bounds hold for it.
     pub(super) is_stream: bool,
     /// Whether it asks for another protocol on its connection.
@@ -87,6 +90,14 @@ pub(super) struct Attempt {
     pub(super) status: u16,
 }
 
+impl Drop for Ctx {
+    fn drop(&mut self) {
+        if let Some(stream) = self.unfinished.take() {
+            finish::cut_off(&stream, self);
+        }
+    }
+}
+
 impl Ctx {
     pub(super) fn new(snapshot: Arc<Snapshot>) -> Ctx {
         Ctx {
@@ -109,6 +120,7 @@ impl Ctx {
             response_bytes: 0,
             grpc_status: None,
             lease: None,
+            unfinished: None,
             is_stream: false,
             is_upgrade: false,
             is_grpc: false,
@@ -125,7 +137,7 @@ impl Ctx {
         let Some(connection) = connection.cloned() else {
             return Error::e_explain(ErrorType::InternalError, "a request without our connection");
         };
-        connection.header_arrived();
+        connection.header_arrived(session.req_header());
         // A listener that was removed still serves the connections it has, with the settings they began with.
         let listener = self
             .snapshot

@@ -8,11 +8,13 @@ use windrose_plugins::contract::{causes, Cause};
 
 use super::request::Ctx;
 use super::upstream;
+use crate::observe::event;
 
 /// No connection was made; nothing was sent, so any method may be tried again.
 pub(super) fn not_connected(_: &Session, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
-    let cause = cause(&error);
+    let cause = connect_cause(&error);
     ctx.cause = Some(cause);
+    tell(ctx, cause, &error);
     upstream::gave_up(ctx, true);
     let again = wants(ctx, |retry| retry.on_connect_failure);
     if again {
@@ -20,6 +22,17 @@ pub(super) fn not_connected(_: &Session, ctx: &mut Ctx, mut error: Box<Error>) -
     }
     error.set_retry(again);
     error
+}
+
+/// Only the system knows why a connection could not be made, so the log repeats it.
+fn tell(ctx: &Ctx, cause: &'static Cause, error: &Error) {
+    if *cause != causes::CONNECT_FAILED {
+        return;
+    }
+    let pool = ctx.pool.as_ref().map_or("", |pool| &*pool.name);
+    event::warn("connection to endpoint failed", pool, || {
+        format!("no connection to an endpoint: pool={pool} cause={cause} reason={error}")
+    });
 }
 
 /// A connection broke, on either side.
@@ -84,6 +97,14 @@ fn count(ctx: &Ctx, cause: &'static Cause) {
     }
 }
 
+/// The cause of a failure to connect. Pingora calls several of the system's reasons internal: no permission, no local port.
+fn connect_cause(error: &Error) -> &'static Cause {
+    match error.etype() {
+        ErrorType::InternalError => &causes::CONNECT_FAILED,
+        _ => cause(error),
+    }
+}
+
 /// The cause of a failure upstream.
 pub(super) fn cause(error: &Error) -> &'static Cause {
     match error.etype() {
@@ -116,5 +137,20 @@ pub(super) fn downstream_cause(error: &Error) -> &'static Cause {
         kind if kind.as_str() == "InvalidChunk" => &causes::BAD_FRAMING,
         _ if *error.esource() == ErrorSource::Downstream => &causes::CLIENT_CLOSED,
         _ => &causes::INTERNAL,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_refused_is_a_failed_connection_and_no_bug() {
+        let of = |kind| connect_cause(&Error::new(kind)).name;
+
+        assert_eq!(of(ErrorType::InternalError), "connect_failed");
+        assert_eq!(of(ErrorType::ConnectNoRoute), "connect_failed");
+        assert_eq!(of(ErrorType::ConnectRefused), "connect_refused");
+        assert_eq!(of(ErrorType::ConnectTimedout), "connect_timeout");
     }
 }

@@ -18,8 +18,10 @@ use tokio::time::{sleep_until, Instant, Sleep};
 
 use super::accept::{refused, server_options, Refusal};
 use super::aside::Aside;
-use super::connection::{Connection, Guarded};
+use super::connection::Connection;
+use super::guard::Guarded;
 use super::Gateway;
+use crate::snapshot::lease::Cut;
 
 /// Serves HTTP until the connection ends.
 pub(super) async fn http(
@@ -115,7 +117,8 @@ async fn http1(
         let Some(back) = ours(returned) else { return };
         stream = back;
         settings = persistent;
-        if *closing.borrow() {
+        // A client that has sent its next request already hears from the answer to it that the connection ends.
+        if *closing.borrow() && !stream.has_early() {
             return;
         }
     }
@@ -179,6 +182,16 @@ async fn http2(
     server.process_new(Box::new(stream), &closing).await;
 }
 
+tokio::task_local! {
+    /// Ends the stream that this task serves. Pingora's engine, between here and our hooks, takes nothing along for us.
+    static STREAM: Arc<Cut>;
+}
+
+/// What ends the HTTP/2 stream that the current task serves.
+pub(super) fn stream_cut() -> Arc<Cut> {
+    STREAM.try_with(Arc::clone).unwrap_or_default()
+}
+
 /// Pingora's HTTP/2 loop with a listener's own bounds.
 struct Http2 {
     engine: Arc<HttpProxy<Gateway>>,
@@ -194,7 +207,15 @@ impl HttpServerApp for Http2 {
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        self.engine.process_new_http(session, shutdown).await
+        let cut = Arc::<Cut>::default();
+        let serving = self.engine.process_new_http(session, shutdown);
+        let serving = STREAM.scope(cut.clone(), serving);
+        // Dropping the exchange resets its streams on both sides; the context accounts for it as it goes.
+        tokio::select! {
+            biased;
+            reused = serving => reused,
+            () = cut.revoked() => None,
+        }
     }
 
     fn h2_options(&self) -> Option<H2Options> {

@@ -2,8 +2,12 @@
 //! It must not know what any plugin does, nor how answers are sent.
 //! Built by `config::compile`; run by the proxy and by dry runs alike.
 
+use std::any::Any;
 use std::fmt;
+use std::future::poll_fn;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use prometheus::IntCounter;
@@ -133,7 +137,7 @@ impl Chain {
             one.hooks
                 .connection
                 .as_ref()
-                .and_then(|hook| one.settle(hook(view), Effects::Live))
+                .and_then(|hook| one.settle(caught(|| hook(view)), Effects::Live))
         };
         self.connection.iter().find_map(ask)
     }
@@ -185,7 +189,7 @@ impl Chain {
             one.hooks
                 .request_body
                 .as_ref()
-                .and_then(|hook| one.settle(hook(slots, body, end), Effects::Live))
+                .and_then(|hook| one.settle(caught(|| hook(slots, body, end)), Effects::Live))
         };
         self.request_body.iter().find_map(&mut run)
     }
@@ -199,7 +203,7 @@ impl Chain {
     pub fn response(&self, response: &mut Response<'_>) -> Option<Box<Answer>> {
         let mut run = |one: &Arc<Instance>| {
             let hook = one.hooks.response.as_ref()?;
-            let verdict = hook(response);
+            let verdict = caught(|| hook(response));
             one.settle(verdict, response.effects)
         };
         self.response.iter().rev().find_map(&mut run)
@@ -221,7 +225,7 @@ impl Chain {
             one.hooks
                 .response_body
                 .as_ref()
-                .and_then(|hook| one.settle(hook(slots, body, end), Effects::Live))
+                .and_then(|hook| one.settle(caught(|| hook(slots, body, end)), Effects::Live))
         };
         self.response_body.iter().rev().find_map(&mut run)
     }
@@ -233,20 +237,50 @@ impl Chain {
 
     /// Tells the plugins that the request is over.
     pub fn finish(&self, finished: &mut Finished<'_>) {
-        for hook in self
-            .finish
-            .iter()
-            .filter_map(|one| one.hooks.finish.as_ref())
-        {
-            hook(finished);
+        for one in &self.finish {
+            if let Some(hook) = &one.hooks.finish {
+                let verdict = caught(|| {
+                    hook(finished);
+                    Verdict::Continue
+                });
+                // Nobody waits for an answer any more; what matters is that a failure is counted and told.
+                let _ = one.settle(verdict, Effects::Live);
+            }
         }
     }
 }
 
 async fn call(hook: &RequestHook, request: &mut Request<'_>) -> Verdict {
-    match hook {
-        RequestHook::Sync(hook) => hook(request),
-        RequestHook::Async(hook) => hook(request).await,
+    let hook = match hook {
+        RequestHook::Sync(hook) => return caught(|| hook(request)),
+        RequestHook::Async(hook) => hook,
+    };
+    let mut future = match catch(move || hook(request)) {
+        Ok(future) => future,
+        Err(panic) => return panicked(&*panic),
+    };
+    poll_fn(move |cx| {
+        catch(|| future.as_mut().poll(cx)).unwrap_or_else(|panic| Poll::Ready(panicked(&*panic)))
+    })
+    .await
+}
+
+/// Runs a hook. A panic is that plugin's failure, as if it had said so; it must not take the connection with it.
+fn caught(hook: impl FnOnce() -> Verdict) -> Verdict {
+    catch(hook).unwrap_or_else(|panic| panicked(&*panic))
+}
+
+/// What a panic leaves half done is the request's own, and the request ends with it.
+fn catch<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
+    catch_unwind(AssertUnwindSafe(work))
+}
+
+fn panicked(panic: &(dyn Any + Send)) -> Verdict {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let said = text.or_else(|| panic.downcast_ref::<&str>().copied());
+    Verdict::Failed {
+        cause: &causes::PLUGIN_FAILED,
+        reason: format!("panicked: {}", said.unwrap_or("it did not say why")),
     }
 }
 
@@ -285,6 +319,32 @@ mod tests {
         assert_eq!(live, Some("plugin_failed"));
         assert!(guard.settle(unknown(), Effects::Dry).is_none());
         assert_eq!((guard.failed.get(), guard.answered.get()), (1, 1));
+    }
+
+    fn chain(hooks: Hooks, fails_open: bool) -> Chain {
+        let one = Instance {
+            hooks,
+            ..instance(Mode::Enforce, fails_open)
+        };
+        Chain::new(vec![Arc::new(one)])
+    }
+
+    #[test]
+    fn a_panic_in_a_hook_is_a_failure_of_its_plugin() {
+        let hooks = || Hooks::new().on_request_body(|_, _, _| panic!("a bug of {}", "this plugin"));
+        let (closed, open) = (chain(hooks(), false), chain(hooks(), true));
+        let cause = |chain: &Chain| {
+            let answer = chain.request_body(&mut Slots::default(), &mut None, true);
+            answer.map(|answer| answer.cause.name)
+        };
+
+        let (closed_says, open_says) = (cause(&closed), cause(&open));
+
+        assert_eq!((closed_says, open_says), (Some("plugin_failed"), None));
+        assert_eq!(
+            (closed.all[0].failed.get(), open.all[0].failed.get()),
+            (1, 1)
+        );
     }
 
     #[test]

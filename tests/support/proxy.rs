@@ -31,10 +31,20 @@ impl Proxy {
 
     /// Starts with a folder that holds files the configuration names.
     pub(crate) fn start_in(folder: TempDir, yaml: &str) -> Proxy {
+        Proxy::run(Path::new(BINARY), folder, yaml)
+    }
+
+    /// Starts the proxy of `failing_plugin.rs`, which has one plugin more.
+    pub(crate) fn with_failing_plugin(yaml: &str) -> Proxy {
+        let binary = Path::new(BINARY).with_file_name("examples/failing_plugin");
+        Proxy::run(&binary, TempDir::new().unwrap(), yaml)
+    }
+
+    fn run(binary: &Path, folder: TempDir, yaml: &str) -> Proxy {
         let config = folder.path().join("windrose.yaml");
         fs::write(&config, complete(yaml, folder.path())).unwrap();
         let log = fs::File::create(folder.path().join("stderr")).unwrap();
-        let child = Command::new(BINARY)
+        let child = Command::new(binary)
             .args(["run", "-c"])
             .arg(&config)
             .stdin(Stdio::null())

@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -44,7 +45,7 @@ type Handler = dyn Fn(&Seen, &mut TcpStream) -> io::Result<bool> + Send + Sync;
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     inner: Arc<Inner>,
-    /// Keeps the port of a service that does not listen.
+    /// Keeps the port of a service that takes no connections.
     _socket: Option<socket2::Socket>,
 }
 
@@ -120,6 +121,18 @@ impl Upstream {
         }
     }
 
+    /// Listens, but its queue is full: connections to it are never made.
+    pub(crate) fn full() -> Upstream {
+        let upstream = Upstream::refusing();
+        let socket = upstream._socket.as_ref().unwrap();
+        socket.listen(0).unwrap();
+        let moment = Duration::from_millis(100);
+        while let Ok(stream) = TcpStream::connect_timeout(&upstream.address, moment) {
+            upstream.inner.open.lock().unwrap().push(stream);
+        }
+        upstream
+    }
+
     /// Does this with each request.
     pub(crate) fn with(
         handler: impl Fn(&Seen, &mut TcpStream) -> io::Result<bool> + Send + Sync + 'static,
@@ -163,7 +176,9 @@ impl Upstream {
 impl Drop for Upstream {
     fn drop(&mut self) {
         self.inner.stopped.store(true, SeqCst);
-        let _ = TcpStream::connect(self.address);
+        if self._socket.is_none() {
+            let _ = TcpStream::connect(self.address);
+        }
         self.drop_connections();
     }
 }

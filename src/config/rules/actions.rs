@@ -110,9 +110,10 @@ fn redirect(it: &Redirect, prefixed: bool, path: &str, report: &mut Report) {
         || it.path.is_some()
         || it.path_prefix.is_some();
     if !changes {
-        report.error(
+        // Allowed, as in the Gateway API: after a 303, for one, the client comes back with GET, which may match another rule.
+        report.warning(
             path,
-            "changes nothing, so clients would be sent in a circle",
+            "changes nothing, so clients go in a circle unless what they send next matches another rule",
             "give `scheme`, `host`, `port`, `path` or `path_prefix`",
         );
     }

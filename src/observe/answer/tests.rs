@@ -50,10 +50,10 @@ fn too_many_and_unavailable_always_say_when_to_retry() {
         Preference::Grpc,
         Preference::Text,
     ] {
-        let overloaded = render(&causes::OVERLOADED, 503, preference, "r", None);
-        let limited = render(&causes::OVERLOADED, 429, preference, "r", Some(30));
+        let unavailable = render(&causes::NO_ENDPOINT, 503, preference, "r", None);
+        let limited = render(&causes::NO_ENDPOINT, 429, preference, "r", Some(30));
 
-        assert_eq!(field(&overloaded, "retry-after"), Some("1"));
+        assert_eq!(field(&unavailable, "retry-after"), Some("1"));
         assert_eq!(field(&limited, "retry-after"), Some("30"));
     }
 }
