@@ -23,6 +23,7 @@ use crate::config::{self, boot, Built, Resources};
 use crate::control::admin::{self, Admin};
 use crate::control::certs::CertKeeper;
 use crate::control::listeners::Listeners;
+use crate::control::notices::Notices;
 use crate::control::pools::PoolKeeper;
 use crate::control::reload::Reloader;
 use crate::control::status::Status;
@@ -136,6 +137,8 @@ impl Parts {
             threads: boot::threads(&config),
             drain: config.server.drain_timeout.0,
             stream_drain: config.server.stream_drain_timeout.0,
+            notices: reloader.notices.clone(),
+            is_heir: start.upgrade,
             upgrade: upgrade(start.path, config.server.upgrade_socket.clone()),
             handed_over: handed_over.clone(),
             exit: exit.clone(),
@@ -146,6 +149,7 @@ impl Parts {
         server.run(RunArgs {
             shutdown_signal: Box::new(Signals {
                 handed_over,
+                notices: reloader.notices.clone(),
                 exit: exit.clone(),
             }),
         });
@@ -173,6 +177,7 @@ fn reloader(
         endpoints: endpoints.clone(),
         states,
         status: status.clone(),
+        notices: Arc::new(Notices::from_env()),
         listeners: Listeners::new(handler(conf, shared.clone()), status.clone()),
         pools: PoolKeeper::new(endpoints, metrics.clone()),
         certs: CertKeeper::new(metrics.clone()),
@@ -358,6 +363,7 @@ fn is_ours(socket: &Path) -> bool {
 /// TERM and INT end gracefully, a second INT at once; QUIT hands the sockets to the process that waits for them.
 struct Signals {
     handed_over: Arc<AtomicBool>,
+    notices: Arc<Notices>,
     exit: Arc<dyn Fn(i32) + Send + Sync>,
 }
 
@@ -375,6 +381,7 @@ impl ShutdownSignalWatch for Signals {
         tokio::select! {
             _ = quit.recv() => {
                 self.handed_over.store(true, Relaxed);
+                self.notices.fall_silent();
                 return ShutdownSignal::GracefulUpgrade;
             }
             _ = term.recv() => {}

@@ -21,6 +21,7 @@ mod plugins;
 mod reload;
 mod roles;
 mod routing;
+mod service;
 mod strangers;
 mod streams;
 mod support;

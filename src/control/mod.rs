@@ -8,6 +8,7 @@ mod discovery;
 mod health;
 mod inherit;
 pub mod listeners;
+pub mod notices;
 pub mod pools;
 pub mod reload;
 pub mod status;

@@ -31,17 +31,22 @@ impl Proxy {
 
     /// Starts with a folder that holds files the configuration names.
     pub(crate) fn start_in(folder: TempDir, yaml: &str) -> Proxy {
+        Proxy::start_as(folder, yaml, |_| {})
+    }
+
+    /// As [`Proxy::start_in`], with an environment or a user of its own.
+    pub(crate) fn start_as(folder: TempDir, yaml: &str, who: impl FnOnce(&mut Command)) -> Proxy {
         let config = folder.path().join("windrose.yaml");
         fs::write(&config, complete(yaml, folder.path())).unwrap();
         let log = fs::File::create(folder.path().join("stderr")).unwrap();
-        let child = Command::new(BINARY)
-            .args(["run", "-c"])
-            .arg(&config)
+        let mut command = Command::new(BINARY);
+        command.args(["run", "-c"]).arg(&config);
+        command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("the binary starts");
+            .stderr(log);
+        who(&mut command);
+        let child = command.spawn().expect("the binary starts");
         let mut proxy = Proxy { child, folder };
         until("the proxy is ready", || {
             let ended = proxy.child.try_wait().unwrap();
