@@ -17,6 +17,8 @@ mod random;
 mod request;
 mod retry;
 mod serve;
+#[cfg(test)]
+mod sizes;
 mod tcp;
 mod transport;
 mod upstream;
