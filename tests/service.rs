@@ -23,6 +23,7 @@ impl Manager {
         socket.set_read_timeout(Some(DEADLINE)).unwrap();
         let proxy = Proxy::start_as(folder, &saying("old"), |command| {
             command.env("NOTIFY_SOCKET", &path);
+            command.env("RUNTIME_DIRECTORY", path.parent().unwrap());
         });
         (Manager(socket), proxy)
     }
@@ -44,9 +45,12 @@ impl Manager {
 
 fn saying(word: &str) -> String {
     format!(
-        "{WEB}routes:\n- {{name: all, rules: [{{respond: {{status: 200, body: '{word}'}}}}]}}\n"
+        "{SERVER}{WEB}routes:\n- {{name: all, rules: [{{respond: {{status: 200, body: '{word}'}}}}]}}\n"
     )
 }
+
+/// Without `upgrade_socket`: the manager gives a folder for it.
+const SERVER: &str = "server: {threads: 1, pid_file: FOLDER/pid, drain_timeout: 5s}\n";
 
 fn now() -> i64 {
     let now = clock_gettime(ClockId::Monotonic);

@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod certs;
 mod discovery;
+pub mod handover;
 mod health;
 mod inherit;
 pub mod listeners;
