@@ -69,6 +69,9 @@ impl Handover {
     pub fn check_heir(&self) -> Result<(), String> {
         self.prepare()?;
         match std::fs::symlink_metadata(&self.socket) {
+            Ok(about) if is_our_socket(&about) && !is_listening(&self.socket) => {
+                Err(format!("nobody listens at \"{}\"", self.socket.display()))
+            }
             Ok(about) if is_our_socket(&about) => Ok(()),
             Ok(_) => Err(format!(
                 "\"{}\" is not a socket of our own user",
@@ -178,6 +181,22 @@ fn is_our_socket(about: &Metadata) -> bool {
     about.file_type().is_socket() && about.uid() == own_user()
 }
 
+/// Whether someone listens on a socket file, which outlives its process. To connect would be to take the heir's only turn.
+fn is_listening(socket: &Path) -> bool {
+    let end = format!(" {}", socket.display());
+    let listens = |line: &str| {
+        // Num RefCount Protocol Flags Type St Inode Path (proc(5)).
+        let flags = line.split_whitespace().nth(3);
+        let flags = flags.and_then(|flags| u32::from_str_radix(flags, 16).ok());
+        flags.is_some_and(|flags| flags & ACCEPTS != 0) && line.ends_with(&end)
+    };
+    // Where the list cannot be read, the file has to do.
+    std::fs::read_to_string("/proc/self/net/unix").map_or(true, |list| list.lines().any(listens))
+}
+
+/// `__SO_ACCEPTCON` of Linux.
+const ACCEPTS: u32 = 1 << 16;
+
 /// Makes a folder that only we can look into. One that is there already may be anybody's.
 fn make_own(folder: &Path) -> Result<(), String> {
     let about = |fact: &str| format!("the folder \"{}\" {fact}", folder.display());
@@ -281,6 +300,20 @@ mod tests {
             set_mode(folder.path(), mode);
             assert_eq!(check_shared(folder.path()).is_ok(), is_safe, "{mode:o}");
         }
+    }
+
+    #[test]
+    fn a_socket_file_whose_process_is_gone_is_no_heir() {
+        let folder = TempDir::new().unwrap();
+        let socket = folder.path().join("upgrade.sock");
+        let waiting = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let handover = Handover::new("windrose.yaml".into(), socket.to_str());
+        assert_eq!(handover.check_heir(), Ok(()));
+
+        drop(waiting);
+
+        let refusal = handover.check_heir().unwrap_err();
+        assert!(refusal.contains("nobody listens"), "{refusal}");
     }
 
     #[test]
