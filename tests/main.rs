@@ -22,6 +22,7 @@ mod plugins;
 mod reload;
 mod roles;
 mod routing;
+mod service;
 mod strangers;
 mod streams;
 mod support;

@@ -19,6 +19,8 @@ mod request;
 mod retry;
 mod scan;
 mod serve;
+#[cfg(test)]
+mod sizes;
 mod tcp;
 mod transport;
 mod upstream;
