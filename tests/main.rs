@@ -10,6 +10,7 @@
 mod cli;
 mod connections;
 mod discovery;
+mod explain;
 mod failures;
 mod forwarded;
 mod gateway_api;

@@ -5,6 +5,7 @@
 mod client;
 mod commands;
 mod demo;
+mod explain;
 mod run;
 
 use std::path::PathBuf;
@@ -85,6 +86,13 @@ enum CliCommand {
     Upgrade(File),
     /// Ask whether the running process is ready; exit code 0 if it is.
     Ready(File),
+    /// Tell where a request would go and why, step by step, each with the line of the configuration that says so.
+    Explain {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        wish: Box<explain::Wish>,
+    },
     /// Explain a cause, such as `no_route`.
     Why {
         /// The cause's name.
@@ -115,6 +123,7 @@ pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
         Some(CliCommand::Reload(file)) => client::reload(&file.config),
         Some(CliCommand::Upgrade(file)) => client::upgrade(&file.config, plugins),
         Some(CliCommand::Ready(file)) => client::ready(&file.config),
+        Some(CliCommand::Explain { file, wish }) => explain::run(&file.config, *wish, plugins),
         Some(CliCommand::Why { cause }) => commands::why(&cause, plugins),
         Some(CliCommand::Demo { check }) => demo::run(check),
     }
