@@ -6,6 +6,7 @@ mod client;
 mod commands;
 mod demo;
 mod explain;
+mod junit;
 mod run;
 
 use std::path::PathBuf;
@@ -70,6 +71,9 @@ enum CliCommand {
         /// Print findings as JSON.
         #[arg(long)]
         json: bool,
+        /// Write the outcome of the configuration's tests to a file in JUnit's form.
+        #[arg(long, value_name = "FILE")]
+        junit: Option<PathBuf>,
     },
     /// Print the effective configuration with every default, secrets redacted.
     Show(File),
@@ -112,11 +116,13 @@ pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
     let cli = Cli::parse();
     let top = cli.top;
     match cli.command {
-        None if top.test => commands::check(&top.config, plugins, false),
+        None if top.test => commands::check(&top.config, plugins, false, None),
         None if top.show => commands::show(&top.config, plugins),
         None => run::run(top.config, plugins, top.upgrade),
         Some(CliCommand::Run { file, upgrade }) => run::run(file.config, plugins, upgrade),
-        Some(CliCommand::Check { file, json }) => commands::check(&file.config, plugins, json),
+        Some(CliCommand::Check { file, json, junit }) => {
+            commands::check(&file.config, plugins, json, junit.as_deref())
+        }
         Some(CliCommand::Show(file)) => commands::show(&file.config, plugins),
         Some(CliCommand::Schema) => commands::schema(plugins),
         Some(CliCommand::Plugins { kind }) => commands::plugins(kind.as_deref(), plugins),
