@@ -7,6 +7,7 @@ mod commands;
 mod demo;
 mod explain;
 mod junit;
+mod plan;
 mod run;
 
 use std::path::PathBuf;
@@ -97,6 +98,13 @@ enum CliCommand {
         #[command(flatten)]
         wish: Box<explain::Wish>,
     },
+    /// Tell what a new configuration would change: objects, precedence, and the fate of recorded requests.
+    Plan {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        wish: plan::Wish,
+    },
     /// Explain a cause, such as `no_route`.
     Why {
         /// The cause's name.
@@ -130,6 +138,7 @@ pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
         Some(CliCommand::Upgrade(file)) => client::upgrade(&file.config, plugins),
         Some(CliCommand::Ready(file)) => client::ready(&file.config),
         Some(CliCommand::Explain { file, wish }) => explain::run(&file.config, *wish, plugins),
+        Some(CliCommand::Plan { file, wish }) => plan::run(&file.config, &wish, plugins),
         Some(CliCommand::Why { cause }) => commands::why(&cause, plugins),
         Some(CliCommand::Demo { check }) => demo::run(check),
     }
