@@ -7,4 +7,6 @@ pub mod answer;
 pub mod clock;
 pub mod event;
 pub mod metrics;
+pub mod recorder;
+mod redact;
 pub mod trace;
