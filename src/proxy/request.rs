@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName};
 use pingora::proxy::Session;
@@ -21,7 +21,7 @@ use super::{admit, finish, random};
 use crate::decide::{self, Caller, Head, Silent};
 use crate::observe::clock;
 use crate::observe::trace::{AttemptSpan, TraceContext};
-use crate::snapshot::endpoint::InFlight;
+use crate::snapshot::endpoint::{Endpoint, InFlight};
 use crate::snapshot::lease::Lease;
 use crate::snapshot::listener::Listener;
 use crate::snapshot::pool::{EndpointSet, Pool, PoolProtocol};
@@ -88,6 +88,17 @@ pub(super) struct Attempt {
     pub(super) reused: bool,
     pub(super) free_retry_used: bool,
     pub(super) status: u16,
+    /// Attempts that came to nothing; without an entry as long as none does.
+    pub(super) past: Vec<Past>,
+}
+
+/// An attempt that came to nothing.
+pub(super) struct Past {
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) cause: Option<&'static Cause>,
+    pub(super) status: Option<u16>,
+    pub(super) reused: bool,
+    pub(super) duration: Duration,
 }
 
 impl Drop for Ctx {

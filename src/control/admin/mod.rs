@@ -5,6 +5,7 @@
 mod answer;
 mod page;
 mod pools;
+mod recorder;
 mod routes;
 mod state;
 
@@ -25,6 +26,7 @@ use super::certs::CertKeeper;
 use super::pools::PoolKeeper;
 use super::status::{Reload, Status};
 use crate::observe::metrics::Metrics;
+use crate::observe::recorder::Recorder;
 use crate::snapshot::listener::Bind;
 use crate::snapshot::Current;
 
@@ -37,6 +39,8 @@ pub struct Admin {
     pub current: Arc<Current>,
     /// Metrics of the process.
     pub metrics: Arc<Metrics>,
+    /// Records of some requests.
+    pub recorder: Arc<Recorder>,
     /// What the process says about itself.
     pub status: Arc<Status>,
     /// Knows why endpoints are out.
@@ -93,6 +97,8 @@ enum Place {
     Pools,
     Listeners,
     Causes,
+    Records,
+    Bundle,
     Reload,
 }
 
@@ -146,6 +152,16 @@ const PLACES: &[Entry] = &[
         "every cause the proxy can give, with what to do about it",
     ),
     entry(
+        "/recorder",
+        Place::Records,
+        "records of errors, slow requests and a sample, newest first; ?cause= ?route= ?status= ?limit=; /recorder/ID for those of a request id or trace id",
+    ),
+    entry(
+        "/recorder/bundle",
+        Place::Bundle,
+        "every record in one document, to be read elsewhere",
+    ),
+    entry(
         "/reload",
         Place::Reload,
         "POST with the field x-windrose-admin: reload reads the configuration again",
@@ -197,10 +213,14 @@ impl Desk {
                 "the Host field must be an IP address or localhost, so that no web page can read this through a name of its own",
             );
         }
-        let Some(entry) = PLACES.iter().find(|entry| entry.path == asked.path) else {
-            return answer::unknown(PLACES.iter().map(|entry| entry.path));
-        };
         let is_read = matches!(asked.method, Method::GET | Method::HEAD);
+        let Some(entry) = PLACES.iter().find(|entry| entry.path == asked.path) else {
+            return match asked.path.strip_prefix("/recorder/") {
+                Some(id) if is_read => recorder::one(&self.admin.recorder, id),
+                Some(_) => answer::not_allowed("GET, HEAD"),
+                None => answer::unknown(PLACES.iter().map(|entry| entry.path)),
+            };
+        };
         match (entry.place, is_read) {
             (Place::Reload, _) if asked.method == Method::POST => self.reload(asked).await,
             (Place::Reload, _) => answer::not_allowed("POST"),
@@ -216,6 +236,7 @@ impl Desk {
             status,
             pools,
             certs,
+            recorder,
             ..
         } = &self.admin;
         let snapshot = current.load();
@@ -237,6 +258,8 @@ impl Desk {
                 answer::json(StatusCode::OK, &state::listeners(&snapshot, status, certs))
             }
             Place::Causes => answer::json(StatusCode::OK, &state::causes()),
+            Place::Records => recorder::list(recorder, &asked.query),
+            Place::Bundle => recorder::bundle(recorder, &snapshot),
             Place::Reload => answer::not_allowed("POST"),
         }
     }
