@@ -6,6 +6,8 @@ mod client;
 mod commands;
 mod demo;
 mod run;
+mod story;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -85,10 +87,23 @@ enum CliCommand {
     Upgrade(File),
     /// Ask whether the running process is ready; exit code 0 if it is.
     Ready(File),
-    /// Explain a cause, such as `no_route`.
+    /// Explain a cause, such as `no_route`, or tell the story of a request by its id; without a word, list the causes.
     Why {
-        /// The cause's name.
-        cause: String,
+        /// The cause's name, or a request id or trace id that the running process is asked about.
+        word: Option<String>,
+        #[command(flatten)]
+        file: File,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write every record of the running process's flight recorder into one JSON document.
+    Bundle {
+        #[command(flatten)]
+        file: File,
+        /// Where to write it, readable by its owner only. Default: standard output.
+        #[arg(short, long)]
+        output: Option<PathBuf>,
     },
     /// Run a demonstration: an ingress, two mesh nodes and small services, with commands to try.
     Demo {
@@ -115,7 +130,15 @@ pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
         Some(CliCommand::Reload(file)) => client::reload(&file.config),
         Some(CliCommand::Upgrade(file)) => client::upgrade(&file.config, plugins),
         Some(CliCommand::Ready(file)) => client::ready(&file.config),
-        Some(CliCommand::Why { cause }) => commands::why(&cause, plugins),
+        Some(CliCommand::Why { word, file, json }) => {
+            let form = if json {
+                why::Form::Json
+            } else {
+                why::Form::Text
+            };
+            why::why(word.as_deref(), &file.config, form, plugins)
+        }
+        Some(CliCommand::Bundle { file, output }) => why::bundle(&file.config, output.as_deref()),
         Some(CliCommand::Demo { check }) => demo::run(check),
     }
 }
