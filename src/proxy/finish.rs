@@ -94,7 +94,8 @@ fn close(ended: &Ended<'_>, ctx: &mut Ctx, shared: &Shared) {
         tell(ended, ctx, duration, |entry| {
             shared.access_log.log(entry);
             if let Some(reason) = kept {
-                record::keep(reason, entry, ended, ctx, shared);
+                let told = record::told(entry, ended, ctx);
+                shared.recorder.keep(reason, &told);
             }
         });
     }

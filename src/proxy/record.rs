@@ -1,6 +1,6 @@
 //! What the flight recorder is told about a request.
 //! It must not know how records are kept.
-//! Called by `finish`: `outcome` for every request, `keep` for the few that get a record.
+//! Called by `finish`: `outcome` for every request, `told` for the few that get a record.
 
 use pingora::proxy::Session;
 use windrose_plugins::contract::{Cause, Principal};
@@ -8,10 +8,10 @@ use windrose_plugins::contract::{Cause, Principal};
 use super::connection::Connection;
 use super::finish::Ended;
 use super::request::{Ctx, Past};
-use super::{random, upstream, Shared};
+use super::{random, upstream};
 use crate::observe::access_log::Entry;
 use crate::observe::clock;
-use crate::observe::recorder::{millis, Attempt, Head, Outcome, Reason, Seen, Told};
+use crate::observe::recorder::{millis, Attempt, Head, Outcome, Seen, Told};
 
 /// What decides whether a request gets a record.
 pub(super) fn outcome(ctx: &Ctx, status: u16, now: u64) -> Outcome {
@@ -29,40 +29,29 @@ pub(super) fn outcome(ctx: &Ctx, status: u16, now: u64) -> Outcome {
     }
 }
 
-/// Hands a request over.
-pub(super) fn keep(
-    reason: Reason,
-    entry: &Entry<'_>,
-    ended: &Ended<'_>,
-    ctx: &Ctx,
-    shared: &Shared,
-) {
+/// What there is to keep of a request.
+pub(super) fn told<'a>(entry: &'a Entry<'a>, ended: &Ended<'a>, ctx: &'a Ctx) -> Told<'a> {
     let connection = ctx.connection.as_deref();
     let raw = ended.session.and_then(raw);
-    let head = match &raw {
-        Some(raw) => Head::Raw(raw),
-        None => Head::Parsed {
-            target: entry.path,
-            fields: &ended.request.headers,
-        },
-    };
     let first = Some(ctx.attempt.first_started).filter(|first| *first > 0);
-    let place = ctx.candidate.as_ref().map_or("", |it| &it.rule.place);
-    shared.recorder.keep(
-        reason,
-        &Told {
-            entry,
-            seen: seen(raw.is_some(), ctx),
-            head,
-            authority: &ctx.facts.authority,
-            peer: connection.map(|connection| connection.client),
-            certificate: connection.and_then(certificate),
-            generation: ctx.snapshot.generation,
-            place,
-            attempts: attempts(ctx),
-            before_upstream: first.map(|first| clock::between(ctx.started, first)),
-        },
-    );
+    Told {
+        entry,
+        seen: seen(raw.is_some(), ctx),
+        head: raw.map_or(
+            Head::Parsed {
+                target: entry.path,
+                fields: &ended.request.headers,
+            },
+            Head::Raw,
+        ),
+        authority: &ctx.facts.authority,
+        peer: connection.map(|connection| connection.client),
+        certificate: connection.and_then(certificate),
+        generation: ctx.snapshot.generation,
+        place: ctx.candidate.as_ref().map_or("", |it| &it.rule.place),
+        attempts: attempts(ctx),
+        before_upstream: first.map(|first| clock::between(ctx.started, first)),
+    }
 }
 
 /// The header's bytes as they came in; HTTP/2 has none to show.

@@ -17,7 +17,7 @@ pub struct RecorderMetrics {
     pub sample: IntCounter,
     /// Errors beyond what is kept of one cause in a second.
     pub left_out: IntCounter,
-    /// Records that found the store in use, or no room.
+    /// Records that found the queue to the store full, or no room.
     pub lost: IntCounter,
 }
 
@@ -39,7 +39,7 @@ impl RecorderMetrics {
             ),
             lost: plain(
                 "windrose_recorder_lost_total",
-                "Records that were lost: the store was in use, or they found no room.",
+                "Records that were lost: the queue to the store was full, or they found no room.",
             ),
         }
     }

@@ -2,6 +2,7 @@
 //! It must not know what was decided about it.
 //! The recorder calls it for every record it makes.
 
+use bytes::Bytes;
 use http::HeaderMap;
 
 use super::record::{Asked, Pair};
@@ -10,7 +11,7 @@ use crate::observe::redact;
 /// Where the head is read from.
 pub enum Head<'a> {
     /// The bytes of HTTP/1, as received.
-    Raw(&'a [u8]),
+    Raw(Bytes),
     /// What was parsed.
     Parsed {
         /// Path and query.
@@ -161,7 +162,7 @@ mod tests {
 
     fn of(raw: &[u8]) -> Asked {
         let mut asked = Asked::default();
-        read(&Head::Raw(raw), &mut asked);
+        read(&Head::Raw(Bytes::copy_from_slice(raw)), &mut asked);
         asked
     }
 

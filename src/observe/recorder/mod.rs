@@ -1,5 +1,5 @@
 //! The flight recorder: records of the requests somebody may ask about, in bounded memory.
-//! It must not know who serves requests, and never makes one wait: a record that finds the store in use is lost and counted.
+//! It must not know who serves requests, and never makes one wait: a record goes into a queue, and whoever has the store empties it.
 //! The fast path asks `wants` once per request, and calls `keep` for few; the admin address reads; a reload configures.
 
 mod head;
@@ -8,8 +8,8 @@ mod record;
 mod store;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{mpsc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -108,20 +108,33 @@ pub struct Recorder {
     sample: AtomicU64,
     durations: Slowest,
     errors: FirstUse<&'static str, Allowance>,
-    store: Mutex<Store>,
+    queue: mpsc::Sender<Kept>,
+    /// Records in the queue.
+    waiting: AtomicUsize,
+    store: Mutex<Shelf>,
     metrics: RecorderMetrics,
+}
+
+/// The store and the end of the queue that leads to it.
+struct Shelf {
+    store: Store,
+    queue: mpsc::Receiver<Kept>,
 }
 
 impl Recorder {
     /// A recorder without records.
     pub fn new(settings: &RecorderSettings, metrics: RecorderMetrics) -> Recorder {
+        let (sender, queue) = mpsc::channel();
+        let store = Store::new(Bounds::default());
         let recorder = Recorder {
             enabled: AtomicBool::new(false),
             slowest: AtomicBool::new(false),
             sample: AtomicU64::new(0),
             durations: Slowest::default(),
             errors: FirstUse::default(),
-            store: Mutex::new(Store::new(Bounds::default())),
+            queue: sender,
+            waiting: AtomicUsize::new(0),
+            store: Mutex::new(Shelf { store, queue }),
             metrics,
         };
         recorder.configure(settings);
@@ -137,8 +150,7 @@ impl Recorder {
             true => (settings.records, settings.bytes),
             false => (0, 0),
         };
-        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        store.resize(Bounds { records, bytes });
+        self.shelf().store.resize(Bounds { records, bytes });
     }
 
     /// Whether a request gets a record. For nearly all: four loads and as many comparisons.
@@ -180,16 +192,37 @@ impl Recorder {
             trace_id: record.trace_id.into(),
             json: json.into(),
         };
-        let stored = self
-            .store
-            .try_lock()
-            .is_ok_and(|mut store| store.push(kept));
-        match (stored, reason) {
-            (false, _) => self.metrics.lost.inc(),
-            (true, Reason::Error) => self.metrics.errors.inc(),
-            (true, Reason::Slowest) => self.metrics.slowest.inc(),
-            (true, Reason::Sample) => self.metrics.sample.inc(),
+        if self.waiting.fetch_add(1, Relaxed) >= LONGEST_QUEUE {
+            self.waiting.fetch_sub(1, Relaxed);
+            self.metrics.lost.inc();
+            return;
         }
+        // The receiver lives as long as the recorder.
+        let _ = self.queue.send(kept);
+        if let Ok(mut shelf) = self.store.try_lock() {
+            self.shelve(&mut shelf);
+        }
+    }
+
+    /// Empties the queue into the store.
+    fn shelve(&self, shelf: &mut Shelf) {
+        for kept in shelf.queue.try_iter() {
+            self.waiting.fetch_sub(1, Relaxed);
+            let reason = kept.reason;
+            match (shelf.store.push(kept), reason) {
+                (false, _) => self.metrics.lost.inc(),
+                (true, Reason::Error) => self.metrics.errors.inc(),
+                (true, Reason::Slowest) => self.metrics.slowest.inc(),
+                (true, Reason::Sample) => self.metrics.sample.inc(),
+            }
+        }
+    }
+
+    /// The store, for those who may wait, with what was in the queue.
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        let mut shelf = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shelve(&mut shelf);
+        shelf
     }
 
     /// Every record, newest first.
@@ -203,11 +236,8 @@ impl Recorder {
     }
 
     fn matching(&self, wanted: impl Fn(&Kept) -> bool) -> Vec<Record> {
-        // Only pointers are copied under the lock: a request that ends meanwhile would lose its record.
-        let all = {
-            let store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-            store.all()
-        };
+        // Only pointers are copied under the lock: meanwhile the queue fills.
+        let all = self.shelf().store.all();
         let wanted = all.iter().filter(|kept| wanted(kept));
         wanted
             .filter_map(|kept| serde_json::from_slice(&kept.json).ok())
@@ -310,6 +340,8 @@ pub fn millis(duration: Duration) -> f64 {
 
 /// Errors of one cause kept in one second: enough to see what they have in common.
 const ERRORS_PER_SECOND: u64 = 20;
+/// Records that may wait while another thread has the store; besides the store's own, so few.
+const LONGEST_QUEUE: usize = 16;
 const COUNT_BITS: u32 = 16;
 const LONGEST_TEXT: usize = 512;
 

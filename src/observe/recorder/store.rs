@@ -1,6 +1,6 @@
 //! Where records wait to be asked for: bounded in number and in bytes, the oldest of the commonest kind going first.
 //! It must not know what a record says.
-//! The recorder holds one behind a lock that nobody waits for.
+//! The recorder holds one, and fills it from a queue.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -61,7 +61,9 @@ fn entry<'a>(request_id: &'a str, trace_id: &'a str) -> Entry<'a> {
 }
 
 fn keep(recorder: &Recorder, reason: Reason, entry: &Entry<'_>) {
-    let head = Head::Raw(b"GET /?token=hush HTTP/1.1\r\nHost: a.test\r\ncookie: a=hush\r\n\r\n");
+    let head = Head::Raw(bytes::Bytes::from_static(
+        b"GET /?token=hush HTTP/1.1\r\nHost: a.test\r\ncookie: a=hush\r\n\r\n",
+    ));
     recorder.keep(
         reason,
         &Told {
@@ -189,15 +191,17 @@ fn a_record_is_found_by_either_id_and_holds_no_secret() {
 }
 
 #[test]
-fn a_record_that_finds_the_store_in_use_is_lost_and_counted() {
+fn records_that_find_the_store_in_use_wait_and_too_many_are_lost_and_counted() {
     let recorder = recorder(SETTINGS);
     let in_use = recorder.store.lock();
 
-    keep(&recorder, Reason::Error, &entry("r1", "t1"));
+    for _ in 0..LONGEST_QUEUE + 2 {
+        keep(&recorder, Reason::Error, &entry("r1", "t1"));
+    }
 
     drop(in_use);
-    assert_eq!(recorder.metrics.lost.get(), 1);
-    assert_eq!(recorder.all(), []);
+    assert_eq!(recorder.metrics.lost.get(), 2);
+    assert_eq!(recorder.all().len(), LONGEST_QUEUE);
 }
 
 #[test]
