@@ -12,7 +12,7 @@
 //! | 2 | [`config`] | text in, snapshot out: the only home of YAML |
 //! | 2 | [`decide`] | the one decision function |
 //! | 1 | [`snapshot`] | what a request reads: one immutable picture, with state that outlives it behind stable keys |
-//! | 0 | [`observe`], crate `windrose_plugins` | metrics, logs, traces, answers; the plugin contract and built-ins |
+//! | 0 | [`observe`], crate `windrose_plugins` | metrics, logs, traces, records, answers; the plugin contract and built-ins |
 //!
 //! Fast path and slow path never import each other: they meet in the snapshot.
 //!
