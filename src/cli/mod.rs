@@ -5,6 +5,8 @@
 mod client;
 mod commands;
 mod demo;
+mod explain;
+mod junit;
 mod run;
 mod story;
 mod why;
@@ -71,6 +73,9 @@ enum CliCommand {
         /// Print findings as JSON.
         #[arg(long)]
         json: bool,
+        /// Write the outcome of the configuration's tests to a file in JUnit's form.
+        #[arg(long, value_name = "FILE")]
+        junit: Option<PathBuf>,
     },
     /// Print the effective configuration with every default, secrets redacted.
     Show(File),
@@ -87,6 +92,13 @@ enum CliCommand {
     Upgrade(File),
     /// Ask whether the running process is ready; exit code 0 if it is.
     Ready(File),
+    /// Tell where a request would go and why, step by step, each with the line of the configuration that says so.
+    Explain {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        wish: Box<explain::Wish>,
+    },
     /// Explain a cause, such as `no_route`, or tell the story of a request by its id; without a word, list the causes.
     Why {
         /// The cause's name, or a request id or trace id that the running process is asked about.
@@ -119,17 +131,20 @@ pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
     let cli = Cli::parse();
     let top = cli.top;
     match cli.command {
-        None if top.test => commands::check(&top.config, plugins, false),
+        None if top.test => commands::check(&top.config, plugins, false, None),
         None if top.show => commands::show(&top.config, plugins),
         None => run::run(top.config, plugins, top.upgrade),
         Some(CliCommand::Run { file, upgrade }) => run::run(file.config, plugins, upgrade),
-        Some(CliCommand::Check { file, json }) => commands::check(&file.config, plugins, json),
+        Some(CliCommand::Check { file, json, junit }) => {
+            commands::check(&file.config, plugins, json, junit.as_deref())
+        }
         Some(CliCommand::Show(file)) => commands::show(&file.config, plugins),
         Some(CliCommand::Schema) => commands::schema(plugins),
         Some(CliCommand::Plugins { kind }) => commands::plugins(kind.as_deref(), plugins),
         Some(CliCommand::Reload(file)) => client::reload(&file.config),
         Some(CliCommand::Upgrade(file)) => client::upgrade(&file.config, plugins),
         Some(CliCommand::Ready(file)) => client::ready(&file.config),
+        Some(CliCommand::Explain { file, wish }) => explain::run(&file.config, *wish, plugins),
         Some(CliCommand::Why { word, file, json }) => {
             let form = if json {
                 why::Form::Json

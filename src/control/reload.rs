@@ -12,6 +12,7 @@ use windrose_plugins::PluginDef;
 
 use super::certs::{CertKeeper, CertSource};
 use super::listeners::Listeners;
+use super::notices::Notices;
 use super::pools::PoolKeeper;
 use super::status::{Reload, Status};
 use crate::config::schema::Config;
@@ -42,6 +43,8 @@ pub struct Reloader {
     pub states: StateRegistry,
     /// What the process says about itself.
     pub status: Arc<Status>,
+    /// The service manager, told when a reload begins and ends.
+    pub notices: Arc<Notices>,
     /// Sockets.
     pub listeners: Arc<Listeners>,
     /// Discovery and health.
@@ -104,6 +107,7 @@ impl Reloader {
     pub async fn reload(self: &Arc<Reloader>) -> Reload {
         let _turn = self.turn.lock().await;
         let started = Instant::now();
+        self.notices.reloading();
         let result = self.attempt().await;
         let took = started.elapsed();
         let outcome = match &result {
@@ -135,6 +139,7 @@ impl Reloader {
         self.status
             .last_reload
             .store(Arc::new(Some(reload.clone())));
+        self.notices.ready(&reload.words());
         reload
     }
 
