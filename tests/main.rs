@@ -21,6 +21,7 @@ mod peers;
 mod pipelining;
 mod plan;
 mod plugins;
+mod recorder;
 mod reload;
 mod roles;
 mod routing;

@@ -102,14 +102,14 @@ fn try_upgrade(path: &Path, plugins: &[PluginDef]) -> Result<(i32, i32), String>
     ))
 }
 
-fn failed(problem: &str) -> ExitCode {
+pub(super) fn failed(problem: &str) -> ExitCode {
     eprintln!("{problem}");
     ExitCode::FAILURE
 }
 
 /// The admin address. Only this section is read: the rest may be broken, and the running process is to say so; and a large
 /// configuration would be judged twice.
-fn admin(path: &Path) -> Result<Bind, String> {
+pub(super) fn admin(path: &Path) -> Result<Bind, String> {
     let document = Document::read(path).map_err(|report| report.to_string())?;
     let admin = document.value().get("admin").cloned().unwrap_or_default();
     let admin = serde_yaml::from_value(admin).unwrap_or_default();
@@ -128,7 +128,7 @@ pub(super) fn post(path: &Path, target: &str, body: &str) -> Result<(u16, Value)
     exchange(&admin(path)?, "POST", target, body)
 }
 
-fn ask(bind: &Bind, method: &str, target: &str) -> Result<(u16, Value), String> {
+pub(super) fn ask(bind: &Bind, method: &str, target: &str) -> Result<(u16, Value), String> {
     exchange(bind, method, target, "")
 }
 
@@ -164,6 +164,9 @@ fn exchange(bind: &Bind, method: &str, target: &str, body: &str) -> Result<(u16,
 fn talk(mut stream: impl Read + Write, request: &str) -> io::Result<String> {
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
-    stream.take(4 << 20).read_to_end(&mut answer)?;
+    stream.take(LARGEST_ANSWER).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
+
+/// A bundle of the largest recorder.
+const LARGEST_ANSWER: u64 = 256 << 20;
