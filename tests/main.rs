@@ -23,6 +23,7 @@ mod plan;
 mod plugins;
 mod recorder;
 mod reload;
+mod replay;
 mod roles;
 mod routing;
 mod service;
