@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::contract::{
-    causes, Answer, Build, Cause, Counter, Effects, Hooks, Plugin, PluginDef, Problem, Request,
-    Safety, Size, Slot, Slots, Verdict,
+    causes, Answer, Build, Cause, Counter, Hooks, Plugin, PluginDef, Problem, Request, Safety,
+    Size, Slot, Slots, Verdict,
 };
 
 /// The table line.
@@ -58,7 +58,7 @@ impl Limit {
         let stated = field.and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
         match stated {
             Some(length) if length > self.max => {
-                if request.effects == Effects::Live {
+                if request.effects.is_live() {
                     (self.refused)(1);
                 }
                 Answer::of(&causes::BODY_TOO_LARGE).into()

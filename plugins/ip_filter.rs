@@ -140,7 +140,7 @@ impl Filter {
         match self.action(address.to_canonical()) {
             Action::Allow => Verdict::Continue,
             Action::Deny => {
-                if effects == Effects::Live {
+                if effects.is_live() {
                     refused(1);
                 }
                 Answer::of(&DENIED).into()

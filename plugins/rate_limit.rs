@@ -191,6 +191,9 @@ struct Limiter {
 impl Limiter {
     fn admit(&self, request: &mut Request<'_>) -> Verdict {
         let now = self.clock.elapsed();
+        if !request.effects.is_live() {
+            return self.look(request, now);
+        }
         let taken = self.buckets.with(request.effects, |buckets| {
             let key = buckets.hash(|hasher| self.key.hash(request, hasher));
             buckets.take(key, &self.law, now, self.keys_per_shard)
@@ -211,6 +214,19 @@ impl Limiter {
                 (self.limited)(1);
                 self.refusal(&take).into()
             }
+        }
+    }
+
+    /// What would become of the request, where the buckets may be looked at.
+    fn look(&self, request: &Request<'_>, now: Duration) -> Verdict {
+        let looked = self.buckets.peek(request.effects, |buckets| {
+            let key = buckets.hash(|hasher| self.key.hash(request, hasher));
+            buckets.peek(key, &self.law, now)
+        });
+        match looked {
+            Ok(take) if take.admitted => Verdict::Continue,
+            Ok(take) => self.refusal(&take).into(),
+            Err(unknown) => Verdict::Unknown(unknown),
         }
     }
 

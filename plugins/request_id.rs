@@ -132,8 +132,10 @@ impl Ids {
     fn make(&self, client: &ClientFacts<'_>, effects: Effects) -> HeaderValue {
         let id = match (self.settings.format, effects) {
             (Format::Proxy, _) => client.request_id.to_owned(),
-            (Format::Uuid4 | Format::Uuid7, Effects::Dry) => Uuid::nil().to_string(),
-            (Format::Short, Effects::Dry) => short(0),
+            (Format::Uuid4 | Format::Uuid7, Effects::Dry | Effects::Peek) => {
+                Uuid::nil().to_string()
+            }
+            (Format::Short, Effects::Dry | Effects::Peek) => short(0),
             (Format::Uuid4, Effects::Live) => Uuid::new_v4().to_string(),
             (Format::Uuid7, Effects::Live) => {
                 let now = self.clock.unix();

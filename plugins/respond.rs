@@ -12,8 +12,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::contract::{
-    field_name, field_value, Answer, Blame, Build, Cause, Effects, Hooks, Percent, Plugin,
-    PluginDef, Problem, Request, Safety, Side, Time, Unknown, Verdict,
+    field_name, field_value, Answer, Blame, Build, Cause, Hooks, Percent, Plugin, PluginDef,
+    Problem, Request, Safety, Side, Time, Unknown, Verdict,
 };
 
 /// The table line.
@@ -97,7 +97,7 @@ fn fate(request: &Request<'_>, salt: &str, share: f64) -> Result<bool, Unknown> 
     if share >= 1.0 || share <= 0.0 {
         return Ok(share >= 1.0);
     }
-    if request.effects == Effects::Dry {
+    if !request.effects.is_live() {
         return Err(Unknown("which share of requests this one is in"));
     }
     let mut hasher = DefaultHasher::new();

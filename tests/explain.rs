@@ -379,3 +379,48 @@ fn a_running_process_tells_who_is_out_and_why() {
     assert!(text.contains(&line), "{text}");
     assert!(!text.contains(&format!("{}, out", up.address)), "{text}");
 }
+
+#[test]
+fn a_running_process_tells_what_its_limits_would_do_and_takes_nothing() {
+    let service = Upstream::answering("hello");
+    let limit = "plugins: [{kind: rate_limit, config: {rate: 1, per: 1h, burst: 2}}]";
+    let routes = format!("routes: [{{name: all, {limit}, rules: [{{pool: app}}]}}]\n");
+    let proxy = Proxy::http(&(routes + &pool("app", &[&service])));
+    let config = proxy.config();
+    let ask = || {
+        let config = config.to_str().unwrap();
+        let live = ["explain", "--live", "--from", "127.0.0.1"];
+        let output = run(&[&live[..], &["GET", "http://test/", "-c", config]].concat());
+        (
+            String::from_utf8(output.stdout).unwrap(),
+            output.status.code(),
+        )
+    };
+
+    let before = (0..3).map(|_| ask().1).collect::<Vec<_>>();
+    assert_eq!(before, [Some(0); 3], "{}", ask().0);
+    let sent = (0..2).map(|_| proxy.get("/").status).collect::<Vec<_>>();
+    assert_eq!(sent, [200; 2]);
+    let (text, code) = ask();
+
+    assert_eq!(code, Some(1));
+    assert!(text.contains("answers 429 `rate_limited`"), "{text}");
+}
+
+#[test]
+fn passwords_are_checked_also_where_a_process_explains() {
+    let service = Upstream::answering("hello");
+    // bcrypt of `secret` at its lowest cost.
+    let users = "users: {ann: '$2b$04$abcdefghijklmnopqrstuu5nyRrk0iPQC0Mc1jpk/LpNqiQhjW12m'}";
+    let login = format!("plugins: [{{kind: basic_auth, config: {{{users}}}}}]");
+    let routes = format!("routes: [{{name: all, {login}, rules: [{{pool: app}}]}}]\n");
+    let proxy = Proxy::http(&(routes + &pool("app", &[&service])));
+    let config = proxy.config();
+
+    let config = config.to_str().unwrap();
+    let wrong = ["-H", "Authorization: Basic YW5uOndyb25n", "-c", config];
+    let output = run(&[&["explain", "--live", "GET", "http://test/"][..], &wrong].concat());
+
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("answers 401 `auth.basic_wrong`"), "{text}");
+}

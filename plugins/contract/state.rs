@@ -15,6 +15,15 @@ pub enum Effects {
     Live,
     /// Explain, config tests, previews: change nothing.
     Dry,
+    /// As [`Effects::Dry`], in the process that carries the traffic: local state may be looked at, see [`Shared::peek`].
+    Peek,
+}
+
+impl Effects {
+    /// Whether this is traffic. In anything else nothing may change, be counted or be asked.
+    pub fn is_live(self) -> bool {
+        self == Effects::Live
+    }
 }
 
 /// What a dry run could not know, such as `the local token bucket`.
@@ -72,6 +81,17 @@ impl<T> Shared<T> {
     pub fn with<R>(&self, effects: Effects, act: impl FnOnce(&T) -> R) -> Result<R, Unknown> {
         match effects {
             Effects::Live => Ok(act(&self.value)),
+            Effects::Dry | Effects::Peek => Err(Unknown(self.about)),
+        }
+    }
+
+    /// Runs `look` on the state where it is that of the traffic, also when nothing may change. It must not change the state.
+    ///
+    /// # Errors
+    /// What a dry run cannot know.
+    pub fn peek<R>(&self, effects: Effects, look: impl FnOnce(&T) -> R) -> Result<R, Unknown> {
+        match effects {
+            Effects::Live | Effects::Peek => Ok(look(&self.value)),
             Effects::Dry => Err(Unknown(self.about)),
         }
     }

@@ -66,6 +66,16 @@ impl Buckets {
         (shard.entries[place].1.take(law, now), evicted)
     }
 
+    /// What taking a token would give.
+    pub(super) fn peek(&self, key: u128, law: &Law, now: Duration) -> Take {
+        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let shard = &self.shards[key as usize % SHARDS];
+        let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = shard.places.get(&key);
+        let mut copy = place.map_or(Bucket::full(law, now), |place| shard.entries[*place].1);
+        copy.take(law, now)
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         let shards = self.shards.iter();
@@ -124,6 +134,17 @@ mod tests {
         assert_eq!(take(&buckets, 1, 0, 10), (true, 0));
         assert_eq!(take(&buckets, 1, 0, 10), (false, 0));
         assert_eq!(take(&buckets, 2, 0, 10), (true, 0));
+    }
+
+    #[test]
+    fn looking_takes_nothing() {
+        let buckets = Buckets::new();
+        let key = buckets.hash(|hasher| hasher.write_u64(1));
+        let look = || buckets.peek(key, &LAW(), Duration::ZERO).admitted;
+
+        assert!(look() && look());
+        assert!(take(&buckets, 1, 0, 10).0);
+        assert!(!look());
     }
 
     #[test]

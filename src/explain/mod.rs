@@ -55,6 +55,7 @@ pub fn explain(
         slots: Slots::default(),
         heard: Heard::default(),
         candidate: None,
+        effects: if live { Effects::Peek } else { Effects::Dry },
     };
     let ended = match teller.admit(&mut facts, &head) {
         Ok(()) => teller.walk(&facts, &mut head, &peer_text, question.body()?),
@@ -93,6 +94,7 @@ struct Teller<'a> {
     slots: Slots,
     heard: Heard,
     candidate: Option<Arc<Candidate>>,
+    effects: Effects,
 }
 
 impl Teller<'_> {
@@ -107,7 +109,7 @@ impl Teller<'_> {
         let mut hear = |plugin: &_, turn: crate::snapshot::chain::Turn<'_>| {
             heard.turn(Stage::Listener, plugin, turn);
         };
-        if let Some(answer) = listener.chain.connection(&view, Effects::Dry, &mut hear) {
+        if let Some(answer) = listener.chain.connection(&view, self.effects, &mut hear) {
             return Err(answer);
         }
         let refuse = |cause: &'static Cause| Box::new(Answer::of(cause));
@@ -128,7 +130,7 @@ impl Teller<'_> {
             facts,
             principal: &mut self.principal,
             slots: &mut self.slots,
-            effects: Effects::Dry,
+            effects: self.effects,
         };
         let candidate = now(walk.find(head, &mut self.heard))?;
         self.candidate = Some(candidate.clone());
@@ -158,7 +160,7 @@ impl Teller<'_> {
                 heard.turn(Stage::Upstream, plugin, turn);
             };
             let answer =
-                chain.request_body(&mut self.slots, &mut piece, true, Effects::Dry, &mut hear);
+                chain.request_body(&mut self.slots, &mut piece, true, self.effects, &mut hear);
             if let Some(answer) = answer {
                 return Err(answer);
             }

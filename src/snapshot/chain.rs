@@ -86,7 +86,7 @@ impl Instance {
                 hear(self, Turn::Continued);
                 return None;
             }
-            (Verdict::Unknown(what), Effects::Dry) => {
+            (Verdict::Unknown(what), Effects::Dry | Effects::Peek) => {
                 hear(self, Turn::Unknown(what.0));
                 return None;
             }
@@ -102,7 +102,7 @@ impl Instance {
             Mode::Enforce => (&self.answered, Turn::Answered(&answer), true),
             Mode::Shadow => (&self.would_answer, Turn::WouldAnswer(&answer), false),
         };
-        if effects == Effects::Live {
+        if effects.is_live() {
             counter.inc();
         }
         hear(self, turn);
@@ -122,7 +122,7 @@ impl Instance {
         effects: Effects,
         hear: &mut Hear<'_>,
     ) -> Option<Box<Answer>> {
-        if effects == Effects::Live {
+        if effects.is_live() {
             self.failed.inc();
             event::warn("plugin failed", &self.name, || {
                 let outcome = if self.fails_open {
