@@ -277,7 +277,7 @@ fn the_version_is_told() {
 #[test]
 fn a_command_without_a_running_process_says_so() {
     let yaml = format!("{GOOD}admin: {{bind: 'unix:/nowhere/admin.sock'}}\n");
-    for command in ["reload", "ready"] {
+    for command in ["reload", "ready", "confirm", "rollback"] {
         let (output, _, err) = on(&[command], &yaml);
 
         assert_eq!(output.status.code(), Some(1), "{command}");

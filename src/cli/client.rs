@@ -19,11 +19,14 @@ use crate::snapshot::listener::Bind;
 
 /// Reloads and waits.
 pub(super) fn reload(path: &Path) -> ExitCode {
-    let answer = admin(path).and_then(|bind| ask(&bind, "POST", "/reload"));
-    let (status, body) = match answer {
-        Ok(answer) => answer,
-        Err(problem) => return failed(&problem),
-    };
+    match admin(path).and_then(|bind| ask(&bind, "POST", "/reload")) {
+        Ok((status, body)) => tell_reload(status, &body),
+        Err(problem) => failed(&problem),
+    }
+}
+
+/// Prints what came of a reload.
+pub(super) fn tell_reload(status: u16, body: &Value) -> ExitCode {
     let lines = |key: &str| -> Vec<String> {
         let all = body[key].as_array().into_iter().flatten();
         all.map(|line| line.as_str().unwrap_or_default().to_owned())
@@ -45,6 +48,9 @@ pub(super) fn reload(path: &Path) -> ExitCode {
     lines("problems")
         .iter()
         .for_each(|problem| eprintln!("{problem}"));
+    if let Some(error) = body["error"].as_str() {
+        eprintln!("{error}");
+    }
     eprintln!("refused; generation {generation} still runs");
     ExitCode::FAILURE
 }
@@ -102,14 +108,14 @@ fn try_upgrade(path: &Path, plugins: &[PluginDef]) -> Result<(i32, i32), String>
     ))
 }
 
-fn failed(problem: &str) -> ExitCode {
+pub(super) fn failed(problem: &str) -> ExitCode {
     eprintln!("{problem}");
     ExitCode::FAILURE
 }
 
 /// The admin address. Only this section is read: the rest may be broken, and the running process is to say so; and a large
 /// configuration would be judged twice.
-fn admin(path: &Path) -> Result<Bind, String> {
+pub(super) fn admin(path: &Path) -> Result<Bind, String> {
     let document = Document::read(path).map_err(|report| report.to_string())?;
     let admin = document.value().get("admin").cloned().unwrap_or_default();
     let admin = serde_yaml::from_value(admin).unwrap_or_default();
@@ -123,7 +129,7 @@ fn admin(path: &Path) -> Result<Bind, String> {
     })
 }
 
-fn ask(bind: &Bind, method: &str, target: &str) -> Result<(u16, Value), String> {
+pub(super) fn ask(bind: &Bind, method: &str, target: &str) -> Result<(u16, Value), String> {
     let exchange = || -> io::Result<String> {
         let request = format!(
             "{method} {target} HTTP/1.1\r\nhost: localhost\r\nx-windrose-admin: reload\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"

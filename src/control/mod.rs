@@ -7,11 +7,14 @@ pub mod certs;
 mod discovery;
 mod health;
 mod inherit;
+mod judge;
 pub mod listeners;
 pub mod pools;
+pub mod probation;
 pub mod reload;
 pub mod status;
 pub mod supervisor;
+mod traffic;
 
 #[cfg(test)]
 mod tests;
