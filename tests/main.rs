@@ -10,6 +10,7 @@
 mod cli;
 mod connections;
 mod discovery;
+mod explain;
 mod failures;
 mod forwarded;
 mod gateway_api;
@@ -23,6 +24,7 @@ mod probation;
 mod reload;
 mod roles;
 mod routing;
+mod service;
 mod strangers;
 mod streams;
 mod support;

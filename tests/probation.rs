@@ -304,10 +304,17 @@ fn no_upgrade_reads_what_is_on_probation_and_a_stop_says_what_comes_next() {
     until("the upgrade is refused", || {
         proxy.stderr().contains("upgrade refused").then_some(())
     });
+    let by_command = command(&proxy, &["upgrade"]);
     let answer = proxy.get("/").text();
     proxy.signal("TERM");
     let status = proxy.wait_exit();
 
+    assert_eq!(by_command.status.code(), Some(1));
+    assert!(
+        err(&by_command).contains("is on probation"),
+        "{}",
+        err(&by_command)
+    );
     assert_eq!(answer, "new");
     assert_eq!(status.code(), Some(0));
     assert!(

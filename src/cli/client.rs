@@ -92,6 +92,12 @@ fn try_upgrade(path: &Path, plugins: &[PluginDef]) -> Result<(i32, i32), String>
             .and_then(|pid| pid.trim().parse::<i32>().ok())
     };
     let old = read().ok_or_else(|| format!("\"{file}\" holds no process id; is it running?"))?;
+    let on_probation = admin(path)
+        .and_then(|bind| ask(&bind, "GET", "/probation"))
+        .is_ok_and(|(_, body)| body["on_probation"].is_object());
+    if on_probation {
+        return Err("a configuration is on probation, and another process would read it as if confirmed\n  help: `windrose confirm` or `windrose rollback` first".to_owned());
+    }
     let process = rustix::process::Pid::from_raw(old).ok_or("a process id is above zero")?;
     rustix::process::kill_process(process, rustix::process::Signal::USR2)
         .map_err(|error| format!("process {old} cannot be told: {error}"))?;
@@ -129,10 +135,20 @@ pub(super) fn admin(path: &Path) -> Result<Bind, String> {
     })
 }
 
+/// Posts a document to the running process and reads the answer.
+pub(super) fn post(path: &Path, target: &str, body: &str) -> Result<(u16, Value), String> {
+    exchange(&admin(path)?, "POST", target, body)
+}
+
 pub(super) fn ask(bind: &Bind, method: &str, target: &str) -> Result<(u16, Value), String> {
+    exchange(bind, method, target, "")
+}
+
+fn exchange(bind: &Bind, method: &str, target: &str, body: &str) -> Result<(u16, Value), String> {
     let exchange = || -> io::Result<String> {
+        let length = body.len();
         let request = format!(
-            "{method} {target} HTTP/1.1\r\nhost: localhost\r\nx-windrose-admin: reload\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            "{method} {target} HTTP/1.1\r\nhost: localhost\r\nx-windrose-admin: reload\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
         );
         match bind {
             Bind::Tcp(address) => talk(

@@ -18,14 +18,9 @@ pub(super) fn check(path: &Path, plugins: &[PluginDef], json: bool) -> ExitCode 
     let outcome = config::load(path, plugins).and_then(|loaded| {
         let warnings = loaded.warnings.clone();
         let tests = loaded.config.tests.len();
-        let resources = Resources {
-            plugins,
-            metrics: Metrics::new(1000),
-            endpoints: &Endpoints::default(),
-            states: &StateRegistry::default(),
-            previous: None,
-        };
-        config::build_loaded(loaded, path, &resources)?;
+        dry_resources(plugins, |resources| {
+            config::build_loaded(loaded, path, resources)
+        })?;
         Ok((warnings, tests))
     });
     match outcome {
@@ -49,6 +44,20 @@ pub(super) fn check(path: &Path, plugins: &[PluginDef], json: bool) -> ExitCode 
             ExitCode::FAILURE
         }
     }
+}
+
+/// What building needs where nothing is running.
+pub(super) fn dry_resources<T>(
+    plugins: &[PluginDef],
+    build: impl FnOnce(&Resources<'_>) -> T,
+) -> T {
+    build(&Resources {
+        plugins,
+        metrics: Metrics::new(1000),
+        endpoints: &Endpoints::default(),
+        states: &StateRegistry::default(),
+        previous: None,
+    })
 }
 
 fn told(report: &Report, json: bool) {

@@ -7,6 +7,7 @@ mod client;
 mod commands;
 mod confirm;
 mod demo;
+mod explain;
 mod run;
 mod status;
 
@@ -104,6 +105,13 @@ enum CliCommand {
     Upgrade(File),
     /// Ask whether the running process is ready; exit code 0 if it is.
     Ready(File),
+    /// Tell where a request would go and why, step by step, each with the line of the configuration that says so.
+    Explain {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        wish: Box<explain::Wish>,
+    },
     /// Explain a cause, such as `no_route`.
     Why {
         /// The cause's name.
@@ -137,6 +145,7 @@ pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
         Some(CliCommand::Status { file, look }) => status::status(&file.config, &look),
         Some(CliCommand::Upgrade(file)) => client::upgrade(&file.config, plugins),
         Some(CliCommand::Ready(file)) => client::ready(&file.config),
+        Some(CliCommand::Explain { file, wish }) => explain::run(&file.config, *wish, plugins),
         Some(CliCommand::Why { cause }) => commands::why(&cause, plugins),
         Some(CliCommand::Demo { check }) => demo::run(check),
     }

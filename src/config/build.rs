@@ -64,6 +64,7 @@ pub fn build_loaded(
         states: resources.states,
         previous: resources.previous,
         folder,
+        place: &place_of(loaded.document.clone()),
     };
     let warnings = loaded.warnings.findings().iter();
     let origin = Origin {
@@ -73,7 +74,6 @@ pub fn build_loaded(
             .filter(|finding| finding.severity == Severity::Warning)
             .map(ToString::to_string)
             .collect(),
-        place: Box::new(place_of(loaded.document.clone())),
     };
     let located = |mut report: Report| {
         report.locate(|path| loaded.document.place(path));

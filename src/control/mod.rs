@@ -5,10 +5,12 @@
 pub mod admin;
 pub mod certs;
 mod discovery;
+pub mod handover;
 mod health;
 mod inherit;
 mod judge;
 pub mod listeners;
+pub mod notices;
 pub mod pools;
 pub mod probation;
 pub mod reload;

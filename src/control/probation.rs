@@ -313,9 +313,12 @@ impl Reloader {
         let Verdict::Back(end, reason) = self.look(generation).await else {
             return;
         };
-        if let Err(problems) = self.roll_back(end, reason).await {
-            let problems = problems.join("\n");
-            log::error!("generation {generation} cannot be rolled back yet:\n{problems}");
+        match self.roll_back(end, reason).await {
+            Ok(words) => self.notices.ready(&words.concat()),
+            Err(problems) => log::error!(
+                "generation {generation} cannot be rolled back yet:\n{}",
+                problems.join("\n")
+            ),
         }
     }
 }

@@ -13,6 +13,7 @@ use windrose_plugins::PluginDef;
 
 use super::certs::{CertKeeper, CertSource};
 use super::listeners::{Listeners, Prepared};
+use super::notices::Notices;
 use super::pools::PoolKeeper;
 use super::probation::{Terms, Trial};
 use super::status::{Reload, Status};
@@ -43,6 +44,8 @@ pub struct Reloader {
     pub states: StateRegistry,
     /// What the process says about itself.
     pub status: Arc<Status>,
+    /// The service manager, told when a reload begins and ends.
+    pub notices: Arc<Notices>,
     /// Sockets.
     pub listeners: Arc<Listeners>,
     /// Discovery and health.
@@ -106,6 +109,10 @@ impl Reloader {
     pub async fn carry_out(self: &Arc<Reloader>, order: Order) -> Reload {
         let _turn = self.turn.lock().await;
         let started = Instant::now();
+        let is_reload = matches!(order, Order::Reload | Order::Probation(_));
+        if is_reload {
+            self.notices.reloading();
+        }
         let result = match order {
             Order::Reload => match self.trial.refusal() {
                 Some(refusal) => self.refuse(refusal, started),
@@ -115,12 +122,16 @@ impl Reloader {
             Order::Confirm => self.confirm().await,
             Order::RollBack => self.go_back().await,
         };
-        Reload {
+        let reload = Reload {
             at: SystemTime::now(),
             took: started.elapsed(),
             generation: self.current.peek().generation,
             result,
+        };
+        if is_reload || reload.result.is_ok() {
+            self.notices.ready(&reload.words());
         }
+        reload
     }
 
     /// Puts the very first snapshot into force.

@@ -58,6 +58,7 @@ fn build(
     );
     Some(Listener {
         name: listener.name.as_str().into(),
+        place: (workshop.means.place)(&path).into(),
         role,
         bind: bind(&listener.bind)?,
         protocol,

@@ -126,6 +126,7 @@ fn build(
         Ok(hooks) => Some(Arc::new(Instance {
             name: name.into(),
             kind: def.kind,
+            place: (means.place)(path).into(),
             mode: match settings.mode {
                 PluginMode::Enforce => Mode::Enforce,
                 PluginMode::Shadow => Mode::Shadow,

@@ -28,7 +28,6 @@ pub(super) struct Workshop<'a> {
     pub(super) means: &'a Means<'a>,
     pub(super) pools: &'a [Arc<Pool>],
     pub(super) instances: &'a Named,
-    pub(super) place: &'a dyn Fn(&str) -> String,
 }
 
 /// Rules by route; `None` where a rule could not be built.
@@ -79,7 +78,7 @@ impl Workshop<'_> {
         Some(Arc::new(Rule {
             route: route.name.as_str().into(),
             index,
-            place: (self.place)(&path).into(),
+            place: (self.means.place)(&path).into(),
             action: self.action(rule)?,
             rewrite: rewrite(rule.rewrite.as_ref()),
             request_headers: ops(&rule.request_headers),

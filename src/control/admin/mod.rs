@@ -30,6 +30,7 @@ use super::pools::PoolKeeper;
 use super::probation::Terms;
 use super::reload::Order;
 use super::status::{Reload, Status};
+use crate::explain::{explain, Question};
 use crate::observe::metrics::Metrics;
 use crate::snapshot::listener::Bind;
 use crate::snapshot::Current;
@@ -101,6 +102,7 @@ enum Place {
     Causes,
     Status,
     Probation,
+    Explain,
     Reload,
     Confirm,
     RollBack,
@@ -166,6 +168,11 @@ const PLACES: &[Entry] = &[
         "the configuration on probation, and what came of the last one",
     ),
     entry(
+        "/explain",
+        Place::Explain,
+        "POST a request as JSON (method, url, headers, from, sni, as, listener): where it would go now, and why",
+    ),
+    entry(
         "/reload",
         Place::Reload,
         "POST with the field x-windrose-admin: reload reads the configuration again; ?confirm=60s puts it on probation, &max_5xx_rise=5% sets its bound",
@@ -185,7 +192,7 @@ const PLACES: &[Entry] = &[
 #[async_trait]
 impl ServeHttp for Desk {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        discard_body(session).await;
+        let body = read_body(session).await;
         let request = session.req_header();
         let field = |name: &str| {
             let value = request.headers.get(name);
@@ -199,6 +206,7 @@ impl ServeHttp for Desk {
             query: request.uri.query().unwrap_or("").to_owned(),
             host: field("host"),
             intent: field("x-windrose-admin"),
+            body,
         };
         let answer = self.answer(&asked).await;
         match asked.method {
@@ -216,6 +224,8 @@ struct Asked {
     query: String,
     host: Option<String>,
     intent: Option<String>,
+    /// Empty for one that is too long.
+    body: Vec<u8>,
 }
 
 impl Desk {
@@ -236,6 +246,8 @@ impl Desk {
                 Method::POST => self.act(entry.place, asked).await,
                 _ => answer::not_allowed("POST"),
             },
+            (Place::Explain, _) if asked.method == Method::POST => self.explain(asked),
+            (Place::Explain, _) => answer::not_allowed("POST"),
             (_, false) => answer::not_allowed("GET, HEAD"),
             (place, true) => self.view(place, asked),
         }
@@ -274,7 +286,21 @@ impl Desk {
                 answer::json(StatusCode::OK, &overview)
             }
             Place::Probation => answer::json(StatusCode::OK, &state::probation(status)),
-            Place::Reload | Place::Confirm | Place::RollBack => answer::not_allowed("POST"),
+            Place::Explain | Place::Reload | Place::Confirm | Place::RollBack => {
+                answer::not_allowed("POST")
+            }
+        }
+    }
+
+    /// What would become of a request, with the health and limits of this moment. Changes nothing.
+    fn explain(&self, asked: &Asked) -> Response<Vec<u8>> {
+        let question = serde_json::from_slice::<Question>(&asked.body);
+        let explained = question
+            .map_err(|error| format!("the body is not a request: {error}"))
+            .and_then(|question| explain(&self.admin.current.load(), &question, true));
+        match explained {
+            Ok(explanation) => answer::json(StatusCode::OK, &explanation),
+            Err(problem) => answer::refusal(StatusCode::BAD_REQUEST, &problem),
         }
     }
 
@@ -334,17 +360,18 @@ fn order(query: &str) -> Result<Order, String> {
     }
 }
 
-/// Nothing here has a use for a body. What is left unread would be taken for the next request, so a long one ends the connection.
-async fn discard_body(session: &mut ServerSession) {
-    let mut left = MAX_BODY;
-    while left > 0 {
+/// The body, bounded. What is left unread would be taken for the next request, so a long one ends the connection.
+async fn read_body(session: &mut ServerSession) -> Vec<u8> {
+    let mut body = Vec::new();
+    while body.len() <= MAX_BODY {
         match session.read_request_body().await {
-            Ok(Some(piece)) => left = left.saturating_sub(piece.len()),
-            Ok(None) => return,
+            Ok(Some(piece)) => body.extend_from_slice(&piece),
+            Ok(None) => return body,
             Err(_) => break,
         }
     }
     session.set_keepalive(None);
+    Vec::new()
 }
 
 /// Whether a Host field names this machine or an address, with or without a port.

@@ -8,12 +8,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::state::millis;
+use crate::explain::words;
 use crate::snapshot::chain::{Chain, Mode};
 use crate::snapshot::listener::Listener;
-use crate::snapshot::route::{
-    Action, Candidate, Conditions, HostPattern, PathPattern, PrincipalPattern, Rule, TcpRule,
-    ValueCondition,
-};
+use crate::snapshot::route::{Action, Candidate, PathPattern, Rule, TcpRule};
 use crate::snapshot::Snapshot;
 
 #[derive(Serialize)]
@@ -170,13 +168,13 @@ fn candidate(candidate: &Candidate) -> CandidateView {
             PathPattern::Prefix(path) => PathView::Prefix(path.to_string()),
             PathPattern::Regex(regex) => PathView::Regex(regex.as_str().into()),
         },
-        conditions: conditions(&candidate.conditions),
+        conditions: words::conditions(&candidate.conditions),
         rule: rule(&candidate.rule),
     }
 }
 
 fn tcp(tcp: &TcpRule) -> TcpView {
-    let mut conditions = hosts(tcp.sni.as_slice());
+    let mut conditions = words::hosts(tcp.sni.as_slice());
     let clients = tcp.clients.nets().iter();
     conditions.extend(clients.map(|net| format!("client {net}")));
     TcpView {
@@ -220,47 +218,6 @@ fn action(action: &Action) -> ActionView {
         Action::Respond(respond) => ActionView::Respond {
             status: respond.status.as_u16(),
         },
-    }
-}
-
-/// Conditions in words; all of them must hold, of several clients, names or principals one.
-fn conditions(conditions: &Conditions) -> Vec<String> {
-    let mut words = Vec::new();
-    words.extend(
-        conditions
-            .method
-            .iter()
-            .map(|method| format!("method {method}")),
-    );
-    let headers = conditions.headers.iter();
-    words.extend(headers.map(|(name, wanted)| format!("header {name} {}", value(wanted))));
-    let query = conditions.query.iter();
-    words.extend(query.map(|(name, wanted)| format!("query {name} {}", value(wanted))));
-    let clients = conditions.clients.nets().iter();
-    words.extend(clients.map(|net| format!("client {net}")));
-    words.extend(hosts(&conditions.sni));
-    let principals = conditions.principals.iter();
-    words.extend(principals.map(|principal| match principal {
-        PrincipalPattern::Exact(id) => format!("principal {id}"),
-        PrincipalPattern::Prefix(id) => format!("principal {id}*"),
-    }));
-    words
-}
-
-fn hosts(hosts: &[HostPattern]) -> Vec<String> {
-    let word = |host: &HostPattern| match host {
-        HostPattern::Exact(host) => format!("sni {host}"),
-        HostPattern::Suffix(suffix) => format!("sni *{suffix}"),
-    };
-    hosts.iter().map(word).collect()
-}
-
-fn value(wanted: &ValueCondition) -> String {
-    match wanted {
-        ValueCondition::Exact(text) => format!("= {text}"),
-        ValueCondition::Regex(regex) => format!("~ {regex}"),
-        ValueCondition::Present(true) => "present".into(),
-        ValueCondition::Present(false) => "absent".into(),
     }
 }
 
