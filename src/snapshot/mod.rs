@@ -12,6 +12,7 @@ pub mod listener;
 pub mod net;
 pub mod pool;
 pub mod route;
+pub mod shadow;
 pub mod tls;
 
 use std::sync::Arc;

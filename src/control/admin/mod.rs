@@ -5,6 +5,7 @@
 mod answer;
 mod overview;
 mod page;
+mod plugins;
 mod pools;
 mod routes;
 mod state;
@@ -98,6 +99,7 @@ enum Place {
     Config,
     Routes,
     Pools,
+    Plugins,
     Listeners,
     Causes,
     Status,
@@ -146,6 +148,11 @@ const PLACES: &[Entry] = &[
         "/pools",
         Place::Pools,
         "pools and endpoints: health, ejection, load, and why an endpoint is out",
+    ),
+    entry(
+        "/plugins",
+        Place::Plugins,
+        "plugin instances: mode, answers, and what those in the shadow would have answered",
     ),
     entry(
         "/listeners",
@@ -277,6 +284,7 @@ impl Desk {
             Place::Config => answer::config(&snapshot),
             Place::Routes => answer::json(StatusCode::OK, &routes::view(&snapshot)),
             Place::Pools => answer::json(StatusCode::OK, &pools::view(&snapshot, pools)),
+            Place::Plugins => answer::json(StatusCode::OK, &plugins::view(&snapshot)),
             Place::Listeners => {
                 answer::json(StatusCode::OK, &state::listeners(&snapshot, status, certs))
             }
