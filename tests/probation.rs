@@ -243,6 +243,28 @@ fn a_listener_that_was_taken_away_comes_back_at_its_port_with_its_connections() 
 }
 
 #[test]
+fn a_listener_that_moved_is_back_at_its_old_address() {
+    let at = |file: &str| saying(file).replace("127.0.0.1:0", &format!("unix:FOLDER/{file}"));
+    let proxy = Proxy::start(&at("old"));
+    let says = |file: &str| {
+        let stream = std::os::unix::net::UnixStream::connect(proxy.file(file)).ok()?;
+        let mut conn = crate::support::Conn::new(stream);
+        Some(conn.ask("GET / HTTP/1.1\r\nhost: a\r\n\r\n").text())
+    };
+
+    try_out(&proxy, &at("new"), "10m");
+    let during = says("new");
+    let back = command(&proxy, &["rollback"]);
+
+    assert_eq!(during.as_deref(), Some("new"));
+    assert_eq!(back.status.code(), Some(0), "{}", err(&back));
+    assert_eq!(says("old").as_deref(), Some("old"));
+    until("the other address is closed", || {
+        says("new").is_none().then_some(())
+    });
+}
+
+#[test]
 fn a_plain_reload_neither_confirms_nor_ends_a_probation() {
     let proxy = Proxy::start(&saying("old"));
     try_out(&proxy, &saying("new"), "10m");

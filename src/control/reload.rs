@@ -241,11 +241,12 @@ impl Reloader {
         self.write_log(&built.config)?;
         let trial = terms.map(|terms| self.candidate(terms));
         let fallback = trial.as_ref().map(|trial| trial.fallback());
-        self.enter(prepared, built, fallback).await?;
+        let entered = self.enter(prepared, built, fallback).await;
+        // Also when something beside traffic went wrong: it is live, and what is live on probation has to go back.
         if let Some(trial) = trial {
             self.begin(trial);
         }
-        Ok(changes)
+        entered.map(|()| changes)
     }
 
     /// Gets ready for a snapshot what takes time or can go wrong.

@@ -119,6 +119,8 @@ async fn housekeeping(reloader: Arc<Reloader>) {
     loop {
         ticks.tick().await;
         event::process().sweep();
+        // A reload in between would be told from what was seen before it.
+        let _turn = reloader.turn.lock().await;
         let me = reloader.clone();
         let looked = move || {
             me.status.traffic.look(&me.metrics, traffic::INTERVAL);
