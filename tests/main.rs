@@ -19,6 +19,7 @@ mod http;
 mod observability;
 mod peers;
 mod pipelining;
+mod plan;
 mod plugins;
 mod probation;
 mod reload;

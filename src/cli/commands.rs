@@ -8,41 +8,51 @@ use std::process::ExitCode;
 use windrose_plugins::contract::{builtin_causes, StateRegistry};
 use windrose_plugins::PluginDef;
 
+use super::junit;
 use crate::config::report::Report;
 use crate::config::{self, print, Resources};
 use crate::observe::metrics::Metrics;
 use crate::snapshot::endpoint::Endpoints;
 
 /// Checks a configuration as a start would, tests included.
-pub(super) fn check(path: &Path, plugins: &[PluginDef], json: bool) -> ExitCode {
+pub(super) fn check(
+    path: &Path,
+    plugins: &[PluginDef],
+    json: bool,
+    junit: Option<&Path>,
+) -> ExitCode {
+    let mut tests = Vec::new();
     let outcome = config::load(path, plugins).and_then(|loaded| {
         let warnings = loaded.warnings.clone();
-        let tests = loaded.config.tests.len();
+        let all = loaded.config.all_tests();
+        tests = all.map(|(path, test, _)| (path, test.title())).collect();
         dry_resources(plugins, |resources| {
             config::build_loaded(loaded, path, resources)
         })?;
-        Ok((warnings, tests))
+        Ok(warnings)
     });
-    match outcome {
-        Ok((warnings, tests)) => {
-            told(&warnings, json);
-            if !json {
-                let (_, count) = warnings.counts();
-                println!(
-                    "{}: ok, {tests} tests pass, {count} warnings",
-                    path.display()
-                );
-            }
-            ExitCode::SUCCESS
-        }
-        Err(report) => {
-            told(&report, json);
-            if !json {
-                let (errors, warnings) = report.counts();
-                eprintln!("{}: {errors} errors, {warnings} warnings", path.display());
-            }
-            ExitCode::FAILURE
-        }
+    let passed = outcome.is_ok();
+    let report = outcome.unwrap_or_else(|report| report);
+    told(&report, json);
+    if !json {
+        summary(path, passed, tests.len(), &report);
+    }
+    let written = junit.map_or(Ok(()), |file| junit::write(file, path, &tests, &report));
+    if let Err(problem) = &written {
+        eprintln!("{problem}");
+    }
+    match passed && written.is_ok() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
+}
+
+fn summary(path: &Path, passed: bool, tests: usize, report: &Report) {
+    let (errors, warnings) = report.counts();
+    let path = path.display();
+    match passed {
+        true => println!("{path}: ok, {tests} tests pass, {warnings} warnings"),
+        false => eprintln!("{path}: {errors} errors, {warnings} warnings"),
     }
 }
 

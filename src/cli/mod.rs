@@ -8,6 +8,8 @@ mod commands;
 mod confirm;
 mod demo;
 mod explain;
+mod junit;
+mod plan;
 mod run;
 mod status;
 
@@ -73,6 +75,9 @@ enum CliCommand {
         /// Print findings as JSON.
         #[arg(long)]
         json: bool,
+        /// Write the outcome of the configuration's tests to a file in JUnit's form.
+        #[arg(long, value_name = "FILE")]
+        junit: Option<PathBuf>,
     },
     /// Print the effective configuration with every default, secrets redacted.
     Show(File),
@@ -112,6 +117,13 @@ enum CliCommand {
         #[command(flatten)]
         wish: Box<explain::Wish>,
     },
+    /// Tell what a new configuration would change: objects, precedence, and the fate of recorded requests.
+    Plan {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        wish: plan::Wish,
+    },
     /// Explain a cause, such as `no_route`.
     Why {
         /// The cause's name.
@@ -131,11 +143,13 @@ pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
     let cli = Cli::parse();
     let top = cli.top;
     match cli.command {
-        None if top.test => commands::check(&top.config, plugins, false),
+        None if top.test => commands::check(&top.config, plugins, false, None),
         None if top.show => commands::show(&top.config, plugins),
         None => run::run(top.config, plugins, top.upgrade),
         Some(CliCommand::Run { file, upgrade }) => run::run(file.config, plugins, upgrade),
-        Some(CliCommand::Check { file, json }) => commands::check(&file.config, plugins, json),
+        Some(CliCommand::Check { file, json, junit }) => {
+            commands::check(&file.config, plugins, json, junit.as_deref())
+        }
         Some(CliCommand::Show(file)) => commands::show(&file.config, plugins),
         Some(CliCommand::Schema) => commands::schema(plugins),
         Some(CliCommand::Plugins { kind }) => commands::plugins(kind.as_deref(), plugins),
@@ -146,6 +160,7 @@ pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
         Some(CliCommand::Upgrade(file)) => client::upgrade(&file.config, plugins),
         Some(CliCommand::Ready(file)) => client::ready(&file.config),
         Some(CliCommand::Explain { file, wish }) => explain::run(&file.config, *wish, plugins),
+        Some(CliCommand::Plan { file, wish }) => plan::run(&file.config, &wish, plugins),
         Some(CliCommand::Why { cause }) => commands::why(&cause, plugins),
         Some(CliCommand::Demo { check }) => demo::run(check),
     }

@@ -4,19 +4,19 @@
 
 use super::report::Report;
 use super::schema::{Config, ConfigTest, Expect, TestRequest};
-use crate::explain::{explain, Outcome, Question};
+use crate::explain::{explain, Explanation, Question};
 use crate::snapshot::Snapshot;
 
 /// Runs every test; each difference is an error at the test's path.
 pub(super) fn run(config: &Config, snapshot: &Snapshot, report: &mut Report) {
-    for (at, test) in config.tests.iter().enumerate() {
-        let path = format!("tests[{at}]");
-        let name = test
-            .name
-            .clone()
-            .unwrap_or_else(|| format!("{} {}", test.request.method, test.request.url));
+    for (path, test, route) in config.all_tests() {
+        let name = test.title();
+        let mut test = test.clone();
+        if let Some(route) = route {
+            test.expect.route.get_or_insert_with(|| route.name.clone());
+        }
         match explain(snapshot, &question(&test.request), false) {
-            Ok(explanation) => compare(&explanation.outcome, test, &path, &name, report),
+            Ok(explanation) => compare(&explanation, &test, &path, &name, report),
             Err(fact) => report.error(
                 format!("{path}.request"),
                 format!("test \"{name}\": {fact}"),
@@ -36,13 +36,21 @@ fn question(request: &TestRequest) -> Question {
             .collect(),
         from: request.from,
         principal: request.principal.clone(),
+        sni: request.sni.clone(),
         listener: request.listener.clone(),
         ..Question::default()
     }
 }
 
-fn compare(outcome: &Outcome, test: &ConfigTest, path: &str, name: &str, report: &mut Report) {
+fn compare(
+    explanation: &Explanation,
+    test: &ConfigTest,
+    path: &str,
+    name: &str,
+    report: &mut Report,
+) {
     let expect: &Expect = &test.expect;
+    let outcome = &explanation.outcome;
     let mut differs = |key: &str, wanted: &str, found: Option<&str>| {
         let found = found.map_or("none".to_owned(), |found| format!("\"{found}\""));
         let came = outcome.cause.as_ref().map_or(String::new(), |cause| {
@@ -60,6 +68,11 @@ fn compare(outcome: &Outcome, test: &ConfigTest, path: &str, name: &str, report:
         ("host", &expect.host, &outcome.host),
         ("location", &expect.location, &outcome.location),
         ("cause", &expect.cause, &outcome.cause),
+        (
+            "principal",
+            &expect.principal,
+            &explanation.request.principal,
+        ),
     ];
     for (key, wanted, found) in texts {
         if let Some(wanted) = wanted.as_ref().filter(|_| wanted != found) {

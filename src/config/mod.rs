@@ -5,13 +5,14 @@
 pub mod boot;
 mod build;
 mod cases;
-mod changes;
+
 mod check;
 pub mod compile;
 mod decode;
 mod disk;
 pub mod lint;
 mod load;
+pub mod plan;
 pub mod print;
 pub mod report;
 pub mod rules;
@@ -19,6 +20,6 @@ pub mod schema;
 pub mod source;
 
 pub use build::{build, build_loaded, Built, Resources};
-pub use changes::changes;
+
 pub use disk::Disk;
 pub use load::{load, load_text, Loaded};

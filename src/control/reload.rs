@@ -227,7 +227,8 @@ impl Reloader {
         let built = tokio::task::spawn_blocking(move || {
             let built = me.build()?;
             let running = me.running.lock().unwrap_or_else(PoisonError::into_inner);
-            let changes = config::changes(&running, &built.config);
+            let changes = config::plan::changes(&running, &built.config);
+            let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
             Ok((built, changes))
         });
         let built: Result<_, Vec<String>> = built.await.map_err(|error| vec![error.to_string()])?;

@@ -2,6 +2,7 @@
 //! It must not compare anything with a request.
 //! Explanations and the admin pages use the same words.
 
+use std::cmp::Reverse;
 use std::fmt::Write;
 
 use crate::decide::Condition;
@@ -53,6 +54,29 @@ pub fn precedence(candidate: &Candidate) -> String {
     }
     let _ = write!(words, ", written {}.", candidate.order + 1);
     words
+}
+
+/// Gateway API precedence as far as it can be said without a request: exact hosts, then longer wildcards, then any;
+/// exact paths, then longer prefixes, then regular expressions; then conditions and the order written.
+pub fn rank(candidate: &Candidate) -> impl Ord + '_ {
+    let host = &*candidate.host;
+    let host_class = match host.starts_with('*') {
+        _ if host.is_empty() => (2, Reverse(0)),
+        true => (1, Reverse(host.len())),
+        false => (0, Reverse(0)),
+    };
+    let (path_class, length, path) = match &candidate.path {
+        PathPattern::Exact(path) => (0, 0, &**path),
+        PathPattern::Prefix(path) => (1, path.len(), &**path),
+        // Regular expressions are tried by rank and order alone.
+        PathPattern::Regex(_) => (2, 0, ""),
+    };
+    (
+        (host_class, host),
+        (path_class, Reverse(length), path),
+        Reverse(candidate.conditions.rank()),
+        candidate.order,
+    )
 }
 
 /// One condition that was compared.

@@ -2,7 +2,6 @@
 //! It must not decide anything; the order comes from the same ranks that `decide` walks.
 //! Called by `admin`.
 
-use std::cmp::Reverse;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -115,7 +114,7 @@ fn listener(listener: &Listener) -> ListenerView {
         .all()
         .map(|candidate| &**candidate)
         .collect();
-    candidates.sort_by(|one, other| precedence(one).cmp(&precedence(other)));
+    candidates.sort_by(|one, other| words::rank(one).cmp(&words::rank(other)));
     let mut hosts: Vec<HostView> = Vec::new();
     for one in candidates {
         let name = if one.host.is_empty() { "*" } else { &one.host };
@@ -135,29 +134,6 @@ fn listener(listener: &Listener) -> ListenerView {
         hosts,
         tcp: listener.tcp.0.iter().map(tcp).collect(),
     }
-}
-
-/// Gateway API precedence as far as it can be said without a request: exact hosts, then longer wildcards, then any;
-/// exact paths, then longer prefixes, then regular expressions; then conditions and the order written.
-fn precedence(candidate: &Candidate) -> impl Ord + '_ {
-    let host = &*candidate.host;
-    let host_class = match host.starts_with('*') {
-        _ if host.is_empty() => (2, Reverse(0)),
-        true => (1, Reverse(host.len())),
-        false => (0, Reverse(0)),
-    };
-    let (path_class, length, path) = match &candidate.path {
-        PathPattern::Exact(path) => (0, 0, &**path),
-        PathPattern::Prefix(path) => (1, path.len(), &**path),
-        // Regular expressions are tried by rank and order alone.
-        PathPattern::Regex(_) => (2, 0, ""),
-    };
-    (
-        (host_class, host),
-        (path_class, Reverse(length), path),
-        Reverse(candidate.conditions.rank()),
-        candidate.order,
-    )
 }
 
 fn candidate(candidate: &Candidate) -> CandidateView {
