@@ -198,13 +198,10 @@ struct Pair<'v> {
 }
 
 impl<'v> Pair<'v> {
-    fn at<'i, I: serde_yaml::mapping::Index + serde_yaml::value::Index + Copy>(
+    fn at<I: serde_yaml::mapping::Index + serde_yaml::value::Index + Copy>(
         &self,
         index: I,
-    ) -> Pair<'v>
-    where
-        I: 'i,
-    {
+    ) -> Pair<'v> {
         let of = |value: Option<&'v Value>| value.and_then(|value| value.get(index));
         Pair {
             old: of(self.old),
