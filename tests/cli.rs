@@ -261,6 +261,10 @@ fn what_is_not_understood_exits_with_2() {
         &["nonsense"],
         &["check", "--nonsense"],
         &["plugins", "nonsense"],
+        &["reload", "--confirm", "soon"],
+        &["reload", "--confirm", "0s"],
+        &["reload", "--detach"],
+        &["reload", "--confirm", "1m", "--max-5xx-rise", "5"],
     ] {
         assert_eq!(run(wrong).status.code(), Some(2), "{wrong:?}");
     }

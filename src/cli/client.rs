@@ -49,7 +49,7 @@ pub(super) fn tell_reload(status: u16, body: &Value) -> ExitCode {
         .iter()
         .for_each(|problem| eprintln!("{problem}"));
     if let Some(error) = body["error"].as_str() {
-        eprintln!("{error}");
+        return failed(error);
     }
     eprintln!("refused; generation {generation} still runs");
     ExitCode::FAILURE

@@ -19,7 +19,7 @@ use crate::snapshot::listener::Bind;
 #[derive(Args)]
 pub(super) struct Probation {
     /// Put the configuration on probation: it is rolled back unless `windrose confirm` comes within this time, or Enter here.
-    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "60s")]
+    #[arg(long, value_name = "TIME", num_args = 0..=1, default_missing_value = "60s", value_parser = time)]
     confirm: Option<Time>,
     /// By how many percentage points the share of 5xx, or of any one cause, may rise before it is rolled back by itself.
     /// At least 50 requests have to be seen, and the share has to more than double or rise by 30 points.
@@ -31,6 +31,15 @@ pub(super) struct Probation {
     /// Go back at once to the configuration before the one on probation.
     #[arg(long, conflicts_with = "confirm")]
     rollback: bool,
+}
+
+/// The process bounds it, too; here it is a mistake in the command.
+fn time(text: &str) -> Result<Time, String> {
+    let time: Time = text.parse()?;
+    match (Time::secs(1)..=Time::secs(86_400)).contains(&time) {
+        true => Ok(time),
+        false => Err("a probation takes from 1s to 24h".to_owned()),
+    }
 }
 
 fn percent(text: &str) -> Result<Percent, String> {

@@ -41,7 +41,7 @@ impl Default for Terms {
 pub struct Trial(Mutex<Option<Candidate>>);
 
 /// A configuration on probation, with everything to judge it by and to go back to.
-pub(super) struct Candidate {
+struct Candidate {
     generation: u64,
     terms: Terms,
     until: Instant,
@@ -60,11 +60,6 @@ struct Fallback {
 }
 
 impl Candidate {
-    /// The snapshot that may come back.
-    pub(super) fn fallback(&self) -> Arc<Snapshot> {
-        self.fallback.snapshot.clone()
-    }
-
     fn view(&self) -> Probation {
         Probation {
             generation: self.generation,
@@ -88,7 +83,7 @@ impl Trial {
         ))
     }
 
-    /// Begins the time anew for the same configuration.
+    /// Begins the time anew for the same configuration: somebody asked again, or it went live just now.
     pub(super) fn prolong(&self, terms: Option<Terms>, status: &Status) {
         if let (Some(candidate), Some(terms)) = (self.held().as_mut(), terms) {
             candidate.terms = terms;
@@ -123,7 +118,7 @@ enum Verdict {
 impl Reloader {
     /// What will be on probation as the next generation. One that takes the place of another goes back to the same
     /// configuration and is measured against the same minutes, so that trying again and again cannot lower the mark.
-    pub(super) fn candidate(&self, terms: Terms) -> Candidate {
+    fn candidate(&self, terms: Terms) -> Candidate {
         let begun = self.status.traffic.now(&self.metrics);
         let known = self.trial.held();
         let (fallback, before) = match known.as_ref() {
@@ -151,24 +146,28 @@ impl Reloader {
         }
     }
 
-    /// Begins a probation of what was just put into force.
-    pub(super) fn begin(self: &Arc<Reloader>, mut candidate: Candidate) {
-        // Building it may have taken long; the time is for those who look at the result.
-        candidate.until = Instant::now() + candidate.terms.time;
-        let view = candidate.view();
-        let generation = candidate.generation;
+    /// Begins the probation of what comes into force next, and returns what may come back. The caller has the turn, and
+    /// lets it be watched once it is live.
+    pub(super) fn begin(&self, terms: Terms) -> Arc<Snapshot> {
+        let candidate = self.candidate(terms);
+        let (view, fallback) = (candidate.view(), candidate.fallback.snapshot.clone());
         log::warn!(
-            "configuration on probation: generation={generation} fallback={} time={:?}",
+            "configuration on probation: generation={} fallback={} time={:?}",
+            view.generation,
             view.fallback,
-            candidate.terms.time
+            terms.time
         );
-        if let Some(replaced) = self.trial.held().replace(candidate) {
-            let words = format!("replaced by generation {generation}, also on probation");
+        let replaced = self.trial.held().replace(candidate);
+        if let Some(replaced) = replaced {
+            let words = format!(
+                "replaced by generation {}, also on probation",
+                view.generation
+            );
             self.ended(&replaced, ProbationEnd::Replaced, words);
         }
         self.metrics.reload().probation_began();
         self.status.probation.store(Arc::new(Some(view)));
-        tokio::spawn(watch(self.clone(), generation));
+        fallback
     }
 
     /// Keeps what is on probation. The caller has the turn.
@@ -183,6 +182,7 @@ impl Reloader {
             "configuration confirmed: generation={}",
             candidate.generation
         );
+        self.status.note(snapshot.generation, true, words.clone());
         self.ended(&candidate, ProbationEnd::Confirmed, words.clone());
         let me = self.clone();
         // What only the one before had was kept for it.
@@ -191,8 +191,6 @@ impl Reloader {
             me.forget(&snapshot, None);
         });
         forgotten.await.map_err(|error| vec![error.to_string()])?;
-        self.status
-            .note(self.current.peek().generation, true, words.clone());
         Ok(vec![words])
     }
 
@@ -229,13 +227,15 @@ impl Reloader {
         log::error!(
             "configuration rolled back: generation={generation} reason=\"{reason}\" now={now}"
         );
-        if let Some(candidate) = self.trial.held().take() {
-            self.ended(&candidate, end, words.clone());
-        }
         self.metrics.reload().generation(now);
         self.differs(Some(words.clone()));
         self.status
             .note(now, end == ProbationEnd::Asked, words.clone());
+        // Last: whoever waits for the end then finds everything else said.
+        let candidate = self.trial.held().take();
+        if let Some(candidate) = candidate {
+            self.ended(&candidate, end, words.clone());
+        }
         Ok(vec![words])
     }
 
@@ -334,7 +334,7 @@ fn failures(mut counts: Counts, plugins: &[PluginDef]) -> Counts {
 }
 
 /// Watches a probation to its end. A roll-back that does not work is tried again.
-async fn watch(reloader: Arc<Reloader>, generation: u64) {
+pub(super) async fn watch(reloader: Arc<Reloader>, generation: u64) {
     loop {
         let pause = match reloader.look(generation).await {
             Verdict::Wait(pause) => pause,

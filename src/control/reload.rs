@@ -15,7 +15,7 @@ use super::certs::{CertKeeper, CertSource};
 use super::listeners::{Listeners, Prepared};
 use super::notices::Notices;
 use super::pools::PoolKeeper;
-use super::probation::{Terms, Trial};
+use super::probation::{watch, Terms, Trial};
 use super::status::{Reload, Status};
 use crate::config::schema::Config;
 use crate::config::{self, Built, Disk};
@@ -240,12 +240,13 @@ impl Reloader {
         }
         let prepared = self.prepare(&built.snapshot).await?;
         self.write_log(&built.config)?;
-        let trial = terms.map(|terms| self.candidate(terms));
-        let fallback = trial.as_ref().map(|trial| trial.fallback());
+        // Before it is live, so that nobody sees it without seeing that it is on probation.
+        let fallback = terms.map(|terms| self.begin(terms));
         let entered = self.enter(prepared, built, fallback).await;
         // Also when something beside traffic went wrong: it is live, and what is live on probation has to go back.
-        if let Some(trial) = trial {
-            self.begin(trial);
+        if terms.is_some() {
+            self.trial.prolong(terms, &self.status);
+            tokio::spawn(watch(self.clone(), self.current.peek().generation));
         }
         entered.map(|()| changes)
     }
