@@ -29,6 +29,7 @@ use crate::control::status::Status;
 use crate::control::supervisor::Supervisor;
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
+use crate::observe::recorder::Recorder;
 use crate::observe::trace::Tracer;
 use crate::proxy::{Frontend, Gateway, Shared};
 use crate::snapshot::endpoint::Endpoints;
@@ -118,6 +119,7 @@ impl Parts {
             current: Arc::new(Current::new(snapshot)),
             metrics: metrics.clone(),
             access_log,
+            recorder: Arc::new(Recorder::new(&boot::recorder(&config), metrics.recorder())),
             tracer: ArcSwapOption::empty(),
             leases: Arc::new(Leases::default()),
         });
@@ -183,6 +185,7 @@ fn reloader(
         pools: PoolKeeper::new(endpoints, metrics.clone()),
         certs: CertKeeper::new(metrics.clone()),
         access_log: shared.access_log.clone(),
+        recorder: shared.recorder.clone(),
         leases: shared.leases.clone(),
         traces: traces(shared.clone()),
         disk: Mutex::default(),
@@ -251,6 +254,7 @@ fn admin_of(shared: &Arc<Shared>, reloader: &Arc<Reloader>) -> Admin {
     Admin {
         current: shared.current.clone(),
         metrics: shared.metrics.clone(),
+        recorder: shared.recorder.clone(),
         status: reloader.status.clone(),
         pools: reloader.pools.clone(),
         certs: reloader.certs.clone(),

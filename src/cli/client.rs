@@ -176,6 +176,9 @@ fn exchange(bind: &Bind, method: &str, target: &str, body: &str) -> Result<(u16,
 fn talk(mut stream: impl Read + Write, request: &str) -> io::Result<String> {
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
-    stream.take(4 << 20).read_to_end(&mut answer)?;
+    stream.take(LARGEST_ANSWER).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
+
+/// A bundle of the largest recorder.
+const LARGEST_ANSWER: u64 = 256 << 20;

@@ -7,6 +7,7 @@ mod overview;
 mod page;
 mod plugins;
 mod pools;
+mod recorder;
 mod routes;
 mod state;
 
@@ -33,6 +34,7 @@ use super::reload::Order;
 use super::status::{Reload, Status};
 use crate::explain::{explain, Question};
 use crate::observe::metrics::Metrics;
+use crate::observe::recorder::Recorder;
 use crate::snapshot::listener::Bind;
 use crate::snapshot::Current;
 
@@ -45,6 +47,8 @@ pub struct Admin {
     pub current: Arc<Current>,
     /// Metrics of the process.
     pub metrics: Arc<Metrics>,
+    /// Records of some requests.
+    pub recorder: Arc<Recorder>,
     /// What the process says about itself.
     pub status: Arc<Status>,
     /// Knows why endpoints are out.
@@ -104,6 +108,8 @@ enum Place {
     Causes,
     Status,
     Probation,
+    Records,
+    Bundle,
     Explain,
     Reload,
     Confirm,
@@ -175,6 +181,16 @@ const PLACES: &[Entry] = &[
         "the configuration on probation, and what came of the last one",
     ),
     entry(
+        "/recorder",
+        Place::Records,
+        "records of errors, slow requests and a sample, newest first; ?cause= ?route= ?status= ?limit=; /recorder/ID for those of a request id or trace id",
+    ),
+    entry(
+        "/recorder/bundle",
+        Place::Bundle,
+        "every record in one document, to be read elsewhere",
+    ),
+    entry(
         "/explain",
         Place::Explain,
         "POST a request as JSON (method, url, headers, from, sni, as, listener): where it would go now, and why",
@@ -244,10 +260,14 @@ impl Desk {
                 "the Host field must be an IP address or localhost, so that no web page can read this through a name of its own",
             );
         }
-        let Some(entry) = PLACES.iter().find(|entry| entry.path == asked.path) else {
-            return answer::unknown(PLACES.iter().map(|entry| entry.path));
-        };
         let is_read = matches!(asked.method, Method::GET | Method::HEAD);
+        let Some(entry) = PLACES.iter().find(|entry| entry.path == asked.path) else {
+            return match asked.path.strip_prefix("/recorder/") {
+                Some(id) if is_read => recorder::one(&self.admin.recorder, id),
+                Some(_) => answer::not_allowed("GET, HEAD"),
+                None => answer::unknown(PLACES.iter().map(|entry| entry.path)),
+            };
+        };
         match (entry.place, is_read) {
             (Place::Reload | Place::Confirm | Place::RollBack, _) => match asked.method {
                 Method::POST => self.act(entry.place, asked).await,
@@ -267,6 +287,7 @@ impl Desk {
             status,
             pools,
             certs,
+            recorder,
             ..
         } = &self.admin;
         let snapshot = current.load();
@@ -289,6 +310,8 @@ impl Desk {
                 answer::json(StatusCode::OK, &state::listeners(&snapshot, status, certs))
             }
             Place::Causes => answer::json(StatusCode::OK, &state::causes()),
+            Place::Records => recorder::list(recorder, &asked.query),
+            Place::Bundle => recorder::bundle(recorder, &snapshot),
             Place::Status => {
                 let overview = overview::Overview::new(&snapshot, &self.admin);
                 answer::json(StatusCode::OK, &overview)

@@ -6,6 +6,7 @@ mod family;
 mod listener;
 mod pool;
 mod process;
+mod recorder;
 mod reload;
 mod route;
 
@@ -17,11 +18,13 @@ use prometheus::core::Collector;
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 use windrose_plugins::contract::{Counter, CounterFactory};
 
+pub(super) use family::FirstUse;
 use family::{lock, Counters, Maker};
 use listener::ListenerFamilies;
 pub use listener::ListenerMetrics;
 use pool::PoolFamilies;
 pub use pool::{EndpointMetrics, PoolMetrics};
+pub use recorder::RecorderMetrics;
 pub use reload::{ProbationEnd, ReloadMetrics, ReloadOutcome};
 use route::RouteFamilies;
 pub use route::{Finished, FinishedBy, RequestSample, RouteMetrics};
@@ -34,6 +37,7 @@ pub struct Metrics {
     pools: Arc<PoolFamilies>,
     plugins: Counters,
     reload: ReloadMetrics,
+    recorder: RecorderMetrics,
     dropped_log_lines: IntCounter,
     dropped_spans: IntCounter,
     handles: Handles,
@@ -93,6 +97,7 @@ impl Metrics {
                 &["plugin", "event"],
             ),
             reload: ReloadMetrics::new(&make),
+            recorder: RecorderMetrics::new(&make),
             dropped_log_lines: make
                 .counters(
                     "windrose_log_lines_dropped_total",
@@ -154,6 +159,11 @@ impl Metrics {
     /// Shows every series of requests that are over. It walks all of them, so it is for the control side, now and then.
     pub fn finished(&self, see: &mut dyn FnMut(Finished<'_>)) {
         self.routes.finished(see);
+    }
+
+    /// The counters of the flight recorder.
+    pub fn recorder(&self) -> RecorderMetrics {
+        self.recorder.clone()
     }
 
     /// When a certificate in use expires.
