@@ -192,6 +192,7 @@ fn reloader(
         running: Mutex::new(config.clone()),
         runtime: Default::default(),
         turn: tokio::sync::Mutex::new(()),
+        trial: Default::default(),
     })
 }
 
@@ -257,9 +258,9 @@ fn admin_of(shared: &Arc<Shared>, reloader: &Arc<Reloader>) -> Admin {
         status: reloader.status.clone(),
         pools: reloader.pools.clone(),
         certs: reloader.certs.clone(),
-        reload: Arc::new(move || {
+        reload: Arc::new(move |order| {
             let reload = reload.clone();
-            Box::pin(async move { reload.requested().await })
+            Box::pin(async move { reload.requested(order).await })
         }),
     }
 }

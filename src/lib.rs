@@ -8,7 +8,7 @@
 //! | 5 | [`cli`] | arguments become a command, a command becomes an exit code |
 //! | 4 | [`app`] | the only file that knows everything: a configuration becomes a Pingora server |
 //! | 3 | [`proxy`] | fast path: connections in, requests through, answers out; knows no configuration |
-//! | 3 | [`control`] | slow path: listeners, reload, discovery, health, certificates, admin; knows no proxy |
+//! | 3 | [`control`] | slow path: listeners, reload, probation, discovery, health, certificates, admin; knows no proxy |
 //! | 2 | [`config`] | text in, snapshot out: the only home of YAML |
 //! | 2 | [`explain`] | a decision told step by step, for people, tools and the configuration's tests |
 //! | 2 | [`decide`] | the one decision: what a request is about, which rule it meets, how it goes on |

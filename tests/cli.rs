@@ -261,6 +261,10 @@ fn what_is_not_understood_exits_with_2() {
         &["nonsense"],
         &["check", "--nonsense"],
         &["plugins", "nonsense"],
+        &["reload", "--confirm", "soon"],
+        &["reload", "--confirm", "0s"],
+        &["reload", "--detach"],
+        &["reload", "--confirm", "1m", "--max-5xx-rise", "5"],
     ] {
         assert_eq!(run(wrong).status.code(), Some(2), "{wrong:?}");
     }
@@ -277,7 +281,7 @@ fn the_version_is_told() {
 #[test]
 fn a_command_without_a_running_process_says_so() {
     let yaml = format!("{GOOD}admin: {{bind: 'unix:/nowhere/admin.sock'}}\n");
-    for command in ["reload", "ready"] {
+    for command in ["reload", "ready", "confirm", "rollback"] {
         let (output, _, err) = on(&[command], &yaml);
 
         assert_eq!(output.status.code(), Some(1), "{command}");

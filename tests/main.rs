@@ -21,6 +21,7 @@ mod peers;
 mod pipelining;
 mod plan;
 mod plugins;
+mod probation;
 mod recorder;
 mod reload;
 mod replay;

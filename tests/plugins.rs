@@ -244,6 +244,34 @@ fn a_plugin_in_shadow_only_counts() {
 }
 
 #[test]
+fn a_plugin_in_shadow_changes_nothing_and_shows_what_it_would_refuse() {
+    let service = Upstream::echo();
+    let proxy = on_route(
+        &service,
+        "  - kind: headers\n    mode: shadow\n    config: {request: {set: {x-shadow: '1'}}, response: {set: {x-shadow: '1'}}}\n  - kind: ip_filter\n    mode: shadow\n    config: {allow: ['10.0.0.0/8']}\n",
+    );
+
+    let reply = proxy.get("/");
+    let view = proxy.admin("/plugins");
+
+    assert_eq!((reply.status, reply.header("x-shadow")), (200, None));
+    assert_eq!(service.last().header("x-shadow"), None);
+    let filter = &view["plugins"][1];
+    assert_eq!(
+        (&filter["kind"], &filter["mode"]),
+        (&"ip_filter".into(), &"shadow".into())
+    );
+    assert_eq!(
+        (&filter["answers"], &filter["would_answers"]),
+        (&0.into(), &1.into())
+    );
+    assert_eq!(filter["used_by"][0], "route all");
+    let example = &filter["examples"][0];
+    assert_eq!(example["cause"], "policy_denied.ip_filter");
+    assert_eq!(example["request_id"].as_str(), reply.header("x-request-id"));
+}
+
+#[test]
 fn listener_plugins_come_before_route_plugins() {
     let service = Upstream::echo();
     let proxy = Proxy::start(&format!(

@@ -379,6 +379,36 @@ fn a_hundred_reloads_under_load_fail_no_request_and_cut_no_stream() {
 }
 
 #[test]
+fn probations_that_end_either_way_under_load_fail_no_request_and_cut_no_stream() {
+    let services = Services::start();
+    let proxy = Proxy::start(&services.config(0));
+    let load = Services::load(&proxy);
+    load.runs(50);
+
+    let order = |target: &str| {
+        let field = "x-windrose-admin: reload\r\ncontent-length: 0\r\n";
+        let reply = proxy.ask_admin("POST", target, field).unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    };
+    for number in 1..=20 {
+        proxy.rewrite(&services.config(number));
+        order("/reload?confirm=10m");
+        load.runs(5);
+        order(if number % 2 == 0 {
+            "/confirm"
+        } else {
+            "/rollback"
+        });
+        load.runs(5);
+    }
+    let outcome = load.finish();
+
+    assert_eq!(outcome.failures, Vec::<String>::new());
+    assert_eq!(outcome.reopened, 0, "{outcome:?}");
+    assert_eq!(proxy.get("/").header("x-number"), Some("20"));
+}
+
+#[test]
 fn an_upgrade_under_load_fails_no_request() {
     let services = Services::start();
     let mut proxy = Proxy::start(&services.config(0));

@@ -19,11 +19,14 @@ use crate::snapshot::listener::Bind;
 
 /// Reloads and waits.
 pub(super) fn reload(path: &Path) -> ExitCode {
-    let answer = admin(path).and_then(|bind| ask(&bind, "POST", "/reload"));
-    let (status, body) = match answer {
-        Ok(answer) => answer,
-        Err(problem) => return failed(&problem),
-    };
+    match admin(path).and_then(|bind| ask(&bind, "POST", "/reload")) {
+        Ok((status, body)) => tell_reload(status, &body),
+        Err(problem) => failed(&problem),
+    }
+}
+
+/// Prints what came of a reload.
+pub(super) fn tell_reload(status: u16, body: &Value) -> ExitCode {
     let lines = |key: &str| -> Vec<String> {
         let all = body[key].as_array().into_iter().flatten();
         all.map(|line| line.as_str().unwrap_or_default().to_owned())
@@ -45,6 +48,9 @@ pub(super) fn reload(path: &Path) -> ExitCode {
     lines("problems")
         .iter()
         .for_each(|problem| eprintln!("{problem}"));
+    if let Some(error) = body["error"].as_str() {
+        return failed(error);
+    }
     eprintln!("refused; generation {generation} still runs");
     ExitCode::FAILURE
 }
@@ -86,6 +92,12 @@ fn try_upgrade(path: &Path, plugins: &[PluginDef]) -> Result<(i32, i32), String>
             .and_then(|pid| pid.trim().parse::<i32>().ok())
     };
     let old = read().ok_or_else(|| format!("\"{file}\" holds no process id; is it running?"))?;
+    let on_probation = admin(path)
+        .and_then(|bind| ask(&bind, "GET", "/probation"))
+        .is_ok_and(|(_, body)| body["on_probation"].is_object());
+    if on_probation {
+        return Err("a configuration is on probation, and another process would read it as if confirmed\n  help: `windrose confirm` or `windrose rollback` first".to_owned());
+    }
     let process = rustix::process::Pid::from_raw(old).ok_or("a process id is above zero")?;
     rustix::process::kill_process(process, rustix::process::Signal::USR2)
         .map_err(|error| format!("process {old} cannot be told: {error}"))?;

@@ -1,15 +1,18 @@
-//! Arguments become a command, a command becomes an exit code: 0 done, 1 refused or failed, 2 not understood.
+//! Arguments become a command, a command becomes an exit code: 0 done or well, 1 refused, failed or rolled back, 2 not
+//! understood, and of `status` also that no process answers.
 //! It must not do a command's work; one file for each command does.
 //! Called by `main`, also of programs that bring plugins of their own.
 
 mod client;
 mod commands;
+mod confirm;
 mod demo;
 mod explain;
 mod junit;
 mod plan;
 mod replay;
 mod run;
+mod status;
 mod story;
 mod why;
 
@@ -89,7 +92,23 @@ enum CliCommand {
         kind: Option<String>,
     },
     /// Reload the running process and wait for the outcome.
-    Reload(File),
+    Reload {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        probation: confirm::Probation,
+    },
+    /// Keep the configuration that is on probation.
+    Confirm(File),
+    /// Go back at once to the configuration before the one on probation.
+    Rollback(File),
+    /// Show on one screen whether all is well; exit code 0 if it is, 1 if something needs attention, 2 if no process answers.
+    Status {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        look: status::Look,
+    },
     /// Replace the running process by this binary without closing a socket, and wait for the outcome.
     Upgrade(File),
     /// Ask whether the running process is ready; exit code 0 if it is.
@@ -157,7 +176,10 @@ pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
         Some(CliCommand::Show(file)) => commands::show(&file.config, plugins),
         Some(CliCommand::Schema) => commands::schema(plugins),
         Some(CliCommand::Plugins { kind }) => commands::plugins(kind.as_deref(), plugins),
-        Some(CliCommand::Reload(file)) => client::reload(&file.config),
+        Some(CliCommand::Reload { file, probation }) => confirm::reload(&file.config, &probation),
+        Some(CliCommand::Confirm(file)) => confirm::confirm(&file.config),
+        Some(CliCommand::Rollback(file)) => confirm::roll_back(&file.config),
+        Some(CliCommand::Status { file, look }) => status::status(&file.config, &look),
         Some(CliCommand::Upgrade(file)) => client::upgrade(&file.config, plugins),
         Some(CliCommand::Ready(file)) => client::ready(&file.config),
         Some(CliCommand::Explain { file, wish }) => explain::run(&file.config, *wish, plugins),

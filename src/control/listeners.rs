@@ -29,6 +29,8 @@ pub struct Listeners {
     handler: Handler,
     status: Arc<Status>,
     bound: Mutex<HashMap<Arc<str>, Bound>>,
+    /// Sockets that the snapshot in force has not, but the one that may come back has.
+    kept: Mutex<Vec<(Arc<str>, Bound)>>,
     leaving: Mutex<Vec<Arc<Slot>>>,
     table: Mutex<Option<ListenFds>>,
     inherited: Mutex<HashMap<String, OwnedFd>>,
@@ -40,6 +42,13 @@ struct Bound {
     number: i32,
     slot: Arc<Slot>,
     drain: watch::Sender<bool>,
+}
+
+impl Bound {
+    /// Whether this is the socket of a listener: the same name at the same address.
+    fn is_of(&self, name: &str, listener: &Listener) -> bool {
+        *name == *listener.name && self.bind == listener.bind
+    }
 }
 
 enum Acceptor {
@@ -57,6 +66,7 @@ impl Listeners {
             handler,
             status,
             bound: Mutex::default(),
+            kept: Mutex::default(),
             leaving: Mutex::default(),
             table: Mutex::default(),
             inherited: Mutex::default(),
@@ -82,13 +92,14 @@ impl Listeners {
     /// Every listener that cannot be bound, with the system's reason.
     pub fn prepare(&self, snapshot: &Snapshot) -> Result<Prepared, Vec<String>> {
         let bound = lock(&self.bound);
+        let kept = lock(&self.kept);
         let mut prepared = Vec::new();
         let mut problems = Vec::new();
         for listener in &snapshot.listeners {
-            if bound
-                .get(&listener.name)
-                .is_some_and(|bound| bound.bind == listener.bind)
-            {
+            let mut all = bound
+                .iter()
+                .chain(kept.iter().map(|(name, one)| (name, one)));
+            if all.any(|(name, one)| one.is_of(name, listener)) {
                 continue;
             }
             // Two listeners that trade addresses would find each other's still in use.
@@ -142,25 +153,11 @@ impl Listeners {
         }
     }
 
-    /// Starts what was prepared and drains what the snapshot no longer has. Runs on the runtime that accepts.
-    pub fn commit(&self, prepared: Prepared, snapshot: &Snapshot) {
+    /// Starts what was prepared and drains what neither this snapshot has nor the one that may come back. Runs on the
+    /// runtime that accepts.
+    pub fn commit(&self, prepared: Prepared, snapshot: &Snapshot, fallback: Option<&Snapshot>) {
         let mut bound = lock(&self.bound);
-        let stays = |name: &Arc<str>, one: &Bound| {
-            snapshot
-                .listener(name)
-                .is_some_and(|listener| listener.bind == one.bind)
-        };
-        let gone: Vec<Arc<str>> = bound
-            .iter()
-            .filter(|(name, one)| !stays(name, one))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in gone {
-            if let Some(one) = bound.remove(&name) {
-                let _ = one.drain.send(true);
-                lock(&self.leaving).push(one.slot);
-            }
-        }
+        self.sort(&mut bound, snapshot, fallback);
         for (listener, acceptor, address) in prepared.0 {
             let (drain, draining) = watch::channel(false);
             let open = Arc::default();
@@ -189,6 +186,38 @@ impl Listeners {
         // What nobody claimed belongs to listeners the new configuration does not have.
         lock(&self.inherited).clear();
         self.report(&bound, snapshot);
+    }
+
+    /// Drains the sockets that were kept for a snapshot that will not come back.
+    pub fn release(&self, snapshot: &Snapshot) {
+        let mut bound = lock(&self.bound);
+        self.sort(&mut bound, snapshot, None);
+        self.report(&bound, snapshot);
+    }
+
+    /// Gives every socket its place: bound if the snapshot has it, kept if only the fallback has it, else leaving.
+    fn sort(
+        &self,
+        bound: &mut HashMap<Arc<str>, Bound>,
+        snapshot: &Snapshot,
+        fallback: Option<&Snapshot>,
+    ) {
+        let mut kept = lock(&self.kept);
+        let all: Vec<_> = bound.drain().chain(kept.drain(..)).collect();
+        for (name, one) in all {
+            let is_in = |snapshot: &Snapshot| {
+                let listener = snapshot.listener(&name);
+                listener.is_some_and(|listener| one.is_of(&name, listener))
+            };
+            if is_in(snapshot) {
+                bound.insert(name, one);
+            } else if fallback.is_some_and(is_in) {
+                kept.push((name, one));
+            } else {
+                let _ = one.drain.send(true);
+                lock(&self.leaving).push(one.slot);
+            }
+        }
     }
 
     /// Writes the table that a new process takes over. Sockets that closed must not stay in it.
@@ -226,6 +255,15 @@ impl Listeners {
                 })
             })
             .collect();
+        let kept = lock(&self.kept);
+        states.extend(kept.iter().map(|(name, one)| ListenerState {
+            name: name.clone(),
+            role: "",
+            protocol: "",
+            bind: one.address.clone(),
+            open: one.slot.open.clone(),
+            state: BindState::Kept,
+        }));
         let mut leaving = lock(&self.leaving);
         leaving.retain(|slot| slot.open.load(Relaxed) > 0);
         states.extend(leaving.iter().map(|slot| ListenerState {
@@ -241,22 +279,25 @@ impl Listeners {
 
     /// Stops accepting everywhere and asks every connection to end after what is under way.
     pub fn drain(&self) {
-        for one in lock(&self.bound).values() {
+        let (bound, kept) = (lock(&self.bound), lock(&self.kept));
+        for one in bound.values().chain(kept.iter().map(|(_, one)| one)) {
             let _ = one.drain.send(true);
         }
     }
 
     /// Connections that are open, also of listeners that went away.
     pub fn open(&self) -> u32 {
-        let bound = lock(&self.bound);
+        let (bound, kept) = (lock(&self.bound), lock(&self.kept));
         let leaving = lock(&self.leaving);
-        let slots = bound.values().map(|one| &one.slot).chain(leaving.iter());
+        let open = bound.values().chain(kept.iter().map(|(_, one)| one));
+        let slots = open.map(|one| &one.slot).chain(leaving.iter());
         slots.map(|slot| slot.open.load(Relaxed)).sum()
     }
 
     /// Removes the files of Unix sockets; not when a new process took them over.
     pub fn remove_files(&self) {
-        for one in lock(&self.bound).values() {
+        let (bound, kept) = (lock(&self.bound), lock(&self.kept));
+        for one in bound.values().chain(kept.iter().map(|(_, one)| one)) {
             if let Bind::Unix(path) = &one.bind {
                 let _ = std::fs::remove_file(path);
             }

@@ -8,12 +8,15 @@ mod discovery;
 pub mod handover;
 mod health;
 mod inherit;
+mod judge;
 pub mod listeners;
 pub mod notices;
 pub mod pools;
+pub mod probation;
 pub mod reload;
 pub mod status;
 pub mod supervisor;
+mod traffic;
 
 #[cfg(test)]
 mod tests;

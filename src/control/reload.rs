@@ -1,19 +1,21 @@
 //! A new configuration put into force, or refused: built completely, tested, then published once.
-//! It must not know signals or who asks; it does one reload at a time.
-//! Called at start, on SIGHUP, and by `POST /reload`.
+//! It must not know signals, who asks, or when a probation ends; it does one thing at a time.
+//! Called at start, on SIGHUP, by the admin address, and by `probation`, which brings configurations back the same way.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use windrose_plugins::contract::StateRegistry;
+use windrose_plugins::contract::{StateRegistry, Time};
 use windrose_plugins::PluginDef;
 
 use super::certs::{CertKeeper, CertSource};
-use super::listeners::Listeners;
+use super::listeners::{Listeners, Prepared};
 use super::notices::Notices;
 use super::pools::PoolKeeper;
+use super::probation::{watch, Terms, Trial};
 use super::status::{Reload, Status};
 use crate::config::schema::Config;
 use crate::config::{self, Built, Disk};
@@ -67,17 +69,35 @@ pub struct Reloader {
     pub runtime: OnceLock<tokio::runtime::Handle>,
     /// One at a time.
     pub turn: tokio::sync::Mutex<()>,
+    /// The probation under way.
+    pub trial: Trial,
+}
+
+/// What can be asked about the configuration.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Order {
+    /// Put what is on disk into force.
+    Reload,
+    /// The same, on probation.
+    Probation(Terms),
+    /// Keep what is on probation.
+    Confirm,
+    /// Go back to what was in force before the probation.
+    RollBack,
 }
 
 impl Reloader {
-    /// A reload asked for from another runtime, such as the admin service's: carried out by the supervisor's, whose
-    /// tasks it starts.
-    pub async fn requested(self: Arc<Reloader>) -> Reload {
+    /// An order given from another runtime, such as the admin service's: carried out by the supervisor's, whose tasks it
+    /// starts.
+    pub async fn requested(self: Arc<Reloader>, order: Order) -> Reload {
         let Some(runtime) = self.runtime.get().cloned() else {
-            return self.reload().await;
+            return self.carry_out(order).await;
         };
         let me = self.clone();
-        match runtime.spawn(async move { me.reload().await }).await {
+        match runtime
+            .spawn(async move { me.carry_out(order).await })
+            .await
+        {
             Ok(reload) => reload,
             Err(error) => Reload {
                 at: SystemTime::now(),
@@ -86,6 +106,35 @@ impl Reloader {
                 result: Err(vec![format!("the reload ended early: {error}")]),
             },
         }
+    }
+
+    /// Does what was asked, after what was asked before.
+    pub async fn carry_out(self: &Arc<Reloader>, order: Order) -> Reload {
+        let _turn = self.turn.lock().await;
+        let started = Instant::now();
+        let is_reload = matches!(order, Order::Reload | Order::Probation(_));
+        if is_reload {
+            self.notices.reloading();
+        }
+        let result = match order {
+            Order::Reload => match self.trial.refusal() {
+                Some(refusal) => self.refuse(refusal, started),
+                None => self.reload(None, started).await,
+            },
+            Order::Probation(terms) => self.reload(Some(terms), started).await,
+            Order::Confirm => self.confirm().await,
+            Order::RollBack => self.go_back().await,
+        };
+        let reload = Reload {
+            at: SystemTime::now(),
+            took: started.elapsed(),
+            generation: self.current.peek().generation,
+            result,
+        };
+        if is_reload || reload.result.is_ok() {
+            self.notices.ready(&reload.words());
+        }
+        reload
     }
 
     /// Puts the very first snapshot into force.
@@ -97,18 +146,18 @@ impl Reloader {
         let snapshot = self.current.load();
         let prepared = self.listeners.prepare(&snapshot)?;
         self.pools.prepare(&snapshot, PATIENCE).await;
-        self.listeners.commit(prepared, &snapshot);
+        self.listeners.commit(prepared, &snapshot, None);
         self.follow(&snapshot);
+        self.forget(&snapshot, None);
         self.metrics.reload().generation(snapshot.generation);
+        self.status
+            .note(snapshot.generation, true, "started".to_owned());
         Ok(())
     }
 
     /// Reads the configuration anew and puts it into force, or leaves everything as it is.
-    pub async fn reload(self: &Arc<Reloader>) -> Reload {
-        let _turn = self.turn.lock().await;
-        let started = Instant::now();
-        self.notices.reloading();
-        let result = self.attempt().await;
+    async fn reload(self: &Arc<Reloader>, terms: Option<Terms>, started: Instant) -> Outcome {
+        let result = self.attempt(terms).await;
         let took = started.elapsed();
         let outcome = match &result {
             Ok(changes) if changes.is_empty() => ReloadOutcome::Unchanged,
@@ -118,8 +167,12 @@ impl Reloader {
         self.metrics.reload().finished(outcome, took);
         let generation = self.current.peek().generation;
         self.metrics.reload().generation(generation);
-        self.status.disk_differs.store(result.is_err(), Relaxed);
-        self.metrics.reload().differs(result.is_err());
+        self.differs(
+            result
+                .as_ref()
+                .err()
+                .map(|problems| first_line(problems).to_owned()),
+        );
         match &result {
             Ok(changes) => log::info!(
                 "reloaded: generation={generation} changes={} took={took:?}",
@@ -130,20 +183,48 @@ impl Reloader {
                 problems.join("\n")
             ),
         }
-        let reload = Reload {
-            at: SystemTime::now(),
-            took,
-            generation,
-            result,
-        };
-        self.status
-            .last_reload
-            .store(Arc::new(Some(reload.clone())));
-        self.notices.ready(&reload.words());
-        reload
+        self.remember(started, &result, terms);
+        result
     }
 
-    async fn attempt(self: &Arc<Reloader>) -> Result<Vec<String>, Vec<String>> {
+    /// Refuses to look at what is on disk, which says nothing about it.
+    fn refuse(&self, refusal: String, started: Instant) -> Outcome {
+        log::error!("reload refused: {refusal}");
+        let result = Err(vec![refusal]);
+        self.remember(started, &result, None);
+        result
+    }
+
+    fn remember(&self, started: Instant, result: &Outcome, terms: Option<Terms>) {
+        let reload = Reload {
+            at: SystemTime::now(),
+            took: started.elapsed(),
+            generation: self.current.peek().generation,
+            result: result.clone(),
+        };
+        let trial = terms.map_or(String::new(), |terms| {
+            format!(", on probation for {}", Time(terms.time))
+        });
+        let words = match result {
+            Ok(changes) if changes.is_empty() => "reload: nothing changed".to_owned(),
+            Ok(changes) => format!(
+                "reload: {} in force{trial}",
+                counted(changes.len(), "change")
+            ),
+            Err(problems) => format!("reload refused: {}", first_line(problems)),
+        };
+        self.status.note(reload.generation, result.is_ok(), words);
+        self.status.last_reload.store(Arc::new(Some(reload)));
+    }
+
+    /// Takes note of why the files on disk are not in force, or that they are.
+    pub(super) fn differs(&self, reason: Option<String>) {
+        self.status.disk_differs.store(reason.is_some(), Relaxed);
+        self.metrics.reload().differs(reason.is_some());
+        self.status.disk_reason.store(Arc::new(reason));
+    }
+
+    async fn attempt(self: &Arc<Reloader>, terms: Option<Terms>) -> Outcome {
         let me = self.clone();
         // Parsing and compiling a large configuration takes long enough to hold up connections.
         let built = tokio::task::spawn_blocking(move || {
@@ -154,37 +235,69 @@ impl Reloader {
             Ok((built, changes))
         });
         let built: Result<_, Vec<String>> = built.await.map_err(|error| vec![error.to_string()])?;
-        let (Built { config, snapshot }, changes) = built?;
-        let same_digest = snapshot.digest == self.current.peek().digest;
+        let (built, changes) = built?;
+        let same_digest = built.snapshot.digest == self.current.peek().digest;
         if changes.is_empty() && same_digest {
+            self.trial.prolong(terms, &self.status);
             return Ok(changes);
         }
-        let prepared = self.listeners.prepare(&snapshot)?;
-        self.pools.prepare(&snapshot, PATIENCE).await;
-        self.access_log
-            .reconfigure(config::boot::access_log(&config))
-            .map_err(|error| {
-                vec![format!(
-                    "observe.access_log: \"{}\" cannot be opened: {error}",
-                    config.observe.access_log.to
-                )]
-            })?;
+        let prepared = self.prepare(&built.snapshot).await?;
+        self.write_log(&built.config)?;
+        // Before it is live, so that nobody sees it without seeing that it is on probation.
+        let fallback = terms.map(|terms| self.begin(terms));
+        let entered = self.enter(prepared, built, fallback).await;
+        // Also when something beside traffic went wrong: it is live, and what is live on probation has to go back.
+        if terms.is_some() {
+            self.trial.prolong(terms, &self.status);
+            tokio::spawn(watch(self.clone(), self.current.peek().generation));
+        }
+        entered.map(|()| changes)
+    }
+
+    /// Gets ready for a snapshot what takes time or can go wrong.
+    pub(super) async fn prepare(&self, snapshot: &Snapshot) -> Result<Prepared, Vec<String>> {
+        let prepared = self.listeners.prepare(snapshot)?;
+        self.pools.prepare(snapshot, PATIENCE).await;
+        Ok(prepared)
+    }
+
+    /// Lets the access log go where a configuration wants it.
+    pub(super) fn write_log(&self, config: &Config) -> Result<(), Vec<String>> {
+        let settings = config::boot::access_log(config);
+        let target = &config.observe.access_log.to;
+        self.access_log.reconfigure(settings).map_err(|error| {
+            vec![format!(
+                "observe.access_log: \"{target}\" cannot be opened: {error}"
+            )]
+        })
+    }
+
+    /// The one way into force, for what is new and for what comes back. While the fallback may come back, nothing it has
+    /// goes away.
+    pub(super) async fn enter(
+        self: &Arc<Reloader>,
+        prepared: Prepared,
+        built: Built,
+        fallback: Option<Arc<Snapshot>>,
+    ) -> Result<(), Vec<String>> {
+        let Built { config, snapshot } = built;
         self.recorder.configure(&config::boot::recorder(&config));
         (self.traces)(&config);
         let snapshot = Arc::new(snapshot);
         let before = self.current.load();
         self.current.publish(snapshot.clone());
-        self.listeners.commit(prepared, &snapshot);
+        self.status.live_since.store(Arc::new(SystemTime::now()));
+        self.listeners
+            .commit(prepared, &snapshot, fallback.as_deref());
         let me = self.clone();
         // Thousands of routes take long to compare and to drop, too; no request should wait behind that.
         let followed = tokio::task::spawn_blocking(move || {
-            me.follow(&snapshot);
-            me.end_orphans(&snapshot, config.server.stream_drain_timeout.0);
             *me.running.lock().unwrap_or_else(PoisonError::into_inner) = config;
+            me.follow(&snapshot);
             drop(before);
+            me.forget(&snapshot, fallback.as_deref());
         });
-        followed.await.map_err(|error| vec![error.to_string()])?;
-        Ok(changes)
+        followed.await.map_err(|error| vec![error.to_string()])
     }
 
     fn build(&self) -> Result<Built, Vec<String>> {
@@ -213,30 +326,42 @@ impl Reloader {
             })
         });
         self.certs.follow(sources.collect());
+    }
+
+    /// Lets go of what neither this snapshot has nor the one that may come back: state of plugins, series, streams.
+    pub(super) fn forget(&self, snapshot: &Snapshot, fallback: Option<&Snapshot>) {
         self.states.sweep();
-        let routes: std::collections::HashSet<&str> =
-            snapshot.rules.iter().map(|rule| &*rule.route).collect();
-        self.metrics.retain(&|family, first, second| match family {
-            MetricFamily::Listener => snapshot.listener(first).is_some(),
-            MetricFamily::Route => {
-                snapshot.listener(first).is_some() && (second.is_empty() || routes.contains(second))
-            }
-            MetricFamily::Pool => snapshot.pool(first).is_some(),
-            MetricFamily::Endpoint => true,
-            MetricFamily::Certificate => snapshot.listener(first).is_some(),
+        let names: Vec<Names<'_>> = [Some(snapshot), fallback]
+            .into_iter()
+            .flatten()
+            .map(Names::new)
+            .collect();
+        self.metrics.retain(&|family, first, second| {
+            names.iter().any(|names| match family {
+                MetricFamily::Listener | MetricFamily::Certificate => names.has_listener(first),
+                MetricFamily::Route => {
+                    names.has_listener(first) && (second.is_empty() || names.has_route(second))
+                }
+                MetricFamily::Pool => names.has_pool(first),
+                MetricFamily::Endpoint => true,
+            })
         });
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = running.server.stream_drain_timeout.0;
+        drop(running);
+        self.end_orphans(&names, over);
     }
 
     /// Ends the streams whose listener, route or pool went away, spread over the time streams have.
-    fn end_orphans(&self, snapshot: &Arc<Snapshot>, over: Duration) {
-        let routes: std::collections::HashSet<&str> =
-            snapshot.rules.iter().map(|rule| &*rule.route).collect();
-        let gone = |tenancy: &Tenancy| {
-            snapshot.listener(&tenancy.listener).is_none()
-                || snapshot.pool(&tenancy.pool).is_none()
-                || !routes.contains(&*tenancy.route)
+    fn end_orphans(&self, names: &[Names<'_>], over: Duration) {
+        let stays = |tenancy: &Tenancy| {
+            names.iter().any(|names| {
+                names.has_listener(&tenancy.listener)
+                    && names.has_pool(&tenancy.pool)
+                    && names.has_route(&tenancy.route)
+            })
         };
-        let orphans = self.leases.orphans(gone);
+        let orphans = self.leases.orphans(|tenancy| !stays(tenancy));
         if orphans.is_empty() {
             return;
         }
@@ -264,4 +389,49 @@ impl Reloader {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// What came of an order: changes in words, or every problem.
+pub(super) type Outcome = Result<Vec<String>, Vec<String>>;
+
+/// The names of a snapshot, to look many of them up.
+struct Names<'s> {
+    snapshot: &'s Snapshot,
+    routes: HashSet<&'s str>,
+    pools: HashSet<&'s str>,
+}
+
+impl<'s> Names<'s> {
+    fn new(snapshot: &'s Snapshot) -> Names<'s> {
+        Names {
+            snapshot,
+            routes: snapshot.rules.iter().map(|rule| &*rule.route).collect(),
+            pools: snapshot.pools.iter().map(|pool| &*pool.name).collect(),
+        }
+    }
+
+    fn has_listener(&self, name: &str) -> bool {
+        self.snapshot.listener(name).is_some()
+    }
+
+    fn has_route(&self, name: &str) -> bool {
+        self.routes.contains(name)
+    }
+
+    fn has_pool(&self, name: &str) -> bool {
+        self.pools.contains(name)
+    }
+}
+
+/// A number of things in words.
+pub(super) fn counted(number: usize, thing: &str) -> String {
+    match number {
+        1 => format!("1 {thing}"),
+        number => format!("{number} {thing}s"),
+    }
+}
+
+fn first_line(problems: &[String]) -> &str {
+    let first = problems.first().map_or("", String::as_str);
+    first.lines().next().unwrap_or("")
 }

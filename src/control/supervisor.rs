@@ -12,7 +12,8 @@ use pingora::services::Service;
 use tokio::signal::unix::{signal, Signal, SignalKind};
 
 use super::notices::Notices;
-use super::reload::Reloader;
+use super::reload::{Order, Reloader};
+use super::traffic;
 use crate::observe::event;
 
 /// What the supervisor works with.
@@ -88,6 +89,7 @@ impl Supervisor {
         let reloader = &self.reloader;
         reloader.status.draining.store(true, Relaxed);
         reloader.listeners.drain();
+        reloader.leave_probation();
         let started = Instant::now();
         let mut ticks = tokio::time::interval(Duration::from_millis(20));
         loop {
@@ -117,12 +119,19 @@ async fn housekeeping(reloader: Arc<Reloader>) {
     loop {
         ticks.tick().await;
         event::process().sweep();
+        // A reload in between would be told from what was seen before it.
+        let _turn = reloader.turn.lock().await;
         let me = reloader.clone();
-        let differs = tokio::task::spawn_blocking(move || me.compare_with_disk())
-            .await
-            .unwrap_or(false);
+        let looked = move || {
+            me.status.traffic.look(&me.metrics, traffic::INTERVAL);
+            me.compare_with_disk()
+        };
+        let differs = tokio::task::spawn_blocking(looked).await.unwrap_or(false);
         let before = reloader.status.disk_differs.swap(differs, Relaxed);
         reloader.metrics.reload().differs(differs);
+        if before && !differs {
+            reloader.differs(None);
+        }
         if differs && !before {
             log::warn!(
                 "the configuration on disk is not the one running: path={}",
@@ -161,10 +170,13 @@ async fn hear(
     loop {
         tokio::select! {
             _ = signals.hup.recv() => {
-                reloader.reload().await;
+                reloader.carry_out(Order::Reload).await;
             }
             _ = signals.usr1.recv() => reloader.access_log.reopen(),
-            _ = signals.usr2.recv() => {
+            _ = signals.usr2.recv() => if let Some(refusal) = reloader.trial.refusal() {
+                // The new process would read what is on disk as if it had been confirmed.
+                log::error!("upgrade refused: {refusal}");
+            } else {
                 let upgrade = upgrade.clone();
                 let _ = tokio::task::spawn_blocking(move || upgrade()).await;
             }

@@ -12,10 +12,11 @@ use std::task::Poll;
 use bytes::Bytes;
 use prometheus::IntCounter;
 use windrose_plugins::contract::{
-    causes, Answer, Cause, ConnectionView, Effects, Finished, Hooks, Request, RequestHook,
-    Response, Slots, Verdict,
+    causes, Answer, BodyHook, Cause, ConnectionView, Effects, Finished, Hooks, Request,
+    RequestHook, Response, ResponseHook, Slots, Verdict,
 };
 
+use super::shadow::Examples;
 use crate::observe::event;
 
 /// How a plugin takes part. `off` never reaches a chain.
@@ -23,7 +24,7 @@ use crate::observe::event;
 pub enum Mode {
     /// Its verdicts count.
     Enforce,
-    /// Its verdicts are only counted.
+    /// Its verdicts are only counted, and it works on copies of the messages.
     Shadow,
 }
 
@@ -47,6 +48,8 @@ pub struct Instance {
     pub would_answer: IntCounter,
     /// Counts when it could not do its work.
     pub failed: IntCounter,
+    /// The last answers it would have made.
+    pub examples: Examples,
 }
 
 impl fmt::Debug for Instance {
@@ -107,6 +110,48 @@ impl Instance {
         }
         hear(self, turn);
         answers.then_some(answer)
+    }
+
+    /// As [`settle`](Self::settle), and in the shadow also an example of the request with this id.
+    fn settle_of(
+        &self,
+        request_id: &str,
+        verdict: Verdict,
+        effects: Effects,
+        hear: &mut Hear<'_>,
+    ) -> Option<Box<Answer>> {
+        if self.mode == Mode::Enforce || effects == Effects::Dry {
+            return self.settle(verdict, effects, hear);
+        }
+        self.settle(verdict, effects, &mut |one, turn| {
+            if let Turn::WouldAnswer(answer) = &turn {
+                one.examples.add(request_id, answer.cause);
+            }
+            hear(one, turn);
+        })
+    }
+
+    /// Asks a hook about a request. What a plugin in the shadow does to it, it does to a copy; the copy is boxed so that
+    /// requests without such plugins have no place for it.
+    async fn ask(&self, hook: &RequestHook, request: &mut Request<'_>) -> Verdict {
+        match self.mode {
+            Mode::Enforce => call(hook, request).await,
+            Mode::Shadow => Box::pin(call_on_copy(hook, request)).await,
+        }
+    }
+
+    /// Asks a hook about a piece of a body, or about a copy of it.
+    fn ask_body<M>(
+        &self,
+        hook: &BodyHook<M>,
+        message: &mut M,
+        body: &mut Option<Bytes>,
+        end: bool,
+    ) -> Verdict {
+        match self.mode {
+            Mode::Enforce => caught(|| hook(message, body, end)),
+            Mode::Shadow => caught(|| hook(message, &mut body.clone(), end)),
+        }
     }
 
     /// As [`settle`](Self::settle), in traffic, where nobody listens.
@@ -187,7 +232,7 @@ impl Chain {
     ) -> Option<Box<Answer>> {
         let ask = |one: &Arc<Instance>| {
             let hook = one.hooks.connection.as_ref()?;
-            one.settle(caught(|| hook(view)), effects, hear)
+            one.settle_of("", caught(|| hook(view)), effects, hear)
         };
         self.connection.iter().find_map(ask)
     }
@@ -205,8 +250,9 @@ impl Chain {
     ) -> Option<Box<Answer>> {
         for one in &self.request {
             if let Some(hook) = &one.hooks.request {
-                let verdict = call(hook, request).await;
-                if let Some(answer) = one.settle(verdict, request.effects, hear) {
+                let verdict = one.ask(hook, request).await;
+                let (id, effects) = (request.client.request_id, request.effects);
+                if let Some(answer) = one.settle_of(id, verdict, effects, hear) {
                     return Some(answer);
                 }
             }
@@ -227,8 +273,9 @@ impl Chain {
     ) -> Option<Box<Answer>> {
         for one in &self.upstream_request {
             if let Some(hook) = &one.hooks.upstream_request {
-                let verdict = call(hook, request).await;
-                if let Some(answer) = one.settle(verdict, request.effects, hear) {
+                let verdict = one.ask(hook, request).await;
+                let (id, effects) = (request.client.request_id, request.effects);
+                if let Some(answer) = one.settle_of(id, verdict, effects, hear) {
                     return Some(answer);
                 }
             }
@@ -247,7 +294,7 @@ impl Chain {
     ) -> Option<Box<Answer>> {
         let run = |one: &Arc<Instance>| {
             let hook = one.hooks.request_body.as_ref()?;
-            one.settle(caught(|| hook(slots, body, end)), effects, hear)
+            one.settle_of("", one.ask_body(hook, slots, body, end), effects, hear)
         };
         self.request_body.iter().find_map(run)
     }
@@ -261,8 +308,12 @@ impl Chain {
     pub fn response(&self, response: &mut Response<'_>) -> Option<Box<Answer>> {
         let mut run = |one: &Arc<Instance>| {
             let hook = one.hooks.response.as_ref()?;
-            let verdict = caught(|| hook(response));
-            one.settle(verdict, response.effects, &mut |_, _| {})
+            let verdict = match one.mode {
+                Mode::Enforce => caught(|| hook(response)),
+                Mode::Shadow => caught(|| on_copy(hook, response)),
+            };
+            let id = response.client.request_id;
+            one.settle_of(id, verdict, response.effects, &mut |_, _| {})
         };
         self.response.iter().rev().find_map(&mut run)
     }
@@ -280,10 +331,9 @@ impl Chain {
         end: bool,
     ) -> Option<Box<Answer>> {
         let mut run = |one: &Arc<Instance>| {
-            one.hooks
-                .response_body
-                .as_ref()
-                .and_then(|hook| one.settle_live(caught(|| hook(slots, body, end))))
+            let hook = one.hooks.response_body.as_ref()?;
+            let verdict = one.ask_body(hook, slots, body, end);
+            one.settle_of("", verdict, Effects::Live, &mut |_, _| {})
         };
         self.response_body.iter().rev().find_map(&mut run)
     }
@@ -306,6 +356,33 @@ impl Chain {
             }
         }
     }
+}
+
+/// Calls a hook with a copy of the request. Its own state stays its own, so that its later hooks see what it kept.
+async fn call_on_copy(hook: &RequestHook, request: &mut Request<'_>) -> Verdict {
+    let (mut head, mut principal) = (request.head.clone(), request.principal.clone());
+    let mut copy = Request {
+        head: &mut head,
+        client: request.client,
+        principal: &mut principal,
+        slots: request.slots,
+        effects: request.effects,
+    };
+    call(hook, &mut copy).await
+}
+
+/// Calls a hook with a copy of the response.
+fn on_copy(hook: &ResponseHook, response: &mut Response<'_>) -> Verdict {
+    let mut head = response.head.clone();
+    let mut copy = Response {
+        head: &mut head,
+        request: response.request,
+        client: response.client,
+        cause: response.cause,
+        slots: response.slots,
+        effects: response.effects,
+    };
+    hook(&mut copy)
 }
 
 async fn call(hook: &RequestHook, request: &mut Request<'_>) -> Verdict {
@@ -343,88 +420,4 @@ fn panicked(panic: &(dyn Any + Send)) -> Verdict {
 }
 
 #[cfg(test)]
-mod tests {
-    use windrose_plugins::contract::Unknown;
-
-    use super::*;
-
-    fn instance(mode: Mode, fails_open: bool) -> Instance {
-        let counter = || IntCounter::new("events", "help").unwrap();
-        Instance {
-            name: "guard".into(),
-            kind: "guard",
-            place: "".into(),
-            mode,
-            fails_open,
-            hooks: Hooks::new(),
-            answered: counter(),
-            would_answer: counter(),
-            failed: counter(),
-        }
-    }
-
-    fn unknown() -> Verdict {
-        Verdict::Unknown(Unknown("a store"))
-    }
-
-    #[test]
-    fn a_guard_that_does_not_know_refuses_traffic_but_not_a_dry_run() {
-        let guard = instance(Mode::Enforce, false);
-
-        let live = guard
-            .settle(unknown(), Effects::Live, &mut |_, _| {})
-            .map(|answer| answer.cause.name);
-
-        assert_eq!(live, Some("plugin_failed"));
-        assert!(guard
-            .settle(unknown(), Effects::Dry, &mut |_, _| {})
-            .is_none());
-        assert_eq!((guard.failed.get(), guard.answered.get()), (1, 1));
-    }
-
-    fn chain(hooks: Hooks, fails_open: bool) -> Chain {
-        let one = Instance {
-            hooks,
-            ..instance(Mode::Enforce, fails_open)
-        };
-        Chain::new(vec![Arc::new(one)])
-    }
-
-    #[test]
-    fn a_panic_in_a_hook_is_a_failure_of_its_plugin() {
-        let hooks = || Hooks::new().on_request_body(|_, _, _| panic!("a bug of {}", "this plugin"));
-        let (closed, open) = (chain(hooks(), false), chain(hooks(), true));
-        let cause = |chain: &Chain| {
-            let answer = chain.request_body(
-                &mut Slots::default(),
-                &mut None,
-                true,
-                Effects::Live,
-                &mut |_, _| {},
-            );
-            answer.map(|answer| answer.cause.name)
-        };
-
-        let (closed_says, open_says) = (cause(&closed), cause(&open));
-
-        assert_eq!((closed_says, open_says), (Some("plugin_failed"), None));
-        assert_eq!(
-            (closed.all[0].failed.get(), open.all[0].failed.get()),
-            (1, 1)
-        );
-    }
-
-    #[test]
-    fn what_fails_open_or_is_in_the_shadow_stops_nothing() {
-        let open = instance(Mode::Enforce, true);
-        let shadow = instance(Mode::Shadow, false);
-
-        assert!(open
-            .settle(unknown(), Effects::Live, &mut |_, _| {})
-            .is_none());
-        assert!(shadow
-            .settle(unknown(), Effects::Live, &mut |_, _| {})
-            .is_none());
-        assert_eq!((open.failed.get(), shadow.would_answer.get()), (1, 1));
-    }
-}
+mod tests;

@@ -12,6 +12,7 @@ pub mod listener;
 pub mod net;
 pub mod pool;
 pub mod route;
+pub mod shadow;
 pub mod tls;
 
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use route::Rule;
 use crate::observe::trace::Sampler;
 
 /// The configuration in force for a request.
+#[derive(Clone)]
 pub struct Snapshot {
     /// Counts up with every reload that was published.
     pub generation: u64,
@@ -61,6 +63,14 @@ impl Snapshot {
             .map(|(at, listener)| (listener.name.clone(), at))
             .collect();
         parts
+    }
+
+    /// The same once more, to be published as another generation.
+    pub fn again(&self, generation: u64) -> Snapshot {
+        Snapshot {
+            generation,
+            ..self.clone()
+        }
     }
 
     /// The listener of this name.

@@ -313,4 +313,5 @@ pub(crate) const ALL_TO_APP: &str = "routes:\n- name: all\n  rules:\n  - pool: a
 /// The bits of HUP (1), USR1 (10) and USR2 (12).
 const SIGNALS: u64 = 1 | 1 << 9 | 1 << 11;
 
-const BINARY: &str = env!("CARGO_BIN_EXE_windrose");
+/// The proxy's binary.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_windrose");

@@ -140,6 +140,7 @@ fn build(
             answered: means.metrics.plugin_event(name, "answered"),
             would_answer: means.metrics.plugin_event(name, "would_answer"),
             failed: means.metrics.plugin_event(name, "failed"),
+            examples: Default::default(),
         })),
         Err(problems) => {
             for problem in problems {

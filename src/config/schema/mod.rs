@@ -63,7 +63,7 @@ pub struct HeaderEdits {
 pub struct PluginInstance {
     /// Which plugin; `windrose plugins` lists them.
     pub kind: String,
-    /// `enforce` acts, `shadow` runs the hooks and only counts what they would have refused, `off` skips it. Default: enforce.
+    /// `enforce` acts, `shadow` runs the hooks on copies of messages, so that it changes nothing, and counts what they would have refused (`/plugins` on the admin address has examples), `off` skips it. Default: enforce.
     #[serde(default)]
     pub mode: PluginMode,
     /// What happens when the plugin cannot do its work: `closed` refuses the request, `open` goes on. Default: closed for plugins that guard something, open for others.
@@ -82,7 +82,7 @@ pub enum PluginMode {
     /// Acts.
     #[default]
     Enforce,
-    /// Only counts what it would have refused.
+    /// Changes nothing, and counts what it would have refused.
     Shadow,
     /// Is skipped.
     Off,

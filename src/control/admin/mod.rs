@@ -3,7 +3,9 @@
 //! Run as a service of its own by `app`.
 
 mod answer;
+mod overview;
 mod page;
+mod plugins;
 mod pools;
 mod recorder;
 mod routes;
@@ -12,18 +14,23 @@ mod state;
 use std::fs::Permissions;
 use std::future::Future;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::PermissionsExt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{Method, Response, StatusCode};
 use pingora::apps::http_app::{HttpServer, ServeHttp};
 use pingora::protocols::http::ServerSession;
 use pingora::services::listening::Service;
+use windrose_plugins::contract::{Percent, Time};
 
 use super::certs::CertKeeper;
 use super::pools::PoolKeeper;
+use super::probation::Terms;
+use super::reload::Order;
 use super::status::{Reload, Status};
 use crate::explain::{explain, Question};
 use crate::observe::metrics::Metrics;
@@ -48,8 +55,8 @@ pub struct Admin {
     pub pools: Arc<PoolKeeper>,
     /// Knows what is wrong with certificate files.
     pub certs: Arc<CertKeeper>,
-    /// Reloads the configuration. Runs on the thread of the admin address, so it should hand over to the supervisor.
-    pub reload: Arc<dyn Fn() -> Reloading + Send + Sync>,
+    /// Does what is asked about the configuration. Runs on the thread of the admin address, so it should hand over to the supervisor.
+    pub reload: Arc<dyn Fn(Order) -> Reloading + Send + Sync>,
 }
 
 /// The admin address as a service with one thread. A socket file can be used by its owner only.
@@ -96,12 +103,17 @@ enum Place {
     Config,
     Routes,
     Pools,
+    Plugins,
     Listeners,
     Causes,
+    Status,
+    Probation,
     Records,
     Bundle,
     Explain,
     Reload,
+    Confirm,
+    RollBack,
 }
 
 /// A path, with what the index and the 404 say about it.
@@ -144,6 +156,11 @@ const PLACES: &[Entry] = &[
         "pools and endpoints: health, ejection, load, and why an endpoint is out",
     ),
     entry(
+        "/plugins",
+        Place::Plugins,
+        "plugin instances: mode, answers, and what those in the shadow would have answered",
+    ),
+    entry(
         "/listeners",
         Place::Listeners,
         "listeners, their connections and certificates",
@@ -152,6 +169,16 @@ const PLACES: &[Entry] = &[
         "/causes",
         Place::Causes,
         "every cause the proxy can give, with what to do about it",
+    ),
+    entry(
+        "/status",
+        Place::Status,
+        "everything that `windrose status` shows, and what needs attention",
+    ),
+    entry(
+        "/probation",
+        Place::Probation,
+        "the configuration on probation, and what came of the last one",
     ),
     entry(
         "/recorder",
@@ -171,7 +198,17 @@ const PLACES: &[Entry] = &[
     entry(
         "/reload",
         Place::Reload,
-        "POST with the field x-windrose-admin: reload reads the configuration again",
+        "POST with the field x-windrose-admin: reload reads the configuration again; ?confirm=60s puts it on probation, &max_5xx_rise=5% sets its bound",
+    ),
+    entry(
+        "/confirm",
+        Place::Confirm,
+        "POST with the same field keeps the configuration on probation",
+    ),
+    entry(
+        "/rollback",
+        Place::RollBack,
+        "POST with the same field goes back to the configuration before the probation",
     ),
 ];
 
@@ -232,9 +269,12 @@ impl Desk {
             };
         };
         match (entry.place, is_read) {
-            (Place::Reload, _) if asked.method == Method::POST => self.reload(asked).await,
+            (Place::Reload | Place::Confirm | Place::RollBack, _) => match asked.method {
+                Method::POST => self.act(entry.place, asked).await,
+                _ => answer::not_allowed("POST"),
+            },
             (Place::Explain, _) if asked.method == Method::POST => self.explain(asked),
-            (Place::Reload | Place::Explain, _) => answer::not_allowed("POST"),
+            (Place::Explain, _) => answer::not_allowed("POST"),
             (_, false) => answer::not_allowed("GET, HEAD"),
             (place, true) => self.view(place, asked),
         }
@@ -260,18 +300,26 @@ impl Desk {
             }
             Place::Metrics => answer::of(StatusCode::OK, METRICS_TYPE, metrics.render()),
             Place::Config if asked.query.split('&').any(|part| part == "format=json") => {
-                answer::json(StatusCode::OK, &state::Config::new(&snapshot))
+                answer::json(StatusCode::OK, &state::Config::new(&snapshot, status))
             }
             Place::Config => answer::config(&snapshot),
             Place::Routes => answer::json(StatusCode::OK, &routes::view(&snapshot)),
             Place::Pools => answer::json(StatusCode::OK, &pools::view(&snapshot, pools)),
+            Place::Plugins => answer::json(StatusCode::OK, &plugins::view(&snapshot)),
             Place::Listeners => {
                 answer::json(StatusCode::OK, &state::listeners(&snapshot, status, certs))
             }
             Place::Causes => answer::json(StatusCode::OK, &state::causes()),
             Place::Records => recorder::list(recorder, &asked.query),
             Place::Bundle => recorder::bundle(recorder, &snapshot),
-            Place::Reload | Place::Explain => answer::not_allowed("POST"),
+            Place::Status => {
+                let overview = overview::Overview::new(&snapshot, &self.admin);
+                answer::json(StatusCode::OK, &overview)
+            }
+            Place::Probation => answer::json(StatusCode::OK, &state::probation(status)),
+            Place::Explain | Place::Reload | Place::Confirm | Place::RollBack => {
+                answer::not_allowed("POST")
+            }
         }
     }
 
@@ -288,19 +336,58 @@ impl Desk {
     }
 
     /// A page of another site can make a browser post here, but cannot make it add this field without asking first.
-    async fn reload(&self, asked: &Asked) -> Response<Vec<u8>> {
+    async fn act(&self, place: Place, asked: &Asked) -> Response<Vec<u8>> {
         if asked.intent.as_deref() != Some("reload") {
             return answer::refusal(
                 StatusCode::FORBIDDEN,
                 "the field x-windrose-admin: reload is missing",
             );
         }
-        let reload = (self.admin.reload)().await;
+        let order = match place {
+            Place::Confirm => Ok(Order::Confirm),
+            Place::RollBack => Ok(Order::RollBack),
+            _ => order(&asked.query),
+        };
+        let order = match order {
+            Ok(order) => order,
+            Err(problem) => return answer::refusal(StatusCode::BAD_REQUEST, &problem),
+        };
+        let reload = (self.admin.reload)(order).await;
         let status = match reload.result {
             Ok(_) => StatusCode::OK,
             Err(_) => StatusCode::CONFLICT,
         };
-        answer::json(status, &state::Outcome::new(&reload))
+        let on_probation = self.admin.status.probation.load();
+        let outcome = state::Outcome::new(&reload);
+        answer::json(status, &outcome.with(on_probation.as_ref().as_ref()))
+    }
+}
+
+/// What a reload is asked to be: for good, or on probation.
+fn order(query: &str) -> Result<Order, String> {
+    let mut terms = None;
+    for part in query.split('&').filter(|part| !part.is_empty()) {
+        let (name, value) = part.split_once('=').unwrap_or((part, ""));
+        let terms = terms.get_or_insert_with(Terms::default);
+        match name {
+            "confirm" => terms.time = value.parse::<Time>()?.0,
+            "max_5xx_rise" => {
+                let value = value.replace("%25", "%");
+                terms.max_rise = Percent::try_from(value)?.fraction();
+            }
+            _ => {
+                return Err(format!(
+                    "\"{name}\" is not known; there are confirm and max_5xx_rise"
+                ))
+            }
+        }
+    }
+    let Some(terms) = terms else {
+        return Ok(Order::Reload);
+    };
+    match TIMES.contains(&terms.time) {
+        true => Ok(Order::Probation(terms)),
+        false => Err("confirm: a probation takes from 1s to 24h".to_owned()),
     }
 }
 
@@ -337,6 +424,8 @@ fn is_local(host: &str) -> bool {
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OWNER_ONLY: u32 = 0o600;
 const MAX_BODY: usize = 64 << 10;
+/// How long a probation may take.
+const TIMES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
 #[cfg(test)]
 mod tests;

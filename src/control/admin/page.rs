@@ -20,6 +20,11 @@ pub(super) fn index(snapshot: &Snapshot, status: &Status, places: &[Entry]) -> S
         true => "differs from the configuration in force",
         false => "is the configuration in force",
     };
+    let probation = status.probation.load();
+    let probation = match probation.as_ref() {
+        Some(one) => format!("{} s left to confirm", one.left().as_secs()),
+        None => "none".to_owned(),
+    };
     let last = status.last_reload.load();
     let last = last.as_ref().as_ref().map_or("none yet".into(), reload);
     let rows = [
@@ -29,6 +34,7 @@ pub(super) fn index(snapshot: &Snapshot, status: &Status, places: &[Entry]) -> S
         ("Generation", snapshot.generation.to_string()),
         ("Configuration built", rfc3339(snapshot.built)),
         ("Configuration on disk", disk.to_owned()),
+        ("Probation", probation),
         ("Last reload", last),
         ("Listeners", snapshot.listeners.len().to_string()),
         ("Rules", snapshot.rules.len().to_string()),

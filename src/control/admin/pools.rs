@@ -18,12 +18,12 @@ use crate::snapshot::Snapshot;
 
 #[derive(Serialize)]
 pub(super) struct Pools {
-    pools: Vec<PoolView>,
+    pub(super) pools: Vec<PoolView>,
 }
 
 #[derive(Serialize)]
-struct PoolView {
-    name: String,
+pub(super) struct PoolView {
+    pub(super) name: String,
     protocol: &'static str,
     algorithm: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,7 +31,7 @@ struct PoolView {
     source: SourceView,
     /// What is wrong with the source right now.
     #[serde(skip_serializing_if = "Option::is_none")]
-    source_problem: Option<String>,
+    pub(super) source_problem: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<TlsView>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,9 +39,9 @@ struct PoolView {
     ejection: EjectionView,
     connect_timeout_ms: f64,
     idle_timeout_ms: f64,
-    total: usize,
-    available: usize,
-    endpoints: Vec<EndpointView>,
+    pub(super) total: usize,
+    pub(super) available: usize,
+    pub(super) endpoints: Vec<EndpointView>,
 }
 
 #[derive(Serialize)]
@@ -77,15 +77,15 @@ struct EjectionView {
 }
 
 #[derive(Serialize)]
-struct EndpointView {
-    address: String,
-    weight: u32,
+pub(super) struct EndpointView {
+    pub(super) address: String,
+    pub(super) weight: u32,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     labels: BTreeMap<String, String>,
     available: bool,
     /// Why it takes no new traffic.
     #[serde(skip_serializing_if = "Option::is_none")]
-    why: Option<String>,
+    pub(super) why: Option<String>,
     healthy: bool,
     ejected: bool,
     #[serde(skip_serializing_if = "Option::is_none")]

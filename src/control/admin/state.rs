@@ -10,7 +10,7 @@ use serde::Serialize;
 use windrose_plugins::contract::builtin_causes;
 
 use crate::control::certs::{days_left, CertKeeper};
-use crate::control::status::{BindState, ListenerState, Reload, Status};
+use crate::control::status::{self, BindState, ListenerState, Reload, Status};
 use crate::snapshot::certs::Cert;
 use crate::snapshot::Snapshot;
 
@@ -21,6 +21,11 @@ pub(super) struct Ready {
     reason: Option<&'static str>,
     generation: u64,
     config_differs_from_disk: bool,
+    /// Why, if somebody tried to put it in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config_differs_because: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probation: Option<Probation>,
     last_reload: Option<Outcome>,
 }
 
@@ -32,6 +37,8 @@ impl Ready {
             reason,
             generation: snapshot.generation,
             config_differs_from_disk: status.disk_differs.load(Relaxed),
+            config_differs_because: status.disk_reason.load().as_ref().clone(),
+            probation: probation(status).on_probation,
             last_reload: status
                 .last_reload
                 .load()
@@ -60,6 +67,8 @@ pub(super) struct Outcome {
     #[serde(skip_serializing_if = "Option::is_none")]
     problems: Option<Vec<String>>,
     took_ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probation: Option<Probation>,
 }
 
 impl Outcome {
@@ -71,7 +80,67 @@ impl Outcome {
             changes: reload.result.as_ref().ok().cloned(),
             problems: reload.result.as_ref().err().cloned(),
             took_ms: millis(reload.took),
+            probation: None,
         }
+    }
+
+    /// The same with the probation that is under way.
+    pub(super) fn with(self, probation: Option<&status::Probation>) -> Outcome {
+        Outcome {
+            probation: probation.map(Probation::new),
+            ..self
+        }
+    }
+}
+
+/// Probations: the one under way, and the last that ended.
+#[derive(Serialize)]
+pub(super) struct Probations {
+    pub(super) on_probation: Option<Probation>,
+    last: Option<Ended>,
+}
+
+/// A configuration that goes back to the one before unless it is confirmed.
+#[derive(Serialize)]
+pub(super) struct Probation {
+    pub(super) generation: u64,
+    fallback_generation: u64,
+    pub(super) seconds_left: u64,
+    max_5xx_rise: f64,
+}
+
+#[derive(Serialize)]
+struct Ended {
+    generation: u64,
+    confirmed: bool,
+    outcome: String,
+}
+
+impl Probation {
+    pub(super) fn new(probation: &status::Probation) -> Probation {
+        Probation {
+            generation: probation.generation,
+            fallback_generation: probation.fallback,
+            seconds_left: probation.left().as_secs_f64().ceil() as u64,
+            max_5xx_rise: probation.max_rise,
+        }
+    }
+}
+
+pub(super) fn probation(status: &Status) -> Probations {
+    let last = status.last_probation.load();
+    Probations {
+        on_probation: status
+            .probation
+            .load()
+            .as_ref()
+            .as_ref()
+            .map(Probation::new),
+        last: last.as_ref().as_ref().map(|ended| Ended {
+            generation: ended.generation,
+            confirmed: ended.confirmed,
+            outcome: ended.words.clone(),
+        }),
     }
 }
 
@@ -82,16 +151,18 @@ pub(super) struct Config<'s> {
     digest: &'s str,
     built: String,
     warnings: &'s [String],
+    probation: Option<Probation>,
     config: serde_json::Value,
 }
 
 impl<'s> Config<'s> {
-    pub(super) fn new(snapshot: &'s Snapshot) -> Config<'s> {
+    pub(super) fn new(snapshot: &'s Snapshot, status: &Status) -> Config<'s> {
         Config {
             generation: snapshot.generation,
             digest: &snapshot.digest,
             built: rfc3339(snapshot.built),
             warnings: &snapshot.warnings,
+            probation: probation(status).on_probation,
             // Written by us from plain data; should it ever not be JSON's kind of YAML, the text is better than nothing.
             config: serde_yaml::from_str(&snapshot.effective)
                 .unwrap_or_else(|_| snapshot.effective.clone().into()),
@@ -101,31 +172,31 @@ impl<'s> Config<'s> {
 
 #[derive(Serialize)]
 pub(super) struct Listeners {
-    listeners: Vec<Listener>,
+    pub(super) listeners: Vec<Listener>,
 }
 
 #[derive(Serialize)]
-struct Listener {
-    name: String,
-    role: &'static str,
-    protocol: &'static str,
-    bind: String,
-    state: &'static str,
+pub(super) struct Listener {
+    pub(super) name: String,
+    pub(super) role: &'static str,
+    pub(super) protocol: &'static str,
+    pub(super) bind: String,
+    pub(super) state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    problem: Option<String>,
-    open_connections: u32,
-    certificates: Vec<Certificate>,
+    pub(super) problem: Option<String>,
+    pub(super) open_connections: u32,
+    pub(super) certificates: Vec<Certificate>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    certificate_problems: Vec<String>,
+    pub(super) certificate_problems: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct Certificate {
-    subject: String,
+pub(super) struct Certificate {
+    pub(super) subject: String,
     hosts: Vec<String>,
     default: bool,
-    not_after: String,
-    expires_in_days: i64,
+    pub(super) not_after: String,
+    pub(super) expires_in_days: i64,
 }
 
 /// Listeners as they are bound, with the certificates of those that still belong to the snapshot.
@@ -138,6 +209,7 @@ pub(super) fn listeners(snapshot: &Snapshot, status: &Status, certs: &CertKeeper
         let (word, problem) = match &state.state {
             BindState::Listening => ("listening", None),
             BindState::Draining => ("draining", None),
+            BindState::Kept => ("kept for a roll-back", None),
             BindState::Failed(problem) => ("failed", Some(problem.clone())),
         };
         Listener {

@@ -123,6 +123,22 @@ impl<B: MetricVecBuilder> Family<B> {
     }
 }
 
+impl Counters {
+    /// Every series with its value, the overflow series included.
+    pub(super) fn each(&self, see: &mut dyn FnMut(&[Box<str>], u64)) {
+        let known = lock(&self.known);
+        let mut width = 0;
+        for values in known.iter() {
+            width = values.len();
+            see(values, self.vec.with_label_values(values).get());
+        }
+        if self.overflowed.get() > 0 {
+            let overflow = vec![Box::from(OVERFLOW); width];
+            see(&overflow, self.vec.with_label_values(&overflow).get());
+        }
+    }
+}
+
 /// Locks a mutex whose data stays usable even if a holder panicked.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -191,6 +207,19 @@ mod tests {
 
         assert_eq!(counters.with(&["1", "x"]).get(), 1);
         assert_eq!(counters.with(&["5", "x"]).get(), 2);
+    }
+
+    #[test]
+    fn each_series_is_seen_once_and_the_overflow_too() {
+        let (_registry, counters) = family(1);
+        counters.with(&["1", "x"]).inc_by(5);
+        counters.with(&["2", "x"]).inc_by(3);
+        counters.with(&["3", "x"]).inc_by(4);
+
+        let mut seen = Vec::new();
+        counters.each(&mut |values, count| seen.push((values[0].to_string(), count)));
+
+        assert_eq!(seen, [("1".to_owned(), 5), (OVERFLOW.to_owned(), 7)]);
     }
 
     #[test]

@@ -25,9 +25,9 @@ pub use listener::ListenerMetrics;
 use pool::PoolFamilies;
 pub use pool::{EndpointMetrics, PoolMetrics};
 pub use recorder::RecorderMetrics;
-pub use reload::{ReloadMetrics, ReloadOutcome};
+pub use reload::{ProbationEnd, ReloadMetrics, ReloadOutcome};
 use route::RouteFamilies;
-pub use route::{RequestSample, RouteMetrics};
+pub use route::{Finished, FinishedBy, RequestSample, RouteMetrics};
 
 /// All metrics of the process. Handles are cheap to use and to keep: counting is a few atomic additions.
 pub struct Metrics {
@@ -154,6 +154,11 @@ impl Metrics {
     /// The counters of the configuration.
     pub fn reload(&self) -> &ReloadMetrics {
         &self.reload
+    }
+
+    /// Shows every series of requests that are over. It walks all of them, so it is for the control side, now and then.
+    pub fn finished(&self, see: &mut dyn FnMut(Finished<'_>)) {
+        self.routes.finished(see);
     }
 
     /// The counters of the flight recorder.

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{Histogram, IntCounter, IntGauge};
 
-use super::family::Maker;
+use super::family::{Counters, Maker};
 use super::SECONDS;
 
 /// How a reload ended.
@@ -20,6 +20,21 @@ pub enum ReloadOutcome {
     Unchanged,
 }
 
+/// How a probation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProbationEnd {
+    /// Somebody confirmed it.
+    Confirmed,
+    /// Another configuration took its place on probation.
+    Replaced,
+    /// Rolled back: nobody confirmed it in time.
+    Unconfirmed,
+    /// Rolled back: requests went worse.
+    Worse,
+    /// Rolled back: somebody asked for that.
+    Asked,
+}
+
 /// Counters of the configuration.
 pub struct ReloadMetrics {
     applied: IntCounter,
@@ -29,6 +44,8 @@ pub struct ReloadMetrics {
     generation: IntGauge,
     differs: IntGauge,
     seconds: Histogram,
+    probation: IntGauge,
+    probations: Counters,
 }
 
 impl ReloadMetrics {
@@ -63,7 +80,34 @@ impl ReloadMetrics {
                     SECONDS,
                 )
                 .with(&[]),
+            probation: gauge(
+                "windrose_config_probation",
+                "Whether the configuration in force waits to be confirmed (1) or not (0).",
+            ),
+            probations: make.counters(
+                "windrose_config_probations_total",
+                "Probations of configurations that ended, by outcome.",
+                &["outcome"],
+            ),
         }
+    }
+
+    /// The configuration in force is on probation now.
+    pub fn probation_began(&self) {
+        self.probation.set(1);
+    }
+
+    /// A probation ended.
+    pub fn probation_ended(&self, end: ProbationEnd) {
+        self.probation.set(0);
+        let outcome = match end {
+            ProbationEnd::Confirmed => "confirmed",
+            ProbationEnd::Replaced => "replaced",
+            ProbationEnd::Unconfirmed => "rolled_back_unconfirmed",
+            ProbationEnd::Worse => "rolled_back_worse",
+            ProbationEnd::Asked => "rolled_back_asked",
+        };
+        self.probations.with(&[outcome]).inc();
     }
 
     /// A reload ended. Outcomes that leave disk and memory equal also clear `differs`; a rejection sets it.

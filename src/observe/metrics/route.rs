@@ -86,7 +86,47 @@ impl RouteFamilies {
     }
 }
 
+/// A series of requests that are over, for whoever wants sums over all routes.
+#[derive(Debug, Clone, Copy)]
+pub struct Finished<'a> {
+    /// Which series: listener, role, route, and the value of `of`.
+    pub labels: &'a [Box<str>],
+    /// What its requests have in common.
+    pub of: FinishedBy<'a>,
+    /// How many there were.
+    pub count: u64,
+}
+
+/// What the requests of a series have in common. A request is in one series of statuses, and in at most one of causes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FinishedBy<'a> {
+    /// The status the client got.
+    Status(&'a str),
+    /// Why the proxy answered or cut the request itself.
+    Cause(&'a str),
+}
+
+impl Finished<'_> {
+    /// Whether the series is one of causes; labels alone do not tell.
+    pub fn is_of_cause(&self) -> bool {
+        matches!(self.of, FinishedBy::Cause(_))
+    }
+}
+
 impl RouteFamilies {
+    /// Shows every series of requests that are over.
+    pub(super) fn finished(&self, see: &mut dyn FnMut(Finished<'_>)) {
+        let mut status = |labels: &[Box<str>], count| {
+            let of = FinishedBy::Status(&labels[3]);
+            see(Finished { labels, of, count });
+        };
+        self.requests.each(&mut status);
+        self.answers.each(&mut |labels, count| {
+            let of = FinishedBy::Cause(&labels[3]);
+            see(Finished { labels, of, count });
+        });
+    }
+
     /// Drops the series of routes that `keep` refuses, asked with listener and route.
     pub(super) fn retain(&self, keep: &dyn Fn(&str, &str) -> bool) {
         let by_name = |labels: &[Box<str>]| keep(&labels[0], &labels[2]);

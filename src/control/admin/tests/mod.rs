@@ -130,10 +130,13 @@ fn desk(reach: Reach, status: &Arc<Status>, refuses: &Arc<AtomicBool>) -> (Desk,
     let pool = pool_of("web", settings, &addresses, &endpoints, &metrics);
     let current = Arc::new(Current::new(shown(&pool, &metrics)));
     let refuses = refuses.clone();
-    let reload = move || -> Reloading {
-        let result = match refuses.load(Relaxed) {
+    let reload = move |order: Order| -> Reloading {
+        let result = match refuses.load(Relaxed) || order == Order::RollBack {
             true => Err(vec!["a.yaml:1:1: wrong".to_owned()]),
-            false => Ok(vec!["route web changed".to_owned()]),
+            false => Ok(vec![match order {
+                Order::Probation(terms) => format!("{terms:?}"),
+                _ => "route web changed".to_owned(),
+            }]),
         };
         Box::pin(async move {
             Reload {
@@ -163,7 +166,12 @@ fn desk(reach: Reach, status: &Arc<Status>, refuses: &Arc<AtomicBool>) -> (Desk,
 async fn every_place_answers_and_says_its_length() {
     let bench = Bench::new().await;
 
-    let posted = [Place::Reload, Place::Explain];
+    let posted = [
+        Place::Explain,
+        Place::Reload,
+        Place::Confirm,
+        Place::RollBack,
+    ];
     for entry in PLACES.iter().filter(|entry| !posted.contains(&entry.place)) {
         let get = bench.get(entry.path).await;
         let head = bench.ask("HEAD", entry.path, "").await;
@@ -339,6 +347,72 @@ async fn reloading_needs_the_field_and_tells_the_outcome() {
     assert_eq!(refused.status, 409);
     assert_eq!(refused.json()["ok"], false);
     assert_eq!(refused.json()["problems"][0], "a.yaml:1:1: wrong");
+}
+
+#[tokio::test]
+async fn a_probation_is_asked_for_with_its_terms() {
+    let bench = Bench::new().await;
+    let ask = |target: &'static str| bench.ask("POST", target, "x-windrose-admin: reload\r\n");
+
+    let asked = ask("/reload?confirm=5m&max_5xx_rise=12%25").await;
+    let wrong = ask("/reload?confirm=soon").await;
+    let short = ask("/reload?confirm=0s").await;
+    let unknown = ask("/reload?confrim=5m").await;
+
+    let terms = asked.json()["changes"][0].as_str().unwrap().to_owned();
+    assert_eq!(terms, "Terms { time: 300s, max_rise: 0.12 }");
+    for (reply, words) in [
+        (wrong, "not a time"),
+        (short, "from 1s to 24h"),
+        (unknown, "confrim"),
+    ] {
+        assert_eq!(reply.status, 400);
+        assert!(reply.body.contains(words), "{}", reply.body);
+    }
+}
+
+#[tokio::test]
+async fn what_ends_a_probation_needs_the_field_too() {
+    let bench = Bench::new().await;
+
+    for path in ["/confirm", "/rollback"] {
+        let read = bench.get(path).await;
+        let without = bench.ask("POST", path, "").await;
+
+        assert_eq!((read.status, without.status), (405, 403), "{path}");
+    }
+    let field = "x-windrose-admin: reload\r\n";
+    assert_eq!(bench.ask("POST", "/confirm", field).await.status, 200);
+    assert_eq!(bench.ask("POST", "/rollback", field).await.status, 409);
+}
+
+#[tokio::test]
+async fn the_overview_of_everything_names_what_needs_attention_first() {
+    let bench = Bench::new().await;
+    let well = bench.get("/status").await.json();
+    let set = bench.pool.set.load_full();
+    set.members[0].endpoint.state.healthy.store(false, Relaxed);
+    bench.status.disk_differs.store(true, Relaxed);
+    let reason = Some("a.yaml:1:1: wrong".to_owned());
+    bench.status.disk_reason.store(Arc::new(reason));
+    bench.status.note(7, false, "reload refused".into());
+
+    let view = bench.get("/status").await.json();
+
+    assert_eq!(
+        (&well["well"], &well["attention"][0]),
+        (&true.into(), &Value::Null)
+    );
+    assert_eq!(view["well"], false);
+    assert_eq!(view["attention"][0]["severity"], "error");
+    assert!(view["attention"][0]["what"].to_string().contains("wrong"));
+    assert_eq!(
+        view["attention"][1]["what"],
+        "pool web: 2 of 3 endpoints can be used"
+    );
+    assert_eq!(view["config"]["disk"], "refused");
+    assert_eq!(view["pools"][0]["out"][0]["endpoint"], "10.0.0.1:80");
+    assert_eq!(view["reloads"][0]["outcome"], "reload refused");
 }
 
 #[tokio::test]

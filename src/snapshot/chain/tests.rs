@@ -1,0 +1,160 @@
+use pingora::http::RequestHeader;
+use windrose_plugins::contract::{ClientFacts, Principal, PrincipalKind, Unknown};
+
+use super::*;
+
+fn instance(mode: Mode, fails_open: bool) -> Instance {
+    let counter = || IntCounter::new("events", "help").unwrap();
+    Instance {
+        name: "guard".into(),
+        kind: "guard",
+        place: "".into(),
+        mode,
+        fails_open,
+        hooks: Hooks::new(),
+        answered: counter(),
+        would_answer: counter(),
+        failed: counter(),
+        examples: Examples::default(),
+    }
+}
+
+fn unknown() -> Verdict {
+    Verdict::Unknown(Unknown("a store"))
+}
+
+#[test]
+fn a_guard_that_does_not_know_refuses_traffic_but_not_a_dry_run() {
+    let guard = instance(Mode::Enforce, false);
+
+    let live = guard
+        .settle(unknown(), Effects::Live, &mut |_, _| {})
+        .map(|answer| answer.cause.name);
+
+    assert_eq!(live, Some("plugin_failed"));
+    assert!(guard
+        .settle(unknown(), Effects::Dry, &mut |_, _| {})
+        .is_none());
+    assert_eq!((guard.failed.get(), guard.answered.get()), (1, 1));
+}
+
+fn chain(hooks: Hooks, fails_open: bool) -> Chain {
+    let one = Instance {
+        hooks,
+        ..instance(Mode::Enforce, fails_open)
+    };
+    Chain::new(vec![Arc::new(one)])
+}
+
+#[test]
+fn a_panic_in_a_hook_is_a_failure_of_its_plugin() {
+    let hooks = || Hooks::new().on_request_body(|_, _, _| panic!("a bug of {}", "this plugin"));
+    let (closed, open) = (chain(hooks(), false), chain(hooks(), true));
+    let cause = |chain: &Chain| {
+        let answer = chain.request_body(
+            &mut Slots::default(),
+            &mut None,
+            true,
+            Effects::Live,
+            &mut |_, _| {},
+        );
+        answer.map(|answer| answer.cause.name)
+    };
+
+    let (closed_says, open_says) = (cause(&closed), cause(&open));
+
+    assert_eq!((closed_says, open_says), (Some("plugin_failed"), None));
+    assert_eq!(
+        (closed.all[0].failed.get(), open.all[0].failed.get()),
+        (1, 1)
+    );
+}
+
+#[test]
+fn what_fails_open_or_is_in_the_shadow_stops_nothing() {
+    let open = instance(Mode::Enforce, true);
+    let shadow = instance(Mode::Shadow, false);
+
+    assert!(open
+        .settle(unknown(), Effects::Live, &mut |_, _| {})
+        .is_none());
+    assert!(shadow
+        .settle(unknown(), Effects::Live, &mut |_, _| {})
+        .is_none());
+    assert_eq!((open.failed.get(), shadow.would_answer.get()), (1, 1));
+}
+
+/// A chain of one plugin in the shadow that edits and takes everything it can, and refuses.
+fn greedy() -> Chain {
+    let take = |body: &mut Option<Bytes>| {
+        *body = None;
+        Verdict::from(Answer::of(&causes::BODY_TOO_LARGE))
+    };
+    let hooks = Hooks::new()
+        .on_request(|request| {
+            request.head.set_method(http::Method::DELETE);
+            *request.principal = None;
+            Answer::of(&causes::NO_ROUTE).into()
+        })
+        .on_response(|response| {
+            let _ = response.head.set_status(418);
+            Verdict::Continue
+        })
+        .on_request_body(move |_, body, _| take(body))
+        .on_response_body(move |_, body, _| take(body));
+    Chain::new(vec![Arc::new(Instance {
+        hooks,
+        ..instance(Mode::Shadow, false)
+    })])
+}
+
+#[tokio::test]
+async fn a_plugin_in_the_shadow_changes_no_request_and_leaves_an_example() {
+    let chain = greedy();
+    let facts = ClientFacts {
+        address: std::net::Ipv4Addr::LOCALHOST.into(),
+        secure: false,
+        listener: "web",
+        route: "all",
+        host: "test",
+        path: "/",
+        request_id: "id-1",
+        trusted_peer: false,
+    };
+    let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+    let mut principal = Some(Principal {
+        kind: PrincipalKind::Consumer,
+        name: "ann".into(),
+    });
+    let mut request = Request {
+        head: &mut head,
+        client: &facts,
+        principal: &mut principal,
+        slots: &mut Slots::default(),
+        effects: Effects::Live,
+    };
+
+    let answer = chain.request(&mut request, &mut |_, _| {}).await;
+
+    assert!(answer.is_none());
+    assert_eq!(head.method, http::Method::GET);
+    assert_eq!(principal.map(|one| one.name).as_deref(), Some("ann"));
+    let examples = chain.all[0].examples.all();
+    assert_eq!(examples.len(), 1);
+    assert_eq!(examples[0].cause.name, "no_route");
+    assert_eq!(&*examples[0].request_id, "id-1");
+}
+
+#[test]
+fn a_plugin_in_the_shadow_takes_no_body() {
+    let chain = greedy();
+    let mut body = Some(Bytes::from_static(b"piece"));
+    let slots = &mut Slots::default();
+
+    let on = chain.request_body(slots, &mut body, true, Effects::Live, &mut |_, _| {});
+    let back = chain.response_body(slots, &mut body, true);
+
+    assert!(on.is_none() && back.is_none());
+    assert_eq!(body.as_deref(), Some(&b"piece"[..]));
+    assert_eq!(chain.all[0].would_answer.get(), 2);
+}
