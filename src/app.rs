@@ -100,7 +100,9 @@ impl Parts {
     fn serve(self) -> Result<(), Vec<String>> {
         let Parts {
             start,
-            built: Built { config, snapshot },
+            built: Built {
+                config, snapshot, ..
+            },
             endpoints,
             states,
             metrics,
@@ -300,8 +302,7 @@ fn start_new(path: &Path, socket: &Path) -> Result<(), String> {
             .to_owned(),
     );
     let check = Command::new(&binary)
-        .arg("check")
-        .arg("-c")
+        .args(["check", "--as-run", "-c"])
         .arg(path)
         .output()
         .map_err(|error| error.to_string())?;

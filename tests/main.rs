@@ -19,6 +19,7 @@ mod observability;
 mod peers;
 mod pipelining;
 mod plugins;
+mod quarantine;
 mod reload;
 mod roles;
 mod routing;

@@ -13,26 +13,39 @@ use crate::config::{self, print, Resources};
 use crate::observe::metrics::Metrics;
 use crate::snapshot::endpoint::Endpoints;
 
+/// How a check is made and told.
+#[derive(Clone, Copy)]
+pub(super) struct Judging {
+    /// Findings as JSON.
+    pub(super) json: bool,
+    /// Refuses only what `run` would refuse.
+    pub(super) as_run: bool,
+}
+
+impl Judging {
+    /// For people, and everything counts.
+    pub(super) const STRICT: Judging = Judging {
+        json: false,
+        as_run: false,
+    };
+}
+
 /// Checks a configuration as a start would, tests included.
-pub(super) fn check(path: &Path, plugins: &[PluginDef], json: bool) -> ExitCode {
-    let outcome = config::load(path, plugins).and_then(|loaded| {
-        let warnings = loaded.warnings.clone();
-        let tests = loaded.config.tests.len();
-        let resources = Resources {
-            plugins,
-            metrics: Metrics::new(1000),
-            endpoints: &Endpoints::default(),
-            states: &StateRegistry::default(),
-            previous: None,
-        };
-        config::build_loaded(loaded, path, &resources)?;
-        Ok((warnings, tests))
-    });
-    match outcome {
-        Ok((warnings, tests)) => {
-            told(&warnings, json);
+pub(super) fn check(path: &Path, plugins: &[PluginDef], judging: Judging) -> ExitCode {
+    let Judging { json, as_run } = judging;
+    let resources = Resources {
+        plugins,
+        metrics: Metrics::new(1000),
+        endpoints: &Endpoints::default(),
+        states: &StateRegistry::default(),
+        previous: None,
+    };
+    match config::build(path, &resources) {
+        Ok(built) if built.quarantined.is_empty() => {
+            told(&built.warnings, json);
             if !json {
-                let (_, count) = warnings.counts();
+                let (_, count) = built.warnings.counts();
+                let tests = built.config.tests.len();
                 println!(
                     "{}: ok, {tests} tests pass, {count} warnings",
                     path.display()
@@ -40,15 +53,22 @@ pub(super) fn check(path: &Path, plugins: &[PluginDef], json: bool) -> ExitCode 
             }
             ExitCode::SUCCESS
         }
-        Err(report) => {
-            told(&report, json);
-            if !json {
-                let (errors, warnings) = report.counts();
-                eprintln!("{}: {errors} errors, {warnings} warnings", path.display());
-            }
-            ExitCode::FAILURE
-        }
+        // What `run` would only quarantine is an error here all the same: a check is there to keep it from going live.
+        Ok(built) => match (refused(&built.quarantined, path, json), as_run) {
+            (_, true) => ExitCode::SUCCESS,
+            (refused, false) => refused,
+        },
+        Err(report) => refused(&report, path, json),
     }
+}
+
+fn refused(report: &Report, path: &Path, json: bool) -> ExitCode {
+    told(report, json);
+    if !json {
+        let (errors, warnings) = report.counts();
+        eprintln!("{}: {errors} errors, {warnings} warnings", path.display());
+    }
+    ExitCode::FAILURE
 }
 
 fn told(report: &Report, json: bool) {

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use commands::Judging;
 use windrose_plugins::PluginDef;
 
 /// A programmable proxy for both directions of traffic: API gateway at the edge, mesh proxy on the node.
@@ -69,6 +70,9 @@ enum CliCommand {
         /// Print findings as JSON.
         #[arg(long)]
         json: bool,
+        /// Refuse only what `run` would refuse: what it would quarantine is told and let pass.
+        #[arg(long)]
+        as_run: bool,
     },
     /// Print the effective configuration with every default, secrets redacted.
     Show(File),
@@ -104,16 +108,18 @@ pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
     let cli = Cli::parse();
     let top = cli.top;
     match cli.command {
-        None if top.test => commands::check(&top.config, plugins, false),
+        None if top.test => commands::check(&top.config, plugins, Judging::STRICT),
         None if top.show => commands::show(&top.config, plugins),
         None => run::run(top.config, plugins, top.upgrade),
         Some(CliCommand::Run { file, upgrade }) => run::run(file.config, plugins, upgrade),
-        Some(CliCommand::Check { file, json }) => commands::check(&file.config, plugins, json),
+        Some(CliCommand::Check { file, json, as_run }) => {
+            commands::check(&file.config, plugins, Judging { json, as_run })
+        }
         Some(CliCommand::Show(file)) => commands::show(&file.config, plugins),
         Some(CliCommand::Schema) => commands::schema(plugins),
         Some(CliCommand::Plugins { kind }) => commands::plugins(kind.as_deref(), plugins),
         Some(CliCommand::Reload(file)) => client::reload(&file.config),
-        Some(CliCommand::Upgrade(file)) => client::upgrade(&file.config, plugins),
+        Some(CliCommand::Upgrade(file)) => client::upgrade(&file.config),
         Some(CliCommand::Ready(file)) => client::ready(&file.config),
         Some(CliCommand::Why { cause }) => commands::why(&cause, plugins),
         Some(CliCommand::Demo { check }) => demo::run(check),

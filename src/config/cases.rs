@@ -279,7 +279,8 @@ fn acted(
             outcome.pools = split
                 .targets
                 .iter()
-                .map(|(_, pool)| pool.name.to_string())
+                .filter_map(|(_, target)| target.pool())
+                .map(|pool| pool.name.to_string())
                 .collect()
         }
         Action::Redirect(redirect) => {
@@ -290,6 +291,10 @@ fn acted(
         Action::Respond(respond) => {
             outcome.status = Some(respond.status.as_u16());
             outcome.cause = Some(causes::ROUTE_RESPOND.name);
+        }
+        Action::Quarantined => {
+            outcome.status = Some(causes::QUARANTINED.status);
+            outcome.cause = Some(causes::QUARANTINED.name);
         }
     }
     if !outcome.pools.is_empty() {

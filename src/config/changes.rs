@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::schema::Config;
+use crate::snapshot::quarantine::Quarantined;
 
 /// Every difference between what runs and what is new.
 pub fn changes(old: &Config, new: &Config) -> Vec<String> {
@@ -60,6 +61,26 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
         words.push("admin: changed; takes effect with `windrose upgrade` or a restart".into());
     }
     words
+}
+
+/// Adds which objects were quarantined or came back; their other differences are only what is left of them.
+pub fn note_quarantine(old: &[Quarantined], new: &[Quarantined], words: &mut Vec<String>) {
+    let is_in = |all: &[Quarantined], one: &Quarantined| {
+        all.iter()
+            .any(|other| other.kind == one.kind && other.name == one.name)
+    };
+    let mut note = |one: &Quarantined, word: &str| {
+        let subject = format!("{} \"{}\": ", one.kind.as_str(), one.name);
+        words.retain(|word| !word.starts_with(&subject));
+        words.push(format!("{subject}{word}"));
+    };
+    for one in new.iter().filter(|one| !old.contains(one)) {
+        let still = if is_in(old, one) { "still " } else { "" };
+        note(one, &format!("{still}quarantined, {}", one.effect));
+    }
+    for one in old.iter().filter(|one| !is_in(new, one)) {
+        note(one, "no longer quarantined");
+    }
 }
 
 fn by_name<T: Serialize>(all: &[T], name: impl Fn(&T) -> &String) -> BTreeMap<String, String> {

@@ -13,12 +13,13 @@ mod disk;
 pub mod lint;
 mod load;
 pub mod print;
+mod quarantine;
 pub mod report;
 pub mod rules;
 pub mod schema;
 pub mod source;
 
-pub use build::{build, build_loaded, Built, Resources};
-pub use changes::changes;
+pub use build::{build, Built, Resources};
+pub use changes::{changes, note_quarantine};
 pub use disk::Disk;
 pub use load::{load, load_text, Loaded};

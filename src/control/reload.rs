@@ -20,6 +20,7 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::{MetricFamily, Metrics, ReloadOutcome};
 use crate::snapshot::endpoint::Endpoints;
 use crate::snapshot::lease::{Leases, Tenancy};
+use crate::snapshot::quarantine::Kind;
 use crate::snapshot::{Current, Snapshot};
 
 /// How long the first answers of discovered pools may hold up a reload.
@@ -141,13 +142,17 @@ impl Reloader {
         let built = tokio::task::spawn_blocking(move || {
             let built = me.build()?;
             let running = me.running.lock().unwrap_or_else(PoisonError::into_inner);
-            let changes = config::changes(&running, &built.config);
+            let before = &me.current.load().quarantined;
+            let mut changes = config::changes(&running, &built.config);
+            config::note_quarantine(before, &built.snapshot.quarantined, &mut changes);
             Ok((built, changes))
         });
         let built: Result<_, Vec<String>> = built.await.map_err(|error| vec![error.to_string()])?;
-        let (Built { config, snapshot }, changes) = built?;
-        let same_digest = snapshot.digest == self.current.peek().digest;
-        if changes.is_empty() && same_digest {
+        let (built, changes) = built?;
+        let Built {
+            config, snapshot, ..
+        } = built;
+        if changes.is_empty() && self.runs(&snapshot) {
             return Ok(changes);
         }
         let prepared = self.listeners.prepare(&snapshot)?;
@@ -177,6 +182,12 @@ impl Reloader {
         Ok(changes)
     }
 
+    /// Whether a snapshot says nothing that the one in force does not.
+    fn runs(&self, snapshot: &Snapshot) -> bool {
+        let current = self.current.peek();
+        snapshot.digest == current.digest && snapshot.quarantined == current.quarantined
+    }
+
     fn build(&self) -> Result<Built, Vec<String>> {
         let current = self.current.load();
         let means = config::Resources {
@@ -192,6 +203,7 @@ impl Reloader {
 
     /// Everything that runs beside traffic gets in step with a snapshot.
     fn follow(&self, snapshot: &Arc<Snapshot>) {
+        self.tell_quarantined(snapshot);
         self.pools.follow(snapshot);
         let sources = snapshot.listeners.iter().filter_map(|listener| {
             let termination = listener.protocol.termination()?.clone();
@@ -217,13 +229,27 @@ impl Reloader {
         });
     }
 
+    /// Someone has to repair what is quarantined: the log names each, and a gauge counts them.
+    fn tell_quarantined(&self, snapshot: &Snapshot) {
+        for kind in Kind::ALL {
+            let of_kind = snapshot.quarantined.iter().filter(|one| one.kind == kind);
+            let count = of_kind.count();
+            self.metrics.reload().quarantined(kind.as_str(), count);
+        }
+        let all = snapshot.quarantined.iter();
+        all.for_each(|one| log::error!("{one}"));
+    }
+
     /// Ends the streams whose listener, route or pool went away, spread over the time streams have.
     fn end_orphans(&self, snapshot: &Arc<Snapshot>, over: Duration) {
         let routes: std::collections::HashSet<&str> =
             snapshot.rules.iter().map(|rule| &*rule.route).collect();
         let gone = |tenancy: &Tenancy| {
+            // A broken pool has not gone away: what it carries goes on.
+            let pool_is_gone = snapshot.pool(&tenancy.pool).is_none()
+                && snapshot.quarantined(Kind::Pool, &tenancy.pool).is_none();
             snapshot.listener(&tenancy.listener).is_none()
-                || snapshot.pool(&tenancy.pool).is_none()
+                || pool_is_gone
                 || !routes.contains(&*tenancy.route)
         };
         let orphans = self.leases.orphans(gone);

@@ -70,6 +70,7 @@ fn reference<'c>(
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         }
         PathPattern::Regex(regex) => regex.is_match(head.path),
+        PathPattern::Unknown => true,
     };
     let fits = |candidate: &&Candidate| {
         host_fits(candidate)
@@ -82,6 +83,7 @@ fn reference<'c>(
             PathPattern::Exact(_) => (0, Reverse(0)),
             PathPattern::Prefix(prefix) => (1, Reverse(prefix.len())),
             PathPattern::Regex(_) => (2, Reverse(0)),
+            PathPattern::Unknown => (-1, Reverse(0)),
         };
         (
             wildcard,

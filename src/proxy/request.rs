@@ -310,6 +310,7 @@ fn act(session: &mut Session, ctx: &mut Ctx, candidate: &Arc<Candidate>) -> Resu
             answer.body = Some((respond.content_type.clone(), respond.body.clone()));
             Err(Box::new(answer))
         }
+        Action::Quarantined => Err(refuse(&causes::QUARANTINED)),
         Action::Pool(_) | Action::Split(_) => {
             let nature = Nature::of(&session.req_header().headers);
             if nature.length > candidate.rule.body_limit {
@@ -317,7 +318,8 @@ fn act(session: &mut Session, ctx: &mut Ctx, candidate: &Arc<Candidate>) -> Resu
             }
             // Pingora's own bound is a minute, whatever the route says.
             session.set_read_timeout(candidate.rule.timeouts.idle);
-            ctx.pool = decide::pool(candidate, random::bits()).cloned();
+            let pool = decide::pool(candidate, random::bits());
+            ctx.pool = Some(pool.ok_or_else(|| refuse(&causes::QUARANTINED))?.clone());
             ctx.is_stream = nature.is_stream();
             ctx.is_upgrade = nature.is_upgrade;
             ctx.is_grpc = nature.is_grpc

@@ -37,6 +37,22 @@ pub struct Route {
     /// Largest request body. Default: 64MiB. Upgraded connections, and gRPC to pools that speak HTTP/2, are not bound by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_limit: Option<Size>,
+    /// Whether it is broken and only its place is kept; set by `config::quarantine`, never written.
+    #[serde(skip)]
+    pub is_quarantined: bool,
+}
+
+/// How much of a broken alternative is understood. What is not is taken to hold, so that nothing it was to take reaches a
+/// less specific route.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Widened {
+    /// All of it.
+    #[default]
+    No,
+    /// The path; some other condition is not.
+    Conditions,
+    /// Not even the path.
+    Path,
 }
 
 /// What a route carries.
@@ -108,6 +124,9 @@ pub struct Match {
     pub sni: Vec<String>,
     /// Principals: SPIFFE IDs or `consumer:NAME`, with `*` at the end for a prefix. Default: any, also none.
     pub principals: Vec<String>,
+    /// Set by `config::quarantine`, never written.
+    #[serde(skip)]
+    pub widened: Widened,
 }
 
 /// Condition on a path.

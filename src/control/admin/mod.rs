@@ -254,7 +254,9 @@ impl Desk {
             Ok(_) => StatusCode::OK,
             Err(_) => StatusCode::CONFLICT,
         };
-        answer::json(status, &state::Outcome::new(&reload))
+        let outcome = state::Outcome::new(&reload);
+        let snapshot = self.admin.current.load();
+        answer::json(status, &outcome.with_quarantined(&snapshot))
     }
 }
 

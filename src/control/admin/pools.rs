@@ -7,18 +7,26 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
 
-use super::state::millis;
+use super::state::{millis, quarantined, QuarantinedView};
 use crate::control::pools::PoolKeeper;
 use crate::observe::clock;
 use crate::snapshot::pool::{
     Algorithm, DnsRecord, HashKey, HealthKind, Member, Pool, PoolProtocol, PoolSettings, Source,
 };
+use crate::snapshot::quarantine::Kind;
 use crate::snapshot::tls::Verify;
 use crate::snapshot::Snapshot;
 
 #[derive(Serialize)]
 pub(super) struct Pools {
-    pools: Vec<PoolView>,
+    pools: Vec<Entry>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Entry {
+    Sound(Box<PoolView>),
+    Broken(QuarantinedView),
 }
 
 #[derive(Serialize)]
@@ -98,8 +106,10 @@ struct EndpointView {
 /// Every pool of the snapshot as it is now.
 pub(super) fn view(snapshot: &Snapshot, keeper: &PoolKeeper) -> Pools {
     let pools = snapshot.pools.iter();
+    let sound = pools.map(|pool| Entry::Sound(Box::new(pool_view(pool, keeper))));
+    let broken = quarantined(snapshot, &[Kind::Pool]).into_iter();
     Pools {
-        pools: pools.map(|pool| pool_view(pool, keeper)).collect(),
+        pools: sound.chain(broken.map(Entry::Broken)).collect(),
     }
 }
 
