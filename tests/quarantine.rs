@@ -68,6 +68,13 @@ fn a_start_with_a_broken_route_serves_the_others_and_says_what_is_wrong() {
         (&true.into(), &1.into())
     );
     assert_eq!(proxy.metric("windrose_config_quarantined", &["route"]), 1.0);
+    let config = proxy.admin_reply("/config").text();
+    assert!(
+        config.starts_with("# route \"a\" is quarantined"),
+        "{config}"
+    );
+    let page = proxy.admin_reply("/").text();
+    assert!(page.contains("<h2>Quarantined</h2>"), "{page}");
     assert!(proxy.stderr().contains("route \"a\" is quarantined"));
 }
 
@@ -262,6 +269,20 @@ fn the_commands_tell_what_is_quarantined() {
     assert_eq!(reloaded.status.code(), Some(0));
     assert!(told(&reloaded.stderr).contains("warning: route \"a\" is quarantined"));
     assert!(told(&reloaded.stdout).contains("route \"a\": quarantined"));
+}
+
+#[test]
+fn an_upgrade_takes_what_is_quarantined_along() {
+    let broken = "rules: [{pool: nowhere}]";
+    let mut proxy = Proxy::http(&format!("{ON}{}", routes(broken, &saying("b"))));
+
+    let done = run(&["upgrade", "-c", proxy.config().to_str().unwrap()]);
+    proxy.wait_exit();
+
+    let told = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert!(done.status.success(), "{told}");
+    assert!(is_quarantined(&proxy, "a.test"));
+    assert_eq!(ask(&proxy, "b.test").2, "b");
 }
 
 #[test]

@@ -73,11 +73,8 @@ impl Ward {
     /// Objects that share a name with a broken one, as it is unclear which is meant; and what uses a broken plugin.
     fn spread(&mut self, document: &Document) {
         let mut reached = Vec::new();
-        for (object, findings) in &self.objects {
-            let at_name = format!("{}.name", object.path(document));
-            if findings.iter().any(|finding| finding.path == at_name) {
-                reached.extend(namesakes(document, *object));
-            }
+        for object in self.objects.keys() {
+            reached.extend(namesakes(document, *object));
             if object.kind == Kind::Plugin {
                 reached.extend(users(document, *object));
             }
@@ -143,7 +140,7 @@ impl Ward {
                 kind: object.kind,
                 effect: match mask::effect(*object, document, &Broken::of(findings)) {
                     mask::Effect::Out if running.is_some_and(|it| it.listener(&name).is_some()) => {
-                        "it runs on with the settings it had"
+                        "it runs on with the settings it had, until a restart"
                     }
                     mask::Effect::Out => "it is left out",
                     mask::Effect::Answer(words) => words,

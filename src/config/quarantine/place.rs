@@ -143,12 +143,12 @@ fn every_path(at: At) -> Node {
     map(vec![(key("regex", at), pattern)], at)
 }
 
-/// Whether an unknown key may have been meant to be a key that is not there.
-#[derive(Debug, PartialEq, Eq)]
+/// Whether an unknown key may have been meant to be a key that is not there: by its name, or by what it holds.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Meant {
     /// It is there, or every unknown key looks like another one.
     No,
-    /// A key looks like nothing that is known.
+    /// A key looks like nothing that is known, and its value like one of this key.
     Perhaps,
     /// A key looks like it.
     Surely,
@@ -159,14 +159,24 @@ fn meant(node: &Node, wanted: &str, known: &[String]) -> Meant {
         return Meant::No;
     };
     let unknown = entries.iter().filter(|(key, _)| !known.contains(&key.name));
-    let near = unknown.map(|(key, _)| did_you_mean(&key.name, known.iter().map(String::as_str)));
-    let near: Vec<Option<&str>> = near.collect();
-    if near.contains(&Some(wanted)) {
-        Meant::Surely
-    } else if near.contains(&None) {
-        Meant::Perhaps
-    } else {
-        Meant::No
+    let meant = unknown.map(|(key, value)| {
+        match did_you_mean(&key.name, known.iter().map(String::as_str)) {
+            Some(near) if near == wanted => Meant::Surely,
+            None if looks_like(wanted, value) => Meant::Perhaps,
+            Some(_) | None => Meant::No,
+        }
+    });
+    meant.max().unwrap_or(Meant::No)
+}
+
+/// Whether a value could stand at a key, as far as its shape tells.
+fn looks_like(key: &str, value: &Node) -> bool {
+    let is_word = |node: &Node| node.text().is_some_and(|text| !text.contains(' '));
+    match (key, &value.kind) {
+        ("hosts", Kind::Seq(items)) => items.iter().all(is_word),
+        ("hosts", _) => is_word(value),
+        ("match", kind) => matches!(kind, Kind::Seq(_) | Kind::Map(_)),
+        (_, kind) => matches!(kind, Kind::Str(_) | Kind::Map(_)),
     }
 }
 

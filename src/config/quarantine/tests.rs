@@ -93,6 +93,7 @@ fn each_stage_blames_the_object_that_is_broken() {
         ("routes: [{name: r, rules: [{pool: 3}]}]", "route r"),
         ("routes: [{rules: [{pool: app}]}]", "route routes[0]"),
         ("routes: [{name: r, hosts: [a.test]}]", "route r"),
+        ("routes: [{name: r, zzz: true, rules: [{pool: app}]}]", "route r"),
         // decoding
         ("routes: [{name: r, body_limit: huge, rules: [{pool: app}]}]", "route r"),
         // rules
@@ -120,6 +121,10 @@ fn what_belongs_to_no_object_refuses_the_whole() {
         ("nonsense: 1", "refuses the whole configuration"),
         ("server: {threads: -1}", "refuses the whole configuration"),
         ("routes: 3", "refuses the whole configuration"),
+        (
+            "routes: [{name: r, zzz: [a.test], rules: [{pool: app}]}]",
+            "where the route belongs",
+        ),
         (
             "tests: [{request: {url: 'http://a/'}, expect: {status: 200}}]",
             "refuses the whole configuration",
@@ -196,6 +201,15 @@ fn both_objects_of_one_name_are_quarantined() {
     let action = |host| decided(&snapshot, &asked(host, "/")).map(|(_, action)| action);
     assert_eq!(action("b.test").as_deref(), Some("quarantined"));
     assert_eq!(action("c.test").as_deref(), Some("pool app"));
+}
+
+#[test]
+fn the_namesake_of_a_broken_object_is_quarantined_too() {
+    let text = "pools: [{name: p, endpoints: ['127.0.0.1:1']}, {name: p, endpoints: 3}]";
+
+    let snapshot = quarantining(text).unwrap();
+
+    assert_eq!(names(&snapshot), ["pool p", "pool p"]);
 }
 
 #[test]
