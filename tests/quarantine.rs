@@ -143,28 +143,35 @@ fn a_broken_guard_closes_its_route_and_no_other() {
 
 #[test]
 fn a_listener_with_a_broken_guard_refuses_everything() {
-    let closed =
-        "{name: closed, bind: '127.0.0.1:0', plugins: [{kind: ip_filter, config: {alow: []}}]}";
-    let bytes = "{name: bytes, protocol: tcp, bind: '127.0.0.1:0', plugins: [{kind: ip_filter, config: {alow: []}}]}";
+    let listener = |name: &str| {
+        format!("- {{name: {name}, protocol: {name}, bind: '127.0.0.1:0', plugins: [{{kind: ip_filter, config: {{alow: []}}}}]}}\n")
+    };
+    let service = Upstream::answering("ok");
+    let bytes = pool("p", &[&service]) + "  protocol: tcp\n";
+    let tcp = "- {name: t, protocol: tcp, rules: [{pool: p}]}\n";
     let proxy = Proxy::start(&format!(
-        "{ON}{WEB}- {closed}\n- {bytes}\n{}",
+        "{ON}{WEB}{}{}{}{bytes}{}{tcp}",
+        listener("http"),
+        listener("auto"),
+        listener("tcp"),
         routes(&saying("a"), &saying("b"))
     ));
 
-    let ask = "GET / HTTP/1.1\r\nhost: a.test\r\n\r\n";
-    let reply = Conn::open(proxy.address("closed")).ask(ask);
-    let mut stream = std::net::TcpStream::connect(proxy.address("bytes")).unwrap();
-
-    assert_eq!(
-        (reply.status, reply.header("x-windrose-why")),
-        (503, Some("quarantined"))
+    let request = "GET / HTTP/1.1\r\nhost: a.test\r\n\r\n";
+    let reply = Conn::open(proxy.address("http")).ask(request);
+    let (mut auto, mut tcp) = (
+        Conn::open(proxy.address("auto")),
+        Conn::open(proxy.address("tcp")),
     );
-    assert_eq!(
-        stream.read(&mut [0; 1]).unwrap_or(0),
-        0,
-        "closed without a byte"
+
+    let why = reply.header("x-windrose-why");
+    assert_eq!((reply.status, why), (503, Some("quarantined")));
+    assert!(
+        auto.ends() && tcp.ends(),
+        "closed where bytes may pass through"
     );
     assert_eq!(proxy.get("/").text(), "rest");
+    assert_eq!(service.connections(), 0);
 }
 
 #[test]
@@ -263,9 +270,7 @@ fn the_commands_tell_what_is_quarantined() {
     assert_eq!(checked.status.code(), Some(1), "a check is strict");
     assert_eq!(as_run.status.code(), Some(0), "{}", told(&as_run.stderr));
     assert!(told(&checked.stderr).contains("run: quarantines route \"a\""));
-    assert!(
-        told(&json.stdout).contains("\"effect\":\"quarantines route \\\"a\\\"; the rest runs\"")
-    );
+    assert!(told(&json.stdout).contains("\"effect\":\"quarantines route \\\"a\\\"\""));
     assert_eq!(reloaded.status.code(), Some(0));
     assert!(told(&reloaded.stderr).contains("warning: route \"a\" is quarantined"));
     assert!(told(&reloaded.stdout).contains("route \"a\": quarantined"));

@@ -59,15 +59,16 @@ pub(super) fn build_document(
     resources: &Resources<'_>,
 ) -> Result<Built, Report> {
     let mut ward = Ward::default();
-    for round in 1.. {
-        match build_round(document, &ward, path, resources) {
-            Err(report) if round < MOST_ROUNDS && quarantine::is_wanted(document) => {
+    let mut rounds = 0..MOST_ROUNDS;
+    loop {
+        let outcome = build_round(document, &ward, path, resources);
+        match (outcome, rounds.next()) {
+            (Err(report), Some(_)) if quarantine::is_wanted(document) => {
                 ward.admit(document, report)?;
             }
-            outcome => return outcome,
+            (outcome, _) => return outcome,
         }
     }
-    Err(Report::new())
 }
 
 /// Far more than places, stages and cascades need; without a bound a mistake of ours would never end.

@@ -48,6 +48,9 @@ pub fn changes(old: &Config, new: &Config) -> Vec<String> {
     if words.is_empty() && order(old) != order(new) {
         words.push("routes: order changed".into());
     }
+    if old.on_invalid != new.on_invalid {
+        words.push(format!("on_invalid: now {}", text(&new.on_invalid).trim()));
+    }
     if text(&old.observe) != text(&new.observe) {
         words.push("observe: changed".into());
     }
@@ -132,6 +135,7 @@ fn keys(old: &str, new: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::quarantine::Kind;
 
     fn config(text: &str) -> Config {
         serde_yaml::from_str(text).unwrap()
@@ -155,5 +159,35 @@ mod tests {
             ]
         );
         assert!(changes(&new, &new).is_empty());
+    }
+
+    #[test]
+    fn what_is_quarantined_is_told_instead_of_what_is_left_of_it() {
+        let broken = |name: &str, effect| Quarantined {
+            kind: Kind::Pool,
+            name: name.into(),
+            effect,
+            problems: Vec::new(),
+        };
+        let mut words = vec![
+            "pool \"a\": changed (endpoints)".to_owned(),
+            "pool \"ab\": added".to_owned(),
+            "pool \"c\": changed (endpoints)".to_owned(),
+        ];
+        let (old, new) = (
+            [broken("c", "it is out"), broken("d", "it is out")],
+            [broken("a", "it is out"), broken("d", "it is out")],
+        );
+
+        note_quarantine(&old, &new, &mut words);
+
+        assert_eq!(
+            words,
+            [
+                "pool \"ab\": added",
+                "pool \"a\": quarantined, it is out",
+                "pool \"c\": no longer quarantined"
+            ]
+        );
     }
 }

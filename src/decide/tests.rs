@@ -109,10 +109,11 @@ fn any_candidate() -> impl Strategy<Value = (String, PathPattern, Conditions)> {
         "/[xy]".prop_map(|path| PathPattern::Regex(
             regex::Regex::new(&format!("^(?:{path}.*)$")).unwrap()
         )),
+        Just(PathPattern::Unknown),
     ];
     let method = prop::option::of(prop_oneof![Just(Method::GET), Just(Method::POST)]);
-    let headers = prop::bool::ANY;
-    (host, path, method, headers).prop_map(|(host, path, method, versioned)| {
+    let flags = (prop::bool::ANY, prop::bool::weighted(0.1));
+    (host, path, method, flags).prop_map(|(host, path, method, (versioned, is_widened))| {
         let header = (
             http::HeaderName::from_static("x-v"),
             ValueCondition::Exact("1".into()),
@@ -122,6 +123,7 @@ fn any_candidate() -> impl Strategy<Value = (String, PathPattern, Conditions)> {
             host,
             path,
             Conditions {
+                is_widened,
                 method,
                 headers: headers.into(),
                 ..Conditions::default()

@@ -94,6 +94,10 @@ fn build(
     };
     let lists = [(&*format!("{path}.plugins"), &*listener.plugins)];
     let chain = match listener.hold {
+        // Where bytes may pass through, no hook on requests would see them.
+        Hold::Closed if matches!(protocol, Protocol::Auto(_)) => {
+            plugins::closed(&listener.name, Stand::ByteListener, workshop.means)
+        }
         Hold::Closed => plugins::closed(&listener.name, stand, workshop.means),
         Hold::None | Hold::Out => plugins::chain(
             &lists,

@@ -36,31 +36,38 @@ impl Ward {
     /// Everything found so far, when an error belongs to no object, when an object cannot be set apart, or when nothing is
     /// new: then the configuration is refused as a whole.
     pub(super) fn admit(&mut self, document: &Document, report: Report) -> Result<(), Report> {
-        let before = self.objects.values().map(Vec::len).sum::<usize>();
-        let mut whole = Vec::new();
-        for finding in report.into_findings() {
-            match Object::of(document, &finding.path) {
-                _ if finding.severity != Severity::Error => {}
-                Some((object, _)) => self.add(object, finding),
-                None => whole.push(refusing(finding, "")),
-            }
-        }
+        let before = self.count();
+        let mut whole = self.sort_in(document, report);
         self.spread(document);
         whole.extend(self.out_of_place(document));
-        let after = self.objects.values().map(Vec::len).sum::<usize>();
-        if before == after && whole.is_empty() {
+        if whole.is_empty() && self.count() == before {
             let stuck = std::mem::take(&mut self.objects).into_values().flatten();
             whole.extend(stuck.map(|finding| refusing(finding, "")));
         }
-        match whole.is_empty() {
-            true => Ok(()),
-            false => {
-                let mut all = self.findings(document);
-                all.absorb(Report::of(whole));
-                all.locate(|path| document.place(path));
-                Err(all)
+        if whole.is_empty() {
+            return Ok(());
+        }
+        let mut all = self.findings(document);
+        all.absorb(Report::of(whole));
+        all.locate(|path| document.place(path));
+        Err(all)
+    }
+
+    fn count(&self) -> usize {
+        self.objects.values().map(Vec::len).sum()
+    }
+
+    /// Gives each error to its object; what belongs to none is handed back.
+    fn sort_in(&mut self, document: &Document, report: Report) -> Vec<Finding> {
+        let findings = report.into_findings().into_iter();
+        let mut whole = Vec::new();
+        for finding in findings.filter(|finding| finding.severity == Severity::Error) {
+            match Object::of(document, &finding.path) {
+                Some(object) => self.add(object, finding),
+                None => whole.push(refusing(finding, "")),
             }
         }
+        whole
     }
 
     fn add(&mut self, object: Object, finding: Finding) {
@@ -114,7 +121,7 @@ impl Ward {
         let mut all = Report::default();
         for (object, findings) in &self.objects {
             let effect = format!(
-                "quarantines {} \"{}\"; the rest runs",
+                "quarantines {} \"{}\"",
                 object.kind.as_str(),
                 name(document, *object)
             );

@@ -16,20 +16,20 @@ pub(super) struct Object {
 }
 
 impl Object {
-    /// The object that a path leads into, and what is left of the path.
-    pub(super) fn of<'p>(document: &Document, path: &'p str) -> Option<(Object, &'p str)> {
+    /// The object that a path leads into.
+    pub(super) fn of(document: &Document, path: &str) -> Option<Object> {
         let found = Kind::ALL.into_iter().find_map(|kind| {
             let rest = path.strip_prefix(list(kind))?;
-            let (at, below) = match kind {
+            let at = match kind {
                 Kind::Plugin => plugin(document, rest.strip_prefix('.')?)?,
                 Kind::Listener | Kind::Route | Kind::Pool => {
-                    let (at, below) = rest.strip_prefix('[')?.split_once(']')?;
-                    (at.parse().ok()?, below)
+                    let (at, _) = rest.strip_prefix('[')?.split_once(']')?;
+                    at.parse().ok()?
                 }
             };
-            Some((Object { kind, at }, below))
+            Some(Object { kind, at })
         });
-        found.filter(|(object, _)| object.node(document).is_some())
+        found.filter(|object| object.node(document).is_some())
     }
 
     /// Every object of a kind.
@@ -95,18 +95,14 @@ fn key(document: &Document, at: usize) -> Option<&str> {
 }
 
 /// Names of plugins may hold dots, so the longest that fits is meant.
-fn plugin<'p>(document: &Document, rest: &'p str) -> Option<(usize, &'p str)> {
+fn plugin(document: &Document, rest: &str) -> Option<usize> {
     let Value::Map(entries) = &document.root().child(list(Kind::Plugin))?.kind else {
         return None;
     };
-    let fits = |name: &str| {
-        let left = rest.strip_prefix(name)?;
-        (left.is_empty() || left.starts_with(['.', '['])).then_some(left)
-    };
     let entries = entries.iter().enumerate();
-    let fitting = entries.filter_map(|(at, (key, _))| Some((key.name.len(), at, fits(&key.name)?)));
-    let longest = fitting.max_by_key(|(length, _, _)| *length);
-    longest.map(|(_, at, left)| (at, left))
+    let fitting = entries.filter(|(_, (key, _))| is_within(rest, &key.name));
+    let longest = fitting.max_by_key(|(_, (key, _))| key.name.len());
+    longest.map(|(at, _)| at)
 }
 
 /// Where an object names a plugin in its lists.
