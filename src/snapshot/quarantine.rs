@@ -37,7 +37,7 @@ impl Kind {
 pub struct Quarantined {
     /// What sort of object.
     pub kind: Kind,
-    /// Its name; its path where the name cannot be read.
+    /// Its name; a made one where none is given.
     pub name: Box<str>,
     /// What stands in for it, in words.
     pub effect: &'static str,

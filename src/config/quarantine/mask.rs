@@ -2,7 +2,7 @@
 //! It must not know errors beyond their paths. Positions stay, so that paths lead to the same places as before.
 //! Called by `Ward` and `config::load`.
 
-use super::object::{list, named, Broken, Object};
+use super::object::{list, made_name, named, Broken, Object};
 use super::place::{key, map, picked, place};
 use super::Ward;
 use crate::config::schema::{Config, Hold, Widened};
@@ -191,17 +191,7 @@ fn name(document: &Document, object: Object, broken: &Broken<'_>) -> (Key, Node)
     let at = node.map_or(document.root().at, |node| node.at);
     let is_broken = broken.at(&format!("{}.name", object.path(document)));
     let given = named(document, object).filter(|_| !is_broken || is_shared(document, object));
-    let taken = |name: &str| {
-        let mut all = Object::all(document, object.kind).into_iter();
-        all.any(|other| named(document, other) == Some(name))
-    };
-    let name = given.map(str::to_owned).unwrap_or_else(|| {
-        let mut made = format!("{}.{}", list(object.kind), object.at);
-        while taken(&made) {
-            made.push('-');
-        }
-        made
-    });
+    let name = given.map_or_else(|| made_name(document, object), str::to_owned);
     (key("name", at), text(&name, at))
 }
 

@@ -81,10 +81,20 @@ pub(super) fn named(document: &Document, object: Object) -> Option<&str> {
     }
 }
 
-/// The name to speak of an object by: its path, if it has none.
+/// The name to speak of an object by: a made one, if it has none.
 pub(super) fn name(document: &Document, object: Object) -> String {
     let given = named(document, object).filter(|name| !name.is_empty());
-    given.map_or_else(|| object.path(document), str::to_owned)
+    given.map_or_else(|| made_name(document, object), str::to_owned)
+}
+
+/// A name that is well formed and that nothing else has.
+pub(super) fn made_name(document: &Document, object: Object) -> String {
+    let all = Object::all(document, object.kind);
+    let mut made = format!("{}.{}", list(object.kind), object.at);
+    while all.iter().any(|one| named(document, *one) == Some(&made)) {
+        made.push('-');
+    }
+    made
 }
 
 fn key(document: &Document, at: usize) -> Option<&str> {

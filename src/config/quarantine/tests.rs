@@ -91,7 +91,7 @@ fn each_stage_blames_the_object_that_is_broken() {
         // shape
         ("routes: [{name: r, plugns: [], rules: [{pool: app}]}]", "route r"),
         ("routes: [{name: r, rules: [{pool: 3}]}]", "route r"),
-        ("routes: [{rules: [{pool: app}]}]", "route routes[0]"),
+        ("routes: [{rules: [{pool: app}]}]", "route routes.0"),
         ("routes: [{name: r, hosts: [a.test]}]", "route r"),
         ("routes: [{name: r, zzz: true, rules: [{pool: app}]}]", "route r"),
         // decoding
