@@ -12,10 +12,12 @@ FROM debian:bookworm-slim
 RUN apt-get update \
  && apt-get install -y --no-install-recommends ca-certificates \
  && rm -rf /var/lib/apt/lists/* \
- && useradd --system --no-create-home --shell /usr/sbin/nologin --uid 65532 windrose
+ && groupadd --system --gid 65532 windrose \
+ && useradd --system --no-create-home --shell /usr/sbin/nologin --uid 65532 --gid 65532 windrose
 COPY --from=builder /src/target/release/windrose /usr/local/bin/windrose
 COPY conf/ingress.yaml /etc/windrose/windrose.yaml
-USER windrose
+# By number, so that Kubernetes can tell that it is not root (runAsNonRoot).
+USER 65532:65532
 EXPOSE 8080 8443
 # SIGTERM drains; give it longer than `server.drain_timeout`: docker stop --time 40.
 STOPSIGNAL SIGTERM

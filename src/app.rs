@@ -2,12 +2,10 @@
 //! It holds no logic of its own; each part is built elsewhere and put together here.
 //! Called by `cli::run`.
 
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
@@ -22,7 +20,9 @@ use crate::config::schema::Config;
 use crate::config::{self, boot, Built, Resources};
 use crate::control::admin::{self, Admin};
 use crate::control::certs::CertKeeper;
+use crate::control::handover::Handover;
 use crate::control::listeners::Listeners;
+use crate::control::notices::Notices;
 use crate::control::pools::PoolKeeper;
 use crate::control::reload::Reloader;
 use crate::control::status::Status;
@@ -107,7 +107,8 @@ impl Parts {
             states,
             metrics,
         } = self;
-        let conf = Arc::new(server_conf(&config));
+        let handover = handover(&start, &config).map_err(|problem| vec![problem])?;
+        let conf = Arc::new(server_conf(&config, &handover));
         let access_log = AccessLog::new(boot::access_log(&config), metrics.dropped_log_lines())
             .map_err(|error| {
                 vec![format!(
@@ -131,14 +132,16 @@ impl Parts {
             upgrade: start.upgrade,
             ..Opt::default()
         };
-        let mut server = Server::new_with_opt_and_conf(Some(opt), server_conf(&config));
+        let mut server = Server::new_with_opt_and_conf(Some(opt), server_conf(&config, &handover));
         server.bootstrap();
         server.add_service(Supervisor {
             reloader: reloader.clone(),
             threads: boot::threads(&config),
             drain: config.server.drain_timeout.0,
             stream_drain: config.server.stream_drain_timeout.0,
-            upgrade: upgrade(start.path, config.server.upgrade_socket.clone()),
+            notices: reloader.notices.clone(),
+            is_heir: start.upgrade,
+            upgrade: upgrade(handover.clone()),
             handed_over: handed_over.clone(),
             exit: exit.clone(),
         });
@@ -147,7 +150,9 @@ impl Parts {
         }
         server.run(RunArgs {
             shutdown_signal: Box::new(Signals {
+                handover,
                 handed_over,
+                notices: reloader.notices.clone(),
                 exit: exit.clone(),
             }),
         });
@@ -175,6 +180,7 @@ fn reloader(
         endpoints: endpoints.clone(),
         states,
         status: status.clone(),
+        notices: Arc::new(Notices::from_env()),
         listeners: Listeners::new(handler(conf, shared.clone()), status.clone()),
         pools: PoolKeeper::new(endpoints, metrics.clone()),
         certs: CertKeeper::new(metrics.clone()),
@@ -188,7 +194,17 @@ fn reloader(
     })
 }
 
-fn server_conf(config: &Config) -> ServerConf {
+/// How sockets are handed over; checked already when this process is to receive them.
+fn handover(start: &Start, config: &Config) -> Result<Arc<Handover>, String> {
+    let named = config.server.upgrade_socket.as_deref();
+    let handover = Handover::new(start.path.clone(), named);
+    if start.upgrade {
+        handover.prepare()?;
+    }
+    Ok(Arc::new(handover))
+}
+
+fn server_conf(config: &Config, handover: &Handover) -> ServerConf {
     let threads = boot::threads(config);
     let longest = config
         .server
@@ -199,7 +215,7 @@ fn server_conf(config: &Config) -> ServerConf {
         threads,
         // With one thread there is nobody to steal from, and a plain runtime costs less for each request.
         work_stealing: threads > 1,
-        upgrade_sock: config.server.upgrade_socket.clone(),
+        upgrade_sock: handover.socket(),
         upstream_keepalive_pool_size: config.server.upstream_idle_connections.div_ceil(threads),
         // Pingora counts attempts; rules bound them lower.
         max_retries: 8,
@@ -284,81 +300,27 @@ fn exit(shared: Arc<Shared>, pid_file: Option<String>) -> Arc<dyn Fn(i32) + Send
 }
 
 /// Starts the new binary and, once it waits for the sockets, asks Pingora to hand them over.
-fn upgrade(path: PathBuf, socket: String) -> Arc<dyn Fn() + Send + Sync> {
+fn upgrade(handover: Arc<Handover>) -> Arc<dyn Fn() + Send + Sync> {
+    let hand_over = move || {
+        let heir = handover.start_heir()?;
+        log::info!("upgrade: handing over to process {heir}");
+        let own = rustix::process::getpid();
+        rustix::process::kill_process(own, rustix::process::Signal::QUIT)
+            .map_err(|error| error.to_string())
+    };
     Arc::new(move || {
-        if let Err(problem) = start_new(&path, Path::new(&socket)) {
+        if let Err(problem) = hand_over() {
             log::error!("upgrade refused, this process goes on: {problem}");
         }
     })
 }
 
-fn start_new(path: &Path, socket: &Path) -> Result<(), String> {
-    let binary = std::env::current_exe().map_err(|error| error.to_string())?;
-    // A replaced binary is reported as `name (deleted)`; the new one stands under the name itself.
-    let binary = PathBuf::from(
-        binary
-            .to_string_lossy()
-            .trim_end_matches(" (deleted)")
-            .to_owned(),
-    );
-    let check = Command::new(&binary)
-        .args(["check", "--as-run", "-c"])
-        .arg(path)
-        .output()
-        .map_err(|error| error.to_string())?;
-    if !check.status.success() {
-        let said = [check.stdout, check.stderr].concat();
-        return Err(format!(
-            "the new binary refuses the configuration:\n{}",
-            String::from_utf8_lossy(&said)
-        ));
-    }
-    match std::fs::remove_file(socket) {
-        Ok(()) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        Err(error) => {
-            return Err(format!(
-                "\"{}\" is in the way and cannot be removed: {error}",
-                socket.display()
-            ))
-        }
-    }
-    let started = Command::new(&binary)
-        .arg("run")
-        .arg("--upgrade")
-        .arg("-c")
-        .arg(path)
-        .spawn();
-    let mut child =
-        started.map_err(|error| format!("{} cannot be started: {error}", binary.display()))?;
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !is_ours(socket) {
-        if let Ok(Some(status)) = child.try_wait() {
-            return Err(format!("the new process ended: {status}"));
-        }
-        if Instant::now() > deadline {
-            let _ = child.kill();
-            return Err("the new process did not ask for the sockets within 10 s".into());
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    log::info!("upgrade: handing over to process {}", child.id());
-    let own = rustix::process::getpid();
-    rustix::process::kill_process(own, rustix::process::Signal::QUIT)
-        .map_err(|error| error.to_string())
-}
-
-/// Whether the hand-over socket is there and was made by our own user: whoever listens on it gets our listening sockets.
-fn is_ours(socket: &Path) -> bool {
-    let about = std::fs::symlink_metadata(socket);
-    about.is_ok_and(|about| {
-        about.file_type().is_socket() && about.uid() == rustix::process::geteuid().as_raw()
-    })
-}
-
-/// TERM and INT end gracefully, a second INT at once; QUIT hands the sockets to the process that waits for them.
+/// TERM and INT end gracefully, a second INT at once; QUIT hands the sockets to the process that waits for them,
+/// and where none of our own user does, changes nothing: Pingora would stop serving all the same.
 struct Signals {
+    handover: Arc<Handover>,
     handed_over: Arc<AtomicBool>,
+    notices: Arc<Notices>,
     exit: Arc<dyn Fn(i32) + Send + Sync>,
 }
 
@@ -373,13 +335,19 @@ impl ShutdownSignalWatch for Signals {
         let (Ok(mut term), Ok(mut int), Ok(mut quit)) = signals else {
             return ShutdownSignal::FastShutdown;
         };
-        tokio::select! {
-            _ = quit.recv() => {
-                self.handed_over.store(true, Relaxed);
-                return ShutdownSignal::GracefulUpgrade;
+        loop {
+            tokio::select! {
+                _ = quit.recv() => match self.handover.check_heir() {
+                    Ok(()) => {
+                        self.handed_over.store(true, Relaxed);
+                        self.notices.fall_silent();
+                        return ShutdownSignal::GracefulUpgrade;
+                    }
+                    Err(problem) => log::error!("nothing handed over, this process goes on: {problem}"),
+                },
+                _ = term.recv() => break,
+                _ = int.recv() => break,
             }
-            _ = term.recv() => {}
-            _ = int.recv() => {}
         }
         log::info!(
             "stopping: connections finish what is under way; interrupt again to stop at once"

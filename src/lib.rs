@@ -10,7 +10,8 @@
 //! | 3 | [`proxy`] | fast path: connections in, requests through, answers out; knows no configuration |
 //! | 3 | [`control`] | slow path: listeners, reload, discovery, health, certificates, admin; knows no proxy |
 //! | 2 | [`config`] | text in, snapshot out: the only home of YAML |
-//! | 2 | [`decide`] | the one decision function |
+//! | 2 | [`explain`] | a decision told step by step, for people, tools and the configuration's tests |
+//! | 2 | [`decide`] | the one decision: what a request is about, which rule it meets, how it goes on |
 //! | 1 | [`snapshot`] | what a request reads: one immutable picture, with state that outlives it behind stable keys |
 //! | 0 | [`observe`], crate `windrose_plugins` | metrics, logs, traces, answers; the plugin contract and built-ins |
 //!
@@ -19,8 +20,8 @@
 //! # The path of a request
 //! `control::listeners` accepts and hands an `Incoming` to `proxy::Frontend` through a closure made by `app`. `proxy::accept`
 //! applies bounds, reads the PROXY header, looks at the first bytes, and makes TLS; `proxy::serve` hands each request to
-//! Pingora's engine, whose hooks are the methods of `proxy::Gateway`: `admit` (strictness, canonical host and path, trust),
-//! listener plugins, `decide`, route plugins, then the rule's action. `upstream` chooses an endpoint (`dial` connects where Pingora's connector cannot), `forward` corrects and
+//! Pingora's engine, whose hooks are the methods of `proxy::Gateway`: `admit` (strictness), then `decide::Walk`, the way that dry
+//! runs go as well: trust, canonical host and path, listener plugins, the decision, route plugins, the rule's action. `upstream` chooses an endpoint (`dial` connects where Pingora's connector cannot), `forward` corrects and
 //! edits messages, `retry` judges failures, `fault` writes the proxy's own answers, `finish` accounts.
 //!
 //! # Decisions that differ from the first design
@@ -36,6 +37,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod decide;
+pub mod explain;
 pub mod observe;
 pub mod proxy;
 pub mod snapshot;

@@ -371,3 +371,40 @@ fn certificates(text: &str, folder: &Path) {
         fs::write(folder.join("certs").join(name), pem.unwrap()).unwrap();
     }
 }
+
+#[test]
+fn tests_stand_under_routes_as_well_and_are_reported_in_junit_form() {
+    let folder = TempDir::new().unwrap();
+    let junit = folder.path().join("junit.xml");
+    let yaml = GOOD.replace(
+        "  rules:",
+        "  tests:\n  - {request: {url: 'http://a.test/'}, expect: {status: 200}}\n  - {name: wrong <one>, request: {url: 'http://a.test/'}, expect: {status: 404}}\n  rules:",
+    );
+
+    let (output, _, err) = on(&["check", "--junit", junit.to_str().unwrap()], &yaml);
+
+    assert_eq!(output.status.code(), Some(1));
+    let place =
+        "routes[0].tests[1].expect.status: test \"wrong <one>\": expected \"404\", found \"200\"";
+    assert!(err.contains(place), "{err}");
+    let xml = fs::read_to_string(junit).unwrap();
+    let counts = "tests=\"3\" skipped=\"0\" failures=\"1\" errors=\"0\"";
+    assert!(xml.contains(counts), "{xml}");
+    assert!(
+        xml.contains("name=\"wrong &lt;one&gt;\" classname=\"routes[0].tests[1]\""),
+        "{xml}"
+    );
+}
+
+#[test]
+fn a_test_of_a_route_expects_that_route() {
+    let yaml = GOOD.replace(
+        "routes:",
+        "routes:\n- {name: other, hosts: [a.test], rules: [{respond: {status: 200}}]}",
+    ) + "  tests: [{request: {url: 'http://a.test/'}, expect: {}}]\n";
+
+    let (output, _, err) = on(&["check"], &yaml);
+
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err.contains("expected \"all\", found \"other\""), "{err}");
+}

@@ -12,8 +12,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("observe", &[]),
     ("snapshot", &["observe"]),
     ("decide", &["snapshot", "observe"]),
-    ("config", &["decide", "snapshot", "observe"]),
-    ("control", &["config", "snapshot", "observe"]),
+    ("explain", &["decide", "snapshot", "observe"]),
+    ("config", &["explain", "decide", "snapshot", "observe"]),
+    ("control", &["config", "explain", "snapshot", "observe"]),
     ("proxy", &["decide", "snapshot", "observe"]),
 ];
 

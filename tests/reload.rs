@@ -5,6 +5,8 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::{chown, PermissionsExt};
+use std::os::unix::net::UnixListener;
 
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
@@ -453,6 +455,63 @@ fn an_upgrade_whose_socket_is_not_ours_to_make_is_refused() {
     until("the log says why", || {
         proxy.stderr().contains("cannot be removed").then_some(())
     });
+    assert_eq!(proxy.get("/").text(), "old");
+    assert!(proxy.is_running());
+}
+
+#[test]
+fn an_upgrade_through_a_folder_open_to_all_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let open = folder.path().join("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    let yaml = format!(
+        "server: {{upgrade_socket: FOLDER/open/s}}\n{}",
+        saying("old")
+    );
+    let mut proxy = Proxy::start_in(folder, &yaml);
+
+    proxy.signal("USR2");
+
+    until("the log says why", || {
+        let told = "can be written to by others";
+        proxy.stderr().contains(told).then_some(())
+    });
+    assert_eq!(proxy.get("/").text(), "old");
+    assert!(proxy.is_running());
+}
+
+#[test]
+fn quit_without_a_process_that_waits_changes_nothing() {
+    let mut proxy = Proxy::start(&saying("old"));
+
+    proxy.signal("QUIT");
+
+    until("the log says why", || {
+        proxy.stderr().contains("no process waits").then_some(())
+    });
+    assert_eq!(proxy.get("/").text(), "old");
+    assert!(proxy.is_running());
+}
+
+#[test]
+fn quit_hands_nothing_to_another_user() {
+    let mut proxy = Proxy::start(&saying("old"));
+    let socket = proxy.file("upgrade.sock");
+    let thief = UnixListener::bind(&socket).unwrap();
+    thief.set_nonblocking(true).unwrap();
+    // Only root can give a file away.
+    if chown(&socket, Some(65534), None).is_err() {
+        return;
+    }
+
+    proxy.signal("QUIT");
+
+    until("the log says why", || {
+        let told = "not a socket of our own user";
+        proxy.stderr().contains(told).then_some(())
+    });
+    assert!(thief.accept().is_err(), "nobody connected");
     assert_eq!(proxy.get("/").text(), "old");
     assert!(proxy.is_running());
 }

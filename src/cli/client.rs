@@ -125,6 +125,11 @@ fn admin(path: &Path) -> Result<Bind, String> {
     })
 }
 
+/// Posts a document to the running process and reads the answer.
+pub(super) fn post(path: &Path, target: &str, body: &str) -> Result<(u16, Value), String> {
+    exchange(&admin(path)?, "POST", target, body)
+}
+
 fn section<T: DeserializeOwned + Default>(path: &Path, key: &str) -> Result<T, String> {
     let document = Document::read(path).map_err(|report| report.to_string())?;
     let written = document.value().get(key).cloned().unwrap_or_default();
@@ -132,9 +137,14 @@ fn section<T: DeserializeOwned + Default>(path: &Path, key: &str) -> Result<T, S
 }
 
 fn ask(bind: &Bind, method: &str, target: &str) -> Result<(u16, Value), String> {
+    exchange(bind, method, target, "")
+}
+
+fn exchange(bind: &Bind, method: &str, target: &str, body: &str) -> Result<(u16, Value), String> {
     let exchange = || -> io::Result<String> {
+        let length = body.len();
         let request = format!(
-            "{method} {target} HTTP/1.1\r\nhost: localhost\r\nx-windrose-admin: reload\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            "{method} {target} HTTP/1.1\r\nhost: localhost\r\nx-windrose-admin: reload\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
         );
         match bind {
             Bind::Tcp(address) => talk(

@@ -8,67 +8,82 @@ use std::process::ExitCode;
 use windrose_plugins::contract::{builtin_causes, StateRegistry};
 use windrose_plugins::PluginDef;
 
+use super::junit;
 use crate::config::report::Report;
 use crate::config::{self, print, Resources};
 use crate::observe::metrics::Metrics;
 use crate::snapshot::endpoint::Endpoints;
 
 /// How a check is made and told.
-#[derive(Clone, Copy)]
-pub(super) struct Judging {
+#[derive(Clone, Copy, Default)]
+pub(super) struct Judging<'a> {
     /// Findings as JSON.
     pub(super) json: bool,
+    /// Where the outcome of tests goes, in JUnit's form.
+    pub(super) junit: Option<&'a Path>,
     /// Refuses only what `run` would refuse.
     pub(super) as_run: bool,
 }
 
-impl Judging {
-    /// For people, and everything counts.
-    pub(super) const STRICT: Judging = Judging {
-        json: false,
-        as_run: false,
+/// Checks a configuration as a start would, tests included.
+pub(super) fn check(path: &Path, plugins: &[PluginDef], judging: Judging<'_>) -> ExitCode {
+    let mut tests = Vec::new();
+    let outcome = config::load(path, plugins).and_then(|loaded| {
+        let warnings = loaded.warnings.clone();
+        let all = loaded.config.all_tests();
+        tests = all.map(|(path, test, _)| (path, test.title())).collect();
+        dry_resources(plugins, |resources| {
+            config::build_loaded(loaded, path, resources)
+        })?;
+        Ok(warnings)
+    });
+    let (passed, report) = match outcome {
+        Ok(warnings) => (true, warnings),
+        // What `run` would only quarantine is an error here all the same: a check is there to keep it from going live.
+        // But it says of each error what `run` would do.
+        Err(_) => match dry_resources(plugins, |resources| config::build(path, resources)) {
+            Ok(built) => (judging.as_run, built.quarantined),
+            Err(report) => (false, report),
+        },
     };
+    told(&report, judging.json);
+    if !judging.json {
+        summary(path, passed, tests.len(), &report);
+    }
+    let written = judging
+        .junit
+        .map_or(Ok(()), |file| junit::write(file, path, &tests, &report));
+    if let Err(problem) = &written {
+        eprintln!("{problem}");
+    }
+    match passed && written.is_ok() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
 }
 
-/// Checks a configuration as a start would, tests included.
-pub(super) fn check(path: &Path, plugins: &[PluginDef], judging: Judging) -> ExitCode {
-    let Judging { json, as_run } = judging;
-    let resources = Resources {
+fn summary(path: &Path, passed: bool, tests: usize, report: &Report) {
+    let (errors, warnings) = report.counts();
+    let path = path.display();
+    match passed {
+        true if errors > 0 => println!("{path}: runs, with what {errors} errors quarantine"),
+        true => println!("{path}: ok, {tests} tests pass, {warnings} warnings"),
+        false => eprintln!("{path}: {errors} errors, {warnings} warnings"),
+    }
+}
+
+/// What building needs where nothing is running.
+pub(super) fn dry_resources<T>(
+    plugins: &[PluginDef],
+    build: impl FnOnce(&Resources<'_>) -> T,
+) -> T {
+    build(&Resources {
         plugins,
         metrics: Metrics::new(1000),
         endpoints: &Endpoints::default(),
         states: &StateRegistry::default(),
         previous: None,
-    };
-    match config::build(path, &resources) {
-        Ok(built) if built.quarantined.is_empty() => {
-            told(&built.warnings, json);
-            if !json {
-                let (_, count) = built.warnings.counts();
-                let tests = built.config.tests.len();
-                println!(
-                    "{}: ok, {tests} tests pass, {count} warnings",
-                    path.display()
-                );
-            }
-            ExitCode::SUCCESS
-        }
-        // What `run` would only quarantine is an error here all the same: a check is there to keep it from going live.
-        Ok(built) => match (refused(&built.quarantined, path, json), as_run) {
-            (_, true) => ExitCode::SUCCESS,
-            (refused, false) => refused,
-        },
-        Err(report) => refused(&report, path, json),
-    }
-}
-
-fn refused(report: &Report, path: &Path, json: bool) -> ExitCode {
-    told(report, json);
-    if !json {
-        let (errors, warnings) = report.counts();
-        eprintln!("{}: {errors} errors, {warnings} warnings", path.display());
-    }
-    ExitCode::FAILURE
+    })
 }
 
 fn told(report: &Report, json: bool) {

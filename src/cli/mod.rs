@@ -5,6 +5,9 @@
 mod client;
 mod commands;
 mod demo;
+mod explain;
+mod junit;
+mod plan;
 mod run;
 
 use std::path::PathBuf;
@@ -70,6 +73,9 @@ enum CliCommand {
         /// Print findings as JSON.
         #[arg(long)]
         json: bool,
+        /// Write the outcome of the configuration's tests to a file in JUnit's form.
+        #[arg(long, value_name = "FILE")]
+        junit: Option<PathBuf>,
         /// Refuse only what `run` would refuse: what it would quarantine is told and let pass.
         #[arg(long)]
         as_run: bool,
@@ -89,6 +95,20 @@ enum CliCommand {
     Upgrade(File),
     /// Ask whether the running process is ready; exit code 0 if it is.
     Ready(File),
+    /// Tell where a request would go and why, step by step, each with the line of the configuration that says so.
+    Explain {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        wish: Box<explain::Wish>,
+    },
+    /// Tell what a new configuration would change: objects, precedence, and the fate of recorded requests.
+    Plan {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        wish: plan::Wish,
+    },
     /// Explain a cause, such as `no_route`.
     Why {
         /// The cause's name.
@@ -108,12 +128,23 @@ pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
     let cli = Cli::parse();
     let top = cli.top;
     match cli.command {
-        None if top.test => commands::check(&top.config, plugins, Judging::STRICT),
+        None if top.test => commands::check(&top.config, plugins, Judging::default()),
         None if top.show => commands::show(&top.config, plugins),
         None => run::run(top.config, plugins, top.upgrade),
         Some(CliCommand::Run { file, upgrade }) => run::run(file.config, plugins, upgrade),
-        Some(CliCommand::Check { file, json, as_run }) => {
-            commands::check(&file.config, plugins, Judging { json, as_run })
+        Some(CliCommand::Check {
+            file,
+            json,
+            junit,
+            as_run,
+        }) => {
+            let junit = junit.as_deref();
+            let judging = Judging {
+                json,
+                junit,
+                as_run,
+            };
+            commands::check(&file.config, plugins, judging)
         }
         Some(CliCommand::Show(file)) => commands::show(&file.config, plugins),
         Some(CliCommand::Schema) => commands::schema(plugins),
@@ -121,6 +152,8 @@ pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
         Some(CliCommand::Reload(file)) => client::reload(&file.config),
         Some(CliCommand::Upgrade(file)) => client::upgrade(&file.config),
         Some(CliCommand::Ready(file)) => client::ready(&file.config),
+        Some(CliCommand::Explain { file, wish }) => explain::run(&file.config, *wish, plugins),
+        Some(CliCommand::Plan { file, wish }) => plan::run(&file.config, &wish, plugins),
         Some(CliCommand::Why { cause }) => commands::why(&cause, plugins),
         Some(CliCommand::Demo { check }) => demo::run(check),
     }

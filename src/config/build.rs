@@ -13,9 +13,10 @@ use super::quarantine::{self, Ward};
 use super::report::{Report, Severity};
 use super::schema::Config;
 use super::source::Document;
-use super::{cases, load, print};
+use super::{cases, load, print, Loaded};
 use crate::observe::metrics::Metrics;
 use crate::snapshot::endpoint::Endpoints;
+use crate::snapshot::quarantine::Quarantined;
 use crate::snapshot::Snapshot;
 
 /// What a snapshot is built with besides text.
@@ -81,6 +82,32 @@ fn build_round(
     resources: &Resources<'_>,
 ) -> Result<Built, Report> {
     let loaded = load::judge(document.clone(), resources.plugins, ward)?;
+    let quarantined = ward.quarantined(document, resources.previous);
+    let built = compiled(loaded, path, resources, quarantined)?;
+    Ok(Built {
+        quarantined: ward.findings(document),
+        ..built
+    })
+}
+
+/// Builds what was loaded; it has no errors, so nothing is quarantined.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_loaded(
+    loaded: Loaded,
+    path: &Path,
+    resources: &Resources<'_>,
+) -> Result<Built, Report> {
+    compiled(loaded, path, resources, Vec::new())
+}
+
+fn compiled(
+    loaded: Loaded,
+    path: &Path,
+    resources: &Resources<'_>,
+    quarantined: Vec<Quarantined>,
+) -> Result<Built, Report> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let means = Means {
         plugins: resources.plugins,
@@ -89,6 +116,7 @@ fn build_round(
         states: resources.states,
         previous: resources.previous,
         folder,
+        place: &place_of(loaded.document.clone()),
     };
     let warnings = loaded.warnings.findings().iter();
     let origin = Origin {
@@ -98,8 +126,7 @@ fn build_round(
             .filter(|finding| finding.severity == Severity::Warning)
             .map(ToString::to_string)
             .collect(),
-        quarantined: ward.quarantined(document, resources.previous),
-        place: Box::new(place_of(loaded.document.clone())),
+        quarantined,
     };
     let located = |mut report: Report| {
         report.locate(|path| loaded.document.place(path));
@@ -114,7 +141,7 @@ fn build_round(
             config: loaded.config,
             snapshot,
             warnings: loaded.warnings,
-            quarantined: ward.findings(document),
+            quarantined: Report::new(),
         }),
     }
 }

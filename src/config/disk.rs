@@ -22,7 +22,8 @@ type Stamp = Option<(u64, u64, i64, i64)>;
 impl Disk {
     /// The digest of what is on disk; `None` while it cannot be read. Reads only when a file or folder changed.
     pub fn digest(&mut self, path: &Path) -> Option<&str> {
-        // Taken before reading: what changes in between is then seen the next time.
+        // Taken before reading: what changes in between is then seen the next time. Those of files that were not known
+        // before would be too late, so the next time reads once more.
         let stamps = stamps(&self.watched);
         if self.digest.is_none() || stamps != self.stamps {
             let document = Document::read(path).ok();
@@ -30,7 +31,7 @@ impl Disk {
             self.stamps = if watched == self.watched {
                 stamps
             } else {
-                self::stamps(&watched)
+                Vec::new()
             };
             self.watched = watched;
             self.digest = document.map(|document| document.digest().to_owned());
@@ -50,6 +51,20 @@ fn stamps(paths: &[PathBuf]) -> Vec<Stamp> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_are_not_taken_for_unchanged_by_a_look_after_reading() {
+        let folder = tempfile::tempdir().unwrap();
+        let main = folder.path().join("gw.yaml");
+        fs::write(&main, "pools: []\n").unwrap();
+        let mut disk = Disk::default();
+
+        disk.digest(&main);
+        assert_eq!(disk.stamps, [], "an edit meanwhile would never be seen");
+
+        disk.digest(&main);
+        assert_eq!(disk.stamps, stamps(&[main]));
+    }
 
     #[test]
     fn edits_new_includes_and_broken_files_are_seen() {

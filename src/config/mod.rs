@@ -5,13 +5,14 @@
 pub mod boot;
 mod build;
 mod cases;
-mod changes;
+
 mod check;
 pub mod compile;
 mod decode;
 mod disk;
 pub mod lint;
 mod load;
+pub mod plan;
 pub mod print;
 mod quarantine;
 pub mod report;
@@ -19,7 +20,6 @@ pub mod rules;
 pub mod schema;
 pub mod source;
 
-pub use build::{build, Built, Resources};
-pub use changes::{changes, note_quarantine};
+pub use build::{build, build_loaded, Built, Resources};
 pub use disk::Disk;
 pub use load::{load, load_text, Loaded};

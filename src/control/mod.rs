@@ -5,9 +5,11 @@
 pub mod admin;
 pub mod certs;
 mod discovery;
+pub mod handover;
 mod health;
 mod inherit;
 pub mod listeners;
+pub mod notices;
 pub mod pools;
 pub mod reload;
 pub mod status;

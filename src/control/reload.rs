@@ -12,6 +12,7 @@ use windrose_plugins::PluginDef;
 
 use super::certs::{CertKeeper, CertSource};
 use super::listeners::Listeners;
+use super::notices::Notices;
 use super::pools::PoolKeeper;
 use super::status::{Reload, Status};
 use crate::config::schema::Config;
@@ -42,6 +43,8 @@ pub struct Reloader {
     pub states: StateRegistry,
     /// What the process says about itself.
     pub status: Arc<Status>,
+    /// The service manager, told when a reload begins and ends.
+    pub notices: Arc<Notices>,
     /// Sockets.
     pub listeners: Arc<Listeners>,
     /// Discovery and health.
@@ -102,6 +105,7 @@ impl Reloader {
     pub async fn reload(self: &Arc<Reloader>) -> Reload {
         let _turn = self.turn.lock().await;
         let started = Instant::now();
+        self.notices.reloading();
         let result = self.attempt().await;
         let took = started.elapsed();
         let outcome = match &result {
@@ -133,6 +137,7 @@ impl Reloader {
         self.status
             .last_reload
             .store(Arc::new(Some(reload.clone())));
+        self.notices.ready(&reload.words());
         reload
     }
 
@@ -142,9 +147,10 @@ impl Reloader {
         let built = tokio::task::spawn_blocking(move || {
             let built = me.build()?;
             let running = me.running.lock().unwrap_or_else(PoisonError::into_inner);
+            let changes = config::plan::changes(&running, &built.config);
+            let mut changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
             let before = &me.current.load().quarantined;
-            let mut changes = config::changes(&running, &built.config);
-            config::note_quarantine(before, &built.snapshot.quarantined, &mut changes);
+            config::plan::note_quarantine(before, &built.snapshot.quarantined, &mut changes);
             Ok((built, changes))
         });
         let built: Result<_, Vec<String>> = built.await.map_err(|error| vec![error.to_string()])?;

@@ -66,6 +66,20 @@ pub struct Reload {
     pub result: Result<Vec<String>, Vec<String>>,
 }
 
+impl Reload {
+    /// What came of it, for whoever reads one line.
+    pub fn words(&self) -> String {
+        let generation = self.generation;
+        match &self.result {
+            Ok(_) => format!("generation {generation} runs"),
+            Err(problems) => {
+                let first = problems.first().map_or("", String::as_str);
+                format!("reload refused, generation {generation} stays: {first}")
+            }
+        }
+    }
+}
+
 /// A listener right now.
 #[derive(Debug, Clone)]
 pub struct ListenerState {

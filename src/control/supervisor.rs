@@ -11,6 +11,7 @@ use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use tokio::signal::unix::{signal, Signal, SignalKind};
 
+use super::notices::Notices;
 use super::reload::Reloader;
 use crate::observe::event;
 
@@ -24,6 +25,10 @@ pub struct Supervisor {
     pub drain: Duration,
     /// How long streams may go on at the end.
     pub stream_drain: Duration,
+    /// The service manager.
+    pub notices: Arc<Notices>,
+    /// Whether this process took over from another.
+    pub is_heir: bool,
     /// Starts the new binary on SIGUSR2; given by `app`, which knows the command line.
     pub upgrade: Arc<dyn Fn() + Send + Sync>,
     /// Whether the listening sockets were handed to a new process.
@@ -48,9 +53,11 @@ impl Service for Supervisor {
             problems.iter().for_each(|problem| log::error!("{problem}"));
             return (self.exit)(1);
         }
+        self.tell_ready();
         let housekeeping = tokio::spawn(housekeeping(reloader.clone()));
         let signals = tokio::spawn(hear(signals, reloader.clone(), self.upgrade.clone()));
         let _ = shutdown.wait_for(|stop| *stop).await;
+        self.notices.stopping();
         signals.abort();
         housekeeping.abort();
         self.drain().await;
@@ -67,6 +74,15 @@ impl Service for Supervisor {
 }
 
 impl Supervisor {
+    fn tell_ready(&self) {
+        let generation = self.reloader.current.peek().generation;
+        let words = format!("generation {generation} runs");
+        match self.is_heir {
+            true => self.notices.ready_as_main(&words),
+            false => self.notices.ready(&words),
+        }
+    }
+
     /// Lets connections end: idle ones at once, the others after their request, within the time there is.
     async fn drain(&self) {
         let reloader = &self.reloader;

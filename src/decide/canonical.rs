@@ -31,7 +31,7 @@ pub struct Host<'a> {
 /// Host and port of a Host field or authority (RFC 9110 section 7.2). Names, IPv4 and bracketed IPv6 are let through.
 ///
 /// # Errors
-/// When it is empty, has characters no host has, or a port that is none.
+/// When it is empty, has an empty label or characters no host has, or a port that is none.
 pub fn canonical_host(text: &str) -> Result<Host<'_>, BadHost> {
     let (name, port) = split_port(text)?;
     let name = name.strip_suffix('.').unwrap_or(name);
@@ -40,7 +40,7 @@ pub fn canonical_host(text: &str) -> Result<Host<'_>, BadHost> {
         .and_then(|name| name.strip_suffix(']'));
     let fits = match bracketed {
         Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !name.is_empty() && name.len() <= 253 && name.bytes().all(is_host_byte),
+        None => name.len() <= 253 && is_name(name),
     };
     if !fits {
         return Err(BadHost);
@@ -70,6 +70,17 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), BadHost> {
         }
         _ => Err(BadHost),
     }
+}
+
+/// Labels of host characters, none of them empty: `shop.test..` would be another name to routes than `shop.test`.
+fn is_name(name: &str) -> bool {
+    let mut before = b'.';
+    let fits = name.bytes().all(|byte| {
+        let is_empty_label = byte == b'.' && before == b'.';
+        before = byte;
+        is_host_byte(byte) && !is_empty_label
+    });
+    fits && before != b'.'
 }
 
 fn is_host_byte(byte: u8) -> bool {
@@ -222,7 +233,8 @@ mod tests {
     #[test]
     fn hosts_that_are_none_are_refused() {
         for text in [
-            "", "a b", "a,b", "a/b", "user@a", "a:x", "a:70000", "[::1", "a:1:2",
+            "", "a b", "a,b", "a/b", "user@a", "a:x", "a:70000", "[::1", "a:1:2", ".", ".a", "a..",
+            "a..b", "a..:80",
         ] {
             assert_eq!(canonical_host(text), Err(BadHost), "{text}");
         }

@@ -1,21 +1,31 @@
-//! The one decision: which rule a request meets. Pure; the data path, `explain` and config tests call the same code.
-//! It must not know sockets, plugins or how answers are sent; it reads a listener's table and a request's head.
+//! The one decision: what a request is about, which rule it meets, and how it goes on. The data path, `explain` and config tests
+//! call the same code. It must not know sockets or how answers are sent; it reads a listener and a request's head.
 //! With [`Silent`] the trace compiles away.
 
 mod canonical;
 mod conditions;
 mod edit;
+mod facts;
+pub mod fields;
+mod onward;
 mod target;
+mod walk;
+mod wire;
 
 pub use canonical::{canonical_host, canonical_path, BadHost, BadPath, Host};
 pub use conditions::{Condition, Verdict};
 pub use edit::{edit, Fields};
+pub use facts::Facts;
+pub use onward::Hop;
 pub use target::{location, rewritten_path};
+pub use walk::{Next, Tls, Walk};
+pub use wire::WireText;
 
 use std::net::IpAddr;
 
 use http::{HeaderMap, Method};
 
+use crate::snapshot::chain::{Instance, Turn};
 use crate::snapshot::pool::Pool;
 use crate::snapshot::route::{Action, Candidate, RouteTable};
 use std::sync::Arc;
@@ -46,14 +56,27 @@ pub struct Caller<'a> {
     pub principal: Option<&'a str>,
 }
 
-/// Hears of every candidate in order of precedence and of what became of it.
-pub trait Trace {
+/// Where in a request's way a plugin runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Before the decision, for every request of the listener.
+    Listener,
+    /// After it, for the requests of the route.
+    Route,
+    /// On the request as it goes to an endpoint.
+    Upstream,
+}
+
+/// Hears of every candidate in order of precedence, of every plugin in its turn, and of what became of them.
+pub trait Trace: Send {
     /// Whether anyone listens; `false` lets the compiler drop the work.
     const ON: bool;
     /// One condition of a candidate, in the order they are compared.
     fn condition(&mut self, candidate: &Candidate, verdict: &Verdict<'_>);
     /// A candidate was compared as a whole.
     fn candidate(&mut self, candidate: &Candidate, matched: bool);
+    /// A plugin had its turn.
+    fn plugin(&mut self, stage: Stage, plugin: &Instance, turn: Turn<'_>);
 }
 
 /// Nobody listens.
@@ -66,6 +89,8 @@ impl Trace for Silent {
     fn condition(&mut self, _: &Candidate, _: &Verdict<'_>) {}
 
     fn candidate(&mut self, _: &Candidate, _: bool) {}
+
+    fn plugin(&mut self, _: Stage, _: &Instance, _: Turn<'_>) {}
 }
 
 /// The most specific rule whose conditions all hold: host, then path, then method, headers, query, then order.

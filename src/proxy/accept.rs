@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use pingora::apps::HttpServerOptions;
 use pingora::proxy::HttpProxy;
-use windrose_plugins::contract::{causes, Cause, ConnectionView};
+use windrose_plugins::contract::{causes, Cause, ConnectionView, Effects};
 
 use super::connection::{Connection, TlsFacts};
 use super::guard::Guarded;
@@ -88,7 +88,10 @@ impl Frontend {
             address: client.ip(),
             listener: &listener.name,
         };
-        if let Some(answer) = listener.chain.connection(&view) {
+        if let Some(answer) = listener
+            .chain
+            .connection(&view, Effects::Live, &mut |_, _| {})
+        {
             return Err(Refusal::new(answer.cause, "refused by a plugin"));
         }
         let arrival = Arrival {

@@ -1,20 +1,15 @@
-//! Whether a header is fit to be routed, and what it says once trust is settled: host, path, client, request id.
+//! Whether a header is fit to be routed: the checks that need its bytes or its connection, before `decide` admits the rest.
 //! It must not know routes.
 //! Called first for every request; stricter than Pingora's parser where leniency is how requests are smuggled.
 
-use std::net::IpAddr;
-
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
-use pingora::http::RequestHeader;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::proxy::Session;
 use windrose_plugins::contract::{causes, Cause};
 
 use super::connection::Connection;
-use super::fields;
 use super::random;
 use super::request::Ctx;
-use super::wire::WireText;
-use crate::decide::{canonical_host, canonical_path};
+use crate::decide::{fields, Facts, WireText};
 use crate::observe::trace::TraceContext;
 use crate::snapshot::listener::Listener;
 
@@ -26,78 +21,23 @@ pub(super) fn admit(
     listener: &Listener,
 ) -> Result<(), &'static Cause> {
     let peer = connection.client.ip().to_canonical();
-    let trusted = listener.trusted_proxies.contains(peer);
-    let request = session.req_header();
-    ctx.facts.trusted = trusted;
-    ctx.facts.client = Some(client(peer, trusted, listener, &request.headers));
-    ctx.facts.secure =
-        connection.tls.is_some() || (trusted && forwarded_proto_is_https(&request.headers));
-    ctx.facts.request_id = request_id(trusted, &request.headers);
-    ctx.trace = Some(TraceContext::from_headers(
-        &request.headers,
-        &ctx.snapshot.sampler,
-    ));
+    let headers = &session.req_header().headers;
+    ctx.facts = Facts::of(headers, listener, peer, connection.tls.is_some());
+    ctx.facts.request_id = request_id(ctx.facts.trusted, headers);
+    ctx.trace = Some(TraceContext::from_headers(headers, &ctx.snapshot.sampler));
     if ctx.principal.is_none() {
         ctx.principal = connection
             .tls
             .as_ref()
             .and_then(|tls| tls.principal.clone());
     }
-    bounds(request, listener)?;
     if !connection.http2 {
         strict(&session.as_downstream().to_h1_raw())?;
     }
     if session.req_header().has_case() {
         fields::change(session.req_header_mut(), |_| {}).map_err(|_| &causes::BAD_TARGET)?;
     }
-    let request = session.req_header();
-    if matches!(request.method, Method::CONNECT | Method::TRACE) {
-        return Err(&causes::METHOD_NOT_ALLOWED);
-    }
-    let authority = authority(request)?;
-    if !authority.is_empty() {
-        let host = canonical_host(&authority).map_err(|_| &causes::BAD_HOST)?;
-        ctx.facts.port = host.port;
-        ctx.facts.host = host.name.into_owned();
-    }
-    ctx.facts.authority = authority;
-    let path = request.uri.path();
-    ctx.facts.path = match request.method == Method::OPTIONS && path == "*" {
-        true => "*".to_owned(),
-        false => canonical_path(path)
-            .map_err(|_| &causes::BAD_TARGET)?
-            .into_owned(),
-    };
-    Ok(())
-}
-
-fn bounds(request: &RequestHeader, listener: &Listener) -> Result<(), &'static Cause> {
-    let limits = &listener.limits;
-    if request.raw_path().len() > limits.target_bytes {
-        return Err(&causes::URI_TOO_LONG);
-    }
-    let bytes: usize = request
-        .headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 4)
-        .sum();
-    if request.headers.len() > limits.header_fields || bytes > limits.header_bytes {
-        return Err(&causes::HEADER_TOO_LARGE);
-    }
-    Ok(())
-}
-
-/// What the request is for: the authority of HTTP/2 and absolute targets, else Host.
-fn authority(request: &RequestHeader) -> Result<WireText, &'static Cause> {
-    if let Some(authority) = request.uri.authority() {
-        return WireText::new(authority.as_str()).ok_or(&causes::BAD_HOST);
-    }
-    let mut hosts = request.headers.get_all(http::header::HOST).iter();
-    match (hosts.next(), hosts.next()) {
-        (Some(host), None) => WireText::received(host.clone()).ok_or(&causes::BAD_HOST),
-        (None, _) if request.version == Version::HTTP_10 => Ok(WireText::default()),
-        _ => Err(&causes::BAD_HOST),
-    }
+    ctx.facts.admit(session.req_header(), listener)
 }
 
 /// Checks on the bytes of an HTTP/1 header that are gone after parsing (RFC 9112 sections 2.2, 3, 6.1).
@@ -130,45 +70,6 @@ fn is_named(line: &[u8], name: &[u8]) -> bool {
         && line[..name.len()].eq_ignore_ascii_case(name)
 }
 
-/// The client's address: the peer's, or walking `X-Forwarded-For` from the right past proxies that are trusted.
-fn client(peer: IpAddr, trusted: bool, listener: &Listener, headers: &HeaderMap) -> IpAddr {
-    if !trusted {
-        return peer;
-    }
-    let mut client = peer;
-    for value in headers.get_all("x-forwarded-for").iter().rev() {
-        for entry in value.to_str().unwrap_or_default().rsplit(',') {
-            let Some(address) = forwarded_address(entry.trim()) else {
-                return client;
-            };
-            client = address;
-            if !listener.trusted_proxies.contains(address) {
-                return client;
-            }
-        }
-    }
-    client
-}
-
-fn forwarded_address(entry: &str) -> Option<IpAddr> {
-    let address = entry.parse().ok();
-    let with_port = || {
-        entry
-            .parse::<std::net::SocketAddr>()
-            .ok()
-            .map(|address| address.ip())
-    };
-    address
-        .or_else(with_port)
-        .map(|address: IpAddr| address.to_canonical())
-}
-
-fn forwarded_proto_is_https(headers: &HeaderMap) -> bool {
-    headers
-        .get("x-forwarded-proto")
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"https"))
-}
-
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The request's id: a trusted peer's, if it is short and plain, else 128 random bits.
@@ -198,12 +99,5 @@ mod tests {
             refused("POST / HTTP/1.1\r\nContent-Length: 4\r\ntransfer-encoding: chunked\r\n\r\n"),
             Some("bad_request.framing")
         );
-    }
-
-    #[test]
-    fn forwarded_addresses_may_carry_ports() {
-        assert_eq!(forwarded_address("1.2.3.4:80"), "1.2.3.4".parse().ok());
-        assert_eq!(forwarded_address("[::1]:80"), "::1".parse().ok());
-        assert_eq!(forwarded_address("unknown"), None);
     }
 }

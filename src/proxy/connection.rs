@@ -10,7 +10,7 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use pingora::http::RequestHeader;
 use windrose_plugins::contract::{Cause, Principal};
 
-use super::wire::WireText;
+use crate::decide::{Tls, WireText};
 use crate::snapshot::certs::{Cert, Termination};
 use crate::snapshot::lease::Cut;
 use crate::snapshot::listener::Listener;
@@ -48,6 +48,17 @@ pub(super) struct TlsFacts {
     pub(super) cert: Option<Arc<Cert>>,
     /// Who the client's certificate names.
     pub(super) principal: Option<Principal>,
+}
+
+impl TlsFacts {
+    /// What a decision reads of it.
+    pub(super) fn view(&self) -> Tls<'_> {
+        Tls {
+            sni: self.sni.as_deref(),
+            termination: &self.termination,
+            cert: self.cert.as_ref(),
+        }
+    }
 }
 
 impl Connection {

@@ -145,7 +145,7 @@ fn respond_hooks(session: &Session, ctx: &mut Ctx, head: &mut ResponseHeader) {
         .flatten()
         .filter(|chain| chain.has_response())
     {
-        let client = Ctx::client_facts(&ctx.facts, &listener, route);
+        let client = ctx.facts.view(&listener, route);
         let mut response = Response {
             head,
             request: session.req_header(),

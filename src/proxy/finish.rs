@@ -95,7 +95,7 @@ fn finish_hooks(ctx: &mut Ctx, status: u16, duration: std::time::Duration) {
         .flatten()
         .filter(|chain| chain.has_finish())
     {
-        let client = Ctx::client_facts(&ctx.facts, &listener, route);
+        let client = ctx.facts.view(&listener, route);
         let mut finished = Finished {
             status,
             cause: ctx.cause,

@@ -8,7 +8,6 @@ mod aside;
 mod connection;
 mod dial;
 mod fault;
-mod fields;
 mod finish;
 mod forward;
 mod guard;
@@ -20,10 +19,11 @@ mod request;
 mod retry;
 mod scan;
 mod serve;
+#[cfg(test)]
+mod sizes;
 mod tcp;
 mod transport;
 mod upstream;
-mod wire;
 
 pub use accept::Frontend;
 
@@ -93,7 +93,8 @@ impl ProxyHttp for Gateway {
         match request::route(session, ctx).await {
             Ok(()) => Ok(false),
             Err(answer) => {
-                fault::answer(session, ctx, *answer).await?;
+                // Rare and large: in place it would make every request's future as large.
+                Box::pin(fault::answer(session, ctx, *answer)).await?;
                 Ok(true)
             }
         }
@@ -132,11 +133,11 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_request_filter(
         &self,
-        session: &mut Session,
+        _: &mut Session,
         upstream_request: &mut RequestHeader,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        forward::request(session, upstream_request, ctx).await
+        forward::request(upstream_request, ctx).await
     }
 
     async fn request_body_filter(

@@ -2,30 +2,25 @@
 //! It must not know how answers are written.
 //! Driven by the hooks in `proxy`; every step that can refuse says so with one cause.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{HeaderMap, HeaderName};
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
-use windrose_plugins::contract::{
-    causes, Answer, Cause, ClientFacts, Effects, Principal, Request, Slots,
-};
+use windrose_plugins::contract::{causes, Answer, Cause, Effects, Principal, Slots};
 
-use super::connection::Connection;
-use super::fields::Nature;
+use super::connection::{Connection, TlsFacts};
 use super::finish::Unfinished;
-use super::wire::WireText;
 use super::{admit, finish, random};
-use crate::decide::{self, Caller, Head, Silent};
+use crate::decide::{Facts, Silent, Walk};
 use crate::observe::clock;
 use crate::observe::trace::{AttemptSpan, TraceContext};
 use crate::snapshot::endpoint::InFlight;
 use crate::snapshot::lease::Lease;
 use crate::snapshot::listener::Listener;
 use crate::snapshot::pool::{EndpointSet, Pool, PoolProtocol};
-use crate::snapshot::route::{Action, Candidate};
+use crate::snapshot::route::Candidate;
 use crate::snapshot::Snapshot;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -59,19 +54,6 @@ pub struct Ctx {
     pub(super) is_upgrade: bool,
     /// Whether it is gRPC for a pool that speaks it: messages may go on for ever, so the body has no bound.
     pub(super) is_grpc: bool,
-}
-
-/// What is known of the client and its wish once the header was admitted.
-#[derive(Default)]
-pub(super) struct Facts {
-    pub(super) client: Option<IpAddr>,
-    pub(super) secure: bool,
-    pub(super) host: String,
-    pub(super) port: Option<u16>,
-    pub(super) path: String,
-    pub(super) request_id: WireText,
-    pub(super) trusted: bool,
-    pub(super) authority: WireText,
 }
 
 /// The attempts on upstream.
@@ -153,24 +135,6 @@ impl Ctx {
         Ok(())
     }
 
-    /// What plugins are told about the client.
-    pub(super) fn client_facts<'a>(
-        facts: &'a Facts,
-        listener: &'a Listener,
-        route: &'a str,
-    ) -> ClientFacts<'a> {
-        ClientFacts {
-            address: facts.client.unwrap_or(IpAddr::from([0, 0, 0, 0])),
-            secure: facts.secure,
-            listener: &listener.name,
-            route,
-            host: &facts.host,
-            path: &facts.path,
-            request_id: &facts.request_id,
-            trusted_peer: facts.trusted,
-        }
-    }
-
     pub(super) fn route(&self) -> &str {
         self.candidate
             .as_ref()
@@ -201,133 +165,27 @@ pub(super) async fn route(session: &mut Session, ctx: &mut Ctx) -> Result<(), Re
         return Err(refuse(&causes::INTERNAL));
     };
     admit::admit(session, ctx, &connection, &listener).map_err(refuse)?;
-    if listener.chain.has_request() {
-        plugins(session, ctx, &listener, None).await?;
-    }
-    if is_misdirected(&connection, &ctx.facts.host) {
-        return Err(refuse(&causes::MISDIRECTED));
-    }
-    let candidate =
-        decide(session, ctx, &connection, &listener).ok_or_else(|| refuse(&causes::NO_ROUTE))?;
-    candidate.metrics.started();
-    ctx.candidate = Some(candidate.clone());
-    if candidate.rule.chain.has_request() {
-        plugins(session, ctx, &listener, Some(&candidate)).await?;
-    }
-    act(session, ctx, &candidate)
-}
-
-fn decide(
-    session: &Session,
-    ctx: &Ctx,
-    connection: &Connection,
-    listener: &Listener,
-) -> Option<Arc<Candidate>> {
-    let request = session.req_header();
-    let principal = ctx.principal.as_ref().map(Principal::id);
-    let head = Head {
-        method: &request.method,
-        host: listener.service.as_deref().unwrap_or(&ctx.facts.host),
-        path: &ctx.facts.path,
-        query: request.uri.query(),
-        headers: &request.headers,
-    };
-    let caller = Caller {
-        address: ctx.facts.client?,
-        sni: connection.tls.as_ref().and_then(|tls| tls.sni.as_deref()),
-        principal: principal.as_deref(),
-    };
-    decide::decide(&listener.routes, &head, &caller, &mut Silent).cloned()
-}
-
-/// Whether the connection was made for a name with another certificate than this host's (RFC 9110 section 15.5.20).
-fn is_misdirected(connection: &Connection, host: &str) -> bool {
-    let Some(tls) = &connection.tls else {
-        return false;
-    };
-    let (Some(sni), Some(shown)) = (&tls.sni, &tls.cert) else {
-        return false;
-    };
-    if **sni == *host {
-        return false;
-    }
-    let certs = tls.termination.certs.load();
-    // After a renewal the set holds new certificates; the same names mean the same one.
-    certs
-        .find(Some(host))
-        .is_none_or(|cert| !Arc::ptr_eq(cert, shown) && cert.hosts != shown.hosts)
-}
-
-async fn plugins(
-    session: &mut Session,
-    ctx: &mut Ctx,
-    listener: &Listener,
-    candidate: Option<&Arc<Candidate>>,
-) -> Result<(), Refused> {
-    let route = candidate.map_or("", |candidate| &candidate.rule.route);
-    let chain = candidate.map_or(&listener.chain, |candidate| &candidate.rule.chain);
-    let client = Ctx::client_facts(&ctx.facts, listener, route);
-    let mut request = Request {
-        head: session.req_header_mut(),
-        client: &client,
+    let mut walk = Walk {
+        listener: &listener,
+        tls: connection.tls.as_ref().map(TlsFacts::view),
+        facts: &ctx.facts,
         principal: &mut ctx.principal,
         slots: &mut ctx.slots,
         effects: Effects::Live,
     };
-    match chain.request(&mut request).await {
-        Some((_, answer)) => Err(answer),
-        None => Ok(()),
-    }
-}
-
-/// Takes the rule's action.
-fn act(session: &mut Session, ctx: &mut Ctx, candidate: &Arc<Candidate>) -> Result<(), Refused> {
-    match &candidate.rule.action {
-        Action::Redirect(redirect) => {
-            let request = session.req_header();
-            let head = Head {
-                method: &request.method,
-                host: &ctx.facts.host,
-                path: &ctx.facts.path,
-                query: request.uri.query(),
-                headers: &request.headers,
-            };
-            let location =
-                decide::location(redirect, candidate, &head, ctx.facts.port, ctx.facts.secure);
-            let location = location.parse().map_err(|_| refuse(&causes::BAD_TARGET))?;
-            let mut answer =
-                Answer::of(&causes::ROUTE_REDIRECT).with(http::header::LOCATION, location);
-            answer.status = redirect.status.as_u16();
-            answer.body = Some((
-                http::HeaderValue::from_static("text/plain"),
-                bytes::Bytes::new(),
-            ));
-            Err(Box::new(answer))
-        }
-        Action::Respond(respond) => {
-            let mut answer = Answer::of(&causes::ROUTE_RESPOND);
-            answer.status = respond.status.as_u16();
-            answer.body = Some((respond.content_type.clone(), respond.body.clone()));
-            Err(Box::new(answer))
-        }
-        Action::Quarantined => Err(refuse(&causes::QUARANTINED)),
-        Action::Pool(_) | Action::Split(_) => {
-            let nature = Nature::of(&session.req_header().headers);
-            if nature.length > candidate.rule.body_limit {
-                return Err(refuse(&causes::BODY_TOO_LARGE));
-            }
-            // Pingora's own bound is a minute, whatever the route says.
-            session.set_read_timeout(candidate.rule.timeouts.idle);
-            let pool = decide::pool(candidate, random::bits());
-            ctx.pool = Some(pool.ok_or_else(|| refuse(&causes::QUARANTINED))?.clone());
-            ctx.is_stream = nature.is_stream();
-            ctx.is_upgrade = nature.is_upgrade;
-            ctx.is_grpc = nature.is_grpc
-                && ctx
-                    .pool
-                    .as_ref()
-                    .is_some_and(|pool| pool.settings.protocol != PoolProtocol::Http1);
-            Ok(())
-        }
-    }
+    let head = session.req_header_mut();
+    let candidate = walk.find(head, &mut Silent).await?;
+    candidate.metrics.started();
+    // Before the plugins: whatever ends the request from here on is counted for its route.
+    ctx.candidate = Some(candidate.clone());
+    let next = walk
+        .act(&candidate, head, random::bits(), &mut Silent)
+        .await?;
+    // Pingora's own bound is a minute, whatever the route says.
+    session.set_read_timeout(candidate.rule.timeouts.idle);
+    ctx.is_stream = next.nature.is_stream();
+    ctx.is_upgrade = next.nature.is_upgrade;
+    ctx.is_grpc = next.nature.is_grpc && next.pool.settings.protocol != PoolProtocol::Http1;
+    ctx.pool = Some(next.pool);
+    Ok(())
 }

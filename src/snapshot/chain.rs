@@ -33,6 +33,8 @@ pub struct Instance {
     pub name: Box<str>,
     /// Which plugin.
     pub kind: &'static str,
+    /// Where it is written, as `file:line`.
+    pub place: Box<str>,
     /// How it takes part.
     pub mode: Mode,
     /// Whether requests go on when it cannot do its work.
@@ -53,44 +55,89 @@ impl fmt::Debug for Instance {
     }
 }
 
-impl Instance {
-    /// Turns a verdict into what the request gets: nothing, or an answer.
-    fn settle(&self, verdict: Verdict, effects: Effects) -> Option<Box<Answer>> {
-        let answer = match (verdict, effects) {
-            (Verdict::Continue, _) | (Verdict::Unknown(_), Effects::Dry) => return None,
-            (Verdict::Answer(answer), _) => answer,
-            (Verdict::Failed { cause, reason }, _) => self.fail(cause, &reason)?,
-            // Only a dry run may not know; in traffic a guard that does not know must not let through.
-            (Verdict::Unknown(what), Effects::Live) => {
-                self.fail(&causes::PLUGIN_FAILED, &format!("did not ask {}", what.0))?
-            }
-        };
-        match self.mode {
-            Mode::Enforce => {
-                self.answered.inc();
-                Some(answer)
-            }
-            Mode::Shadow => {
-                self.would_answer.inc();
-                None
-            }
-        }
-    }
+/// What a plugin said in its turn, for whoever explains.
+#[derive(Debug, Clone, Copy)]
+pub enum Turn<'a> {
+    /// The request goes on.
+    Continued,
+    /// This answer.
+    Answered(&'a Answer),
+    /// This answer, if it were not in the shadow.
+    WouldAnswer(&'a Answer),
+    /// It could not do its work, and fails open.
+    FailedOpen(&'a str),
+    /// Only in a dry run: it would have to ask this.
+    Unknown(&'a str),
 }
 
+/// Who hears of turns.
+pub type Hear<'a> = dyn FnMut(&Instance, Turn<'_>) + Send + 'a;
+
 impl Instance {
+    /// Turns a verdict into what the request gets: nothing, or an answer. Dry runs count nothing.
+    fn settle(
+        &self,
+        verdict: Verdict,
+        effects: Effects,
+        hear: &mut Hear<'_>,
+    ) -> Option<Box<Answer>> {
+        let answer = match (verdict, effects) {
+            (Verdict::Continue, _) => {
+                hear(self, Turn::Continued);
+                return None;
+            }
+            (Verdict::Unknown(what), Effects::Dry) => {
+                hear(self, Turn::Unknown(what.0));
+                return None;
+            }
+            (Verdict::Answer(answer), _) => answer,
+            (Verdict::Failed { cause, reason }, _) => self.fail(cause, &reason, effects, hear)?,
+            // Only a dry run may not know; in traffic a guard that does not know must not let through.
+            (Verdict::Unknown(what), Effects::Live) => {
+                let reason = format!("did not ask {}", what.0);
+                self.fail(&causes::PLUGIN_FAILED, &reason, effects, hear)?
+            }
+        };
+        let (counter, turn, answers) = match self.mode {
+            Mode::Enforce => (&self.answered, Turn::Answered(&answer), true),
+            Mode::Shadow => (&self.would_answer, Turn::WouldAnswer(&answer), false),
+        };
+        if effects == Effects::Live {
+            counter.inc();
+        }
+        hear(self, turn);
+        answers.then_some(answer)
+    }
+
+    /// As [`settle`](Self::settle), in traffic, where nobody listens.
+    fn settle_live(&self, verdict: Verdict) -> Option<Box<Answer>> {
+        self.settle(verdict, Effects::Live, &mut |_, _| {})
+    }
+
     /// What the request gets when the plugin could not do its work.
-    fn fail(&self, cause: &'static Cause, reason: &str) -> Option<Box<Answer>> {
-        self.failed.inc();
-        event::warn("plugin failed", &self.name, || {
-            let outcome = if self.fails_open {
-                "goes on"
-            } else {
-                "is refused"
-            };
-            format!("plugin could not do its work, request {outcome}: plugin={} cause={cause} reason={reason}", self.name)
-        });
-        (!self.fails_open).then(|| Box::new(Answer::of(cause)))
+    fn fail(
+        &self,
+        cause: &'static Cause,
+        reason: &str,
+        effects: Effects,
+        hear: &mut Hear<'_>,
+    ) -> Option<Box<Answer>> {
+        if effects == Effects::Live {
+            self.failed.inc();
+            event::warn("plugin failed", &self.name, || {
+                let outcome = if self.fails_open {
+                    "goes on"
+                } else {
+                    "is refused"
+                };
+                format!("plugin could not do its work, request {outcome}: plugin={} cause={cause} reason={reason}", self.name)
+            });
+        }
+        if self.fails_open {
+            hear(self, Turn::FailedOpen(reason));
+            return None;
+        }
+        Some(Box::new(Answer::of(cause)))
     }
 }
 
@@ -132,12 +179,15 @@ impl Chain {
     }
 
     /// Asks about a connection; an answer means to close it.
-    pub fn connection(&self, view: &ConnectionView<'_>) -> Option<Box<Answer>> {
+    pub fn connection(
+        &self,
+        view: &ConnectionView<'_>,
+        effects: Effects,
+        hear: &mut Hear<'_>,
+    ) -> Option<Box<Answer>> {
         let ask = |one: &Arc<Instance>| {
-            one.hooks
-                .connection
-                .as_ref()
-                .and_then(|hook| one.settle(caught(|| hook(view)), Effects::Live))
+            let hook = one.hooks.connection.as_ref()?;
+            one.settle(caught(|| hook(view)), effects, hear)
         };
         self.connection.iter().find_map(ask)
     }
@@ -148,12 +198,16 @@ impl Chain {
     }
 
     /// Runs the request hooks until one answers.
-    pub async fn request(&self, request: &mut Request<'_>) -> Option<(Arc<Instance>, Box<Answer>)> {
+    pub async fn request(
+        &self,
+        request: &mut Request<'_>,
+        hear: &mut Hear<'_>,
+    ) -> Option<Box<Answer>> {
         for one in &self.request {
             if let Some(hook) = &one.hooks.request {
                 let verdict = call(hook, request).await;
-                if let Some(answer) = one.settle(verdict, request.effects) {
-                    return Some((one.clone(), answer));
+                if let Some(answer) = one.settle(verdict, request.effects, hear) {
+                    return Some(answer);
                 }
             }
         }
@@ -166,11 +220,15 @@ impl Chain {
     }
 
     /// Runs the hooks on the request as it goes upstream.
-    pub async fn upstream_request(&self, request: &mut Request<'_>) -> Option<Box<Answer>> {
+    pub async fn upstream_request(
+        &self,
+        request: &mut Request<'_>,
+        hear: &mut Hear<'_>,
+    ) -> Option<Box<Answer>> {
         for one in &self.upstream_request {
             if let Some(hook) = &one.hooks.upstream_request {
                 let verdict = call(hook, request).await;
-                if let Some(answer) = one.settle(verdict, request.effects) {
+                if let Some(answer) = one.settle(verdict, request.effects, hear) {
                     return Some(answer);
                 }
             }
@@ -184,14 +242,14 @@ impl Chain {
         slots: &mut Slots,
         body: &mut Option<Bytes>,
         end: bool,
+        effects: Effects,
+        hear: &mut Hear<'_>,
     ) -> Option<Box<Answer>> {
-        let mut run = |one: &Arc<Instance>| {
-            one.hooks
-                .request_body
-                .as_ref()
-                .and_then(|hook| one.settle(caught(|| hook(slots, body, end)), Effects::Live))
+        let run = |one: &Arc<Instance>| {
+            let hook = one.hooks.request_body.as_ref()?;
+            one.settle(caught(|| hook(slots, body, end)), effects, hear)
         };
-        self.request_body.iter().find_map(&mut run)
+        self.request_body.iter().find_map(run)
     }
 
     /// Whether any plugin has a response hook.
@@ -204,7 +262,7 @@ impl Chain {
         let mut run = |one: &Arc<Instance>| {
             let hook = one.hooks.response.as_ref()?;
             let verdict = caught(|| hook(response));
-            one.settle(verdict, response.effects)
+            one.settle(verdict, response.effects, &mut |_, _| {})
         };
         self.response.iter().rev().find_map(&mut run)
     }
@@ -225,7 +283,7 @@ impl Chain {
             one.hooks
                 .response_body
                 .as_ref()
-                .and_then(|hook| one.settle(caught(|| hook(slots, body, end)), Effects::Live))
+                .and_then(|hook| one.settle_live(caught(|| hook(slots, body, end))))
         };
         self.response_body.iter().rev().find_map(&mut run)
     }
@@ -244,7 +302,7 @@ impl Chain {
                     Verdict::Continue
                 });
                 // Nobody waits for an answer any more; what matters is that a failure is counted and told.
-                let _ = one.settle(verdict, Effects::Live);
+                let _ = one.settle_live(verdict);
             }
         }
     }
@@ -295,6 +353,7 @@ mod tests {
         Instance {
             name: "guard".into(),
             kind: "guard",
+            place: "".into(),
             mode,
             fails_open,
             hooks: Hooks::new(),
@@ -313,11 +372,13 @@ mod tests {
         let guard = instance(Mode::Enforce, false);
 
         let live = guard
-            .settle(unknown(), Effects::Live)
+            .settle(unknown(), Effects::Live, &mut |_, _| {})
             .map(|answer| answer.cause.name);
 
         assert_eq!(live, Some("plugin_failed"));
-        assert!(guard.settle(unknown(), Effects::Dry).is_none());
+        assert!(guard
+            .settle(unknown(), Effects::Dry, &mut |_, _| {})
+            .is_none());
         assert_eq!((guard.failed.get(), guard.answered.get()), (1, 1));
     }
 
@@ -334,7 +395,13 @@ mod tests {
         let hooks = || Hooks::new().on_request_body(|_, _, _| panic!("a bug of {}", "this plugin"));
         let (closed, open) = (chain(hooks(), false), chain(hooks(), true));
         let cause = |chain: &Chain| {
-            let answer = chain.request_body(&mut Slots::default(), &mut None, true);
+            let answer = chain.request_body(
+                &mut Slots::default(),
+                &mut None,
+                true,
+                Effects::Live,
+                &mut |_, _| {},
+            );
             answer.map(|answer| answer.cause.name)
         };
 
@@ -352,8 +419,12 @@ mod tests {
         let open = instance(Mode::Enforce, true);
         let shadow = instance(Mode::Shadow, false);
 
-        assert!(open.settle(unknown(), Effects::Live).is_none());
-        assert!(shadow.settle(unknown(), Effects::Live).is_none());
+        assert!(open
+            .settle(unknown(), Effects::Live, &mut |_, _| {})
+            .is_none());
+        assert!(shadow
+            .settle(unknown(), Effects::Live, &mut |_, _| {})
+            .is_none());
         assert_eq!((open.failed.get(), shadow.would_answer.get()), (1, 1));
     }
 }

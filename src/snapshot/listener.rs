@@ -131,6 +131,8 @@ pub struct Limits {
 pub struct Listener {
     /// Its name: the key across generations.
     pub name: Arc<str>,
+    /// Where it is written, as `file:line`.
+    pub place: Box<str>,
     /// Who is calling and where to.
     pub role: Role,
     /// Where it is bound.

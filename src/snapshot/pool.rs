@@ -192,6 +192,8 @@ pub struct PoolSettings {
 pub struct Pool {
     /// Its name: the key across generations.
     pub name: Arc<str>,
+    /// Where it is written, as `file:line`.
+    pub place: Box<str>,
     /// Settings.
     pub settings: PoolSettings,
     /// The endpoints right now. Shared with the same pool of the next generation while its settings stay the same.

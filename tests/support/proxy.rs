@@ -31,27 +31,32 @@ impl Proxy {
 
     /// Starts with a folder that holds files the configuration names.
     pub(crate) fn start_in(folder: TempDir, yaml: &str) -> Proxy {
-        Proxy::run(Path::new(BINARY), folder, yaml)
+        Proxy::start_as(folder, yaml, |_| {})
+    }
+
+    /// As [`Proxy::start_in`], with an environment or a user of its own.
+    pub(crate) fn start_as(folder: TempDir, yaml: &str, who: impl FnOnce(&mut Command)) -> Proxy {
+        Proxy::run(Path::new(BINARY), folder, yaml, who)
     }
 
     /// Starts the proxy of `failing_plugin.rs`, which has one plugin more.
     pub(crate) fn with_failing_plugin(yaml: &str) -> Proxy {
         let binary = Path::new(BINARY).with_file_name("examples/failing_plugin");
-        Proxy::run(&binary, TempDir::new().unwrap(), yaml)
+        Proxy::run(&binary, TempDir::new().unwrap(), yaml, |_| {})
     }
 
-    fn run(binary: &Path, folder: TempDir, yaml: &str) -> Proxy {
+    fn run(binary: &Path, folder: TempDir, yaml: &str, who: impl FnOnce(&mut Command)) -> Proxy {
         let config = folder.path().join("windrose.yaml");
         fs::write(&config, complete(yaml, folder.path())).unwrap();
         let log = fs::File::create(folder.path().join("stderr")).unwrap();
-        let child = Command::new(binary)
-            .args(["run", "-c"])
-            .arg(&config)
+        let mut command = Command::new(binary);
+        command.args(["run", "-c"]).arg(&config);
+        command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("the binary starts");
+            .stderr(log);
+        who(&mut command);
+        let child = command.spawn().expect("the binary starts");
         let mut proxy = Proxy { child, folder };
         until("the proxy is ready", || {
             let ended = proxy.child.try_wait().unwrap();

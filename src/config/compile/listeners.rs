@@ -29,7 +29,7 @@ pub(super) fn compile(
         let one = match listener.hold {
             // Two that are broken because they share a name are one that runs.
             Hold::Out if built.iter().any(|one| *one.name == listener.name) => None,
-            Hold::Out => kept(workshop, rules, &listener.name),
+            Hold::Out => kept(workshop, rules, at, &listener.name),
             Hold::None | Hold::Closed => build(workshop, rules, at, listener, report),
         };
         built.extend(one.map(Arc::new));
@@ -38,7 +38,7 @@ pub(super) fn compile(
 }
 
 /// A broken listener with the settings it runs with so far, and the routes of the new configuration.
-fn kept(workshop: &Workshop<'_>, rules: &Rules, name: &str) -> Option<Listener> {
+fn kept(workshop: &Workshop<'_>, rules: &Rules, at: usize, name: &str) -> Option<Listener> {
     let running = workshop.means.previous?.listener(name)?;
     let shape = schema::Listener {
         name: name.to_owned(),
@@ -59,6 +59,7 @@ fn kept(workshop: &Workshop<'_>, rules: &Rules, name: &str) -> Option<Listener> 
     let role = running.role.as_str();
     Some(Listener {
         name: running.name.clone(),
+        place: (workshop.means.place)(&format!("listeners[{at}]")).into(),
         role: running.role,
         bind: running.bind.clone(),
         protocol: running.protocol.clone(),
@@ -96,9 +97,9 @@ fn build(
     let chain = match listener.hold {
         // Where bytes may pass through, no hook on requests would see them.
         Hold::Closed if matches!(protocol, Protocol::Auto(_)) => {
-            plugins::closed(&listener.name, Stand::ByteListener, workshop.means)
+            plugins::closed(listener, &path, Stand::ByteListener, workshop.means)
         }
-        Hold::Closed => plugins::closed(&listener.name, stand, workshop.means),
+        Hold::Closed => plugins::closed(listener, &path, stand, workshop.means),
         Hold::None | Hold::Out => plugins::chain(
             &lists,
             &listener.name,
@@ -110,6 +111,7 @@ fn build(
     };
     Some(Listener {
         name: listener.name.as_str().into(),
+        place: (workshop.means.place)(&path).into(),
         role,
         bind: bind(&listener.bind)?,
         protocol,

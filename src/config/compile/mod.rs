@@ -39,6 +39,8 @@ pub struct Means<'a> {
     pub previous: Option<&'a Snapshot>,
     /// The folder that paths in the configuration are relative to.
     pub folder: &'a Path,
+    /// Where a path of the configuration stands, as `file:line`.
+    pub place: &'a dyn Fn(&str) -> String,
 }
 
 impl Means<'_> {
@@ -70,8 +72,6 @@ pub struct Origin {
     pub warnings: Vec<String>,
     /// Objects that are broken.
     pub quarantined: Vec<Quarantined>,
-    /// Where a path stands, as `file:line`.
-    pub place: Box<dyn Fn(&str) -> String>,
 }
 
 /// Builds a snapshot.
@@ -87,7 +87,6 @@ pub fn compile(config: &Config, origin: Origin, means: &Means<'_>) -> Result<Sna
         means,
         pools: &pools,
         instances: &instances,
-        place: &*origin.place,
     };
     let rules = workshop.rules(&mut report);
     let listeners = listeners::compile(&workshop, &rules, &mut report);

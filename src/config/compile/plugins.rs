@@ -9,7 +9,7 @@ use windrose_plugins::contract::{causes, Answer, Build, Hooks, Safety, Verdict};
 
 use super::Means;
 use crate::config::report::Report;
-use crate::config::schema::{Config, OnError, PluginInstance, PluginMode, PluginUse};
+use crate::config::schema::{Config, Listener, OnError, PluginInstance, PluginMode, PluginUse};
 use crate::snapshot::chain::{Chain, Instance, Mode};
 
 /// Named instances; `None` for those that are off or could not be built.
@@ -64,15 +64,16 @@ pub(super) fn chain(
 }
 
 /// The chain of a listener with a plugin that is broken: everything is refused.
-pub(super) fn closed(listener: &str, stand: Stand, means: &Means<'_>) -> Chain {
+pub(super) fn closed(listener: &Listener, path: &str, stand: Stand, means: &Means<'_>) -> Chain {
     let refusal = || Verdict::Answer(Box::new(Answer::of(&causes::QUARANTINED)));
     let hooks = match stand {
         Stand::ByteListener => Hooks::new().on_connection(move |_| refusal()),
         Stand::Listener | Stand::Route => Hooks::new().on_request(move |_| refusal()),
     };
-    let name = format!("{listener}.quarantined");
+    let name = format!("{}.quarantined", listener.name);
     Chain::new(vec![Arc::new(Instance {
         kind: "quarantined",
+        place: (means.place)(&format!("{path}.plugins")).into(),
         mode: Mode::Enforce,
         fails_open: false,
         hooks,
@@ -146,6 +147,7 @@ fn build(
         Ok(hooks) => Some(Arc::new(Instance {
             name: name.into(),
             kind: def.kind,
+            place: (means.place)(path).into(),
             mode: match settings.mode {
                 PluginMode::Enforce => Mode::Enforce,
                 PluginMode::Shadow => Mode::Shadow,

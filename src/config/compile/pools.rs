@@ -60,6 +60,7 @@ fn build(pool: &schema::Pool, path: &str, means: &Means<'_>, report: &mut Report
     };
     Arc::new(Pool {
         name: pool.name.as_str().into(),
+        place: (means.place)(path).into(),
         settings,
         set,
         metrics: means.metrics.pool(&pool.name),

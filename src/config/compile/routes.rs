@@ -30,7 +30,6 @@ pub(super) struct Workshop<'a> {
     pub(super) means: &'a Means<'a>,
     pub(super) pools: &'a [Arc<Pool>],
     pub(super) instances: &'a Named,
-    pub(super) place: &'a dyn Fn(&str) -> String,
 }
 
 /// Rules by route; `None` where a rule could not be built.
@@ -81,7 +80,7 @@ impl Workshop<'_> {
         Some(Arc::new(Rule {
             route: route.name.as_str().into(),
             index,
-            place: (self.place)(&path).into(),
+            place: (self.means.place)(&path).into(),
             action: match route.is_quarantined {
                 true => Action::Quarantined,
                 false => self.action(rule)?,

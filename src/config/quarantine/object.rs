@@ -16,15 +16,16 @@ pub(super) struct Object {
 }
 
 impl Object {
-    /// The object that a path leads into.
+    /// The object that a path leads into. Tests under a route are not part of it: one that fails refuses the whole.
     pub(super) fn of(document: &Document, path: &str) -> Option<Object> {
         let found = Kind::ALL.into_iter().find_map(|kind| {
             let rest = path.strip_prefix(list(kind))?;
             let at = match kind {
                 Kind::Plugin => plugin(document, rest.strip_prefix('.')?)?,
                 Kind::Listener | Kind::Route | Kind::Pool => {
-                    let (at, _) = rest.strip_prefix('[')?.split_once(']')?;
-                    at.parse().ok()?
+                    let (at, below) = rest.strip_prefix('[')?.split_once(']')?;
+                    let is_test = kind == Kind::Route && is_within(below, ".tests");
+                    at.parse().ok().filter(|_| !is_test)?
                 }
             };
             Some(Object { kind, at })

@@ -121,6 +121,7 @@ fn what_belongs_to_no_object_refuses_the_whole() {
         ("nonsense: 1", "refuses the whole configuration"),
         ("server: {threads: -1}", "refuses the whole configuration"),
         ("routes: 3", "refuses the whole configuration"),
+        ("routes: [{name: r, rules: [{pool: app}], tests: [{request: {url: 'http://a/'}, expect: {pool: b}}]}]", "refuses the whole configuration"),
         (
             "routes: [{name: r, zzz: [a.test], rules: [{pool: app}]}]",
             "where the route belongs",

@@ -9,14 +9,19 @@ use super::listeners::word;
 use super::values::{accept, method, token, url, within, Wrong};
 use super::{nearest, protocol_of, Names};
 use crate::config::report::Report;
-use crate::config::schema::{Config, Expect, Protocol, TestRequest};
+use crate::config::schema::{Config, Expect, Protocol, Route, TestRequest};
 
 /// Checks every test.
 pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report) {
-    for (at, test) in config.tests.iter().enumerate() {
-        let path = format!("tests[{at}]");
+    for (path, test, route) in config.all_tests() {
         request(&test.request, names, &format!("{path}.request"), report);
-        expect(&test.expect, names, &format!("{path}.expect"), report);
+        expect(
+            &test.expect,
+            route,
+            names,
+            &format!("{path}.expect"),
+            report,
+        );
     }
 }
 
@@ -55,7 +60,7 @@ fn request(it: &TestRequest, names: &Names<'_>, path: &str, report: &mut Report)
     }
 }
 
-fn expect(it: &Expect, names: &Names<'_>, path: &str, report: &mut Report) {
+fn expect(it: &Expect, route: Option<&Route>, names: &Names<'_>, path: &str, report: &mut Report) {
     if let Some(name) = &it.route {
         names.route(report, &format!("{path}.route"), name);
     }
@@ -75,7 +80,9 @@ fn expect(it: &Expect, names: &Names<'_>, path: &str, report: &mut Report) {
             token(name, "header name"),
         );
     }
-    let nothing = it.route.is_none()
+    let nothing = route.is_none()
+        && it.route.is_none()
+        && it.principal.is_none()
         && it.pool.is_none()
         && it.status.is_none()
         && it.cause.is_none()

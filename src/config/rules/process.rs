@@ -17,9 +17,14 @@ pub(super) fn check(config: &Config, report: &mut Report) {
 
 fn server(server: &Server, report: &mut Report) {
     within(report, "server.threads", server.threads, 0, 1024);
-    given(report, "server.upgrade_socket", &server.upgrade_socket);
-    if let Some(path) = &server.pid_file {
-        given(report, "server.pid_file", path);
+    let files = [
+        ("server.upgrade_socket", &server.upgrade_socket),
+        ("server.pid_file", &server.pid_file),
+    ];
+    for (key, path) in files {
+        if let Some(path) = path {
+            given(report, key, path);
+        }
     }
     let times = [
         ("server.drain_timeout", server.drain_timeout),

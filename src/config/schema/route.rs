@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use windrose_plugins::contract::{Size, Time};
 
-use super::{HeaderEdits, PluginUse};
+use super::{ConfigTest, HeaderEdits, PluginUse};
 
 /// A route: hosts, and rules for requests to them.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -37,6 +37,9 @@ pub struct Route {
     /// Largest request body. Default: 64MiB. Upgraded connections, and gRPC to pools that speak HTTP/2, are not bound by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_limit: Option<Size>,
+    /// Requests that should meet this route, beside those under the top-level `tests`. Without `expect.route` they expect this route.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tests: Vec<ConfigTest>,
     /// Whether it is broken and only its place is kept; set by `config::quarantine`, never written.
     #[serde(skip)]
     pub is_quarantined: bool,

@@ -14,8 +14,8 @@ pub struct Server {
     pub threads: usize,
     /// Where to write the process id. Default: not written.
     pub pid_file: Option<String>,
-    /// The socket through which a new process takes over the listening sockets. Default: `/tmp/windrose-upgrade.sock`. Where others have accounts, name a folder that only this user can write to: who listens there gets the sockets. At most 32 sockets can be handed over.
-    pub upgrade_socket: String,
+    /// The socket through which a new process takes over the listening sockets. Default: `upgrade.sock` in `$RUNTIME_DIRECTORY` (systemd's `RuntimeDirectory`), else `windrose-upgrade.sock` in `$XDG_RUNTIME_DIR`, else `upgrade.sock` in `/tmp/windrose-UID`, a folder made for this user alone. Who listens there gets the sockets, so a folder where others could put a socket of theirs is refused when it comes to an upgrade. At most 32 sockets can be handed over.
+    pub upgrade_socket: Option<String>,
     /// How long requests may finish after SIGTERM, and after SIGQUIT or an upgrade, before they are cut. Default: 30s.
     pub drain_timeout: Time,
     /// How long long-lived streams (upgraded connections, TCP, gRPC streams) may go on while draining. Default: 30s. Counted from the same moment as `drain_timeout`.
@@ -29,7 +29,7 @@ impl Default for Server {
         Server {
             threads: 0,
             pid_file: None,
-            upgrade_socket: "/tmp/windrose-upgrade.sock".into(),
+            upgrade_socket: None,
             drain_timeout: Time::secs(30),
             stream_drain_timeout: Time::secs(30),
             upstream_idle_connections: 1024,

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{Config, Route};
+
 /// A request and what should become of it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -18,6 +20,31 @@ pub struct ConfigTest {
     pub request: TestRequest,
     /// What should become of it; only what is given is compared.
     pub expect: Expect,
+}
+
+impl Config {
+    /// Every test with its path, and the route it stands under.
+    pub fn all_tests(&self) -> impl Iterator<Item = (String, &ConfigTest, Option<&Route>)> {
+        let top = self.tests.iter().enumerate();
+        let top = top.map(|(at, test)| (format!("tests[{at}]"), test, None));
+        let routes = self.routes.iter().enumerate();
+        let below = routes.flat_map(|(route_at, route)| {
+            let tests = route.tests.iter().enumerate();
+            tests.map(move |(at, test)| {
+                (format!("routes[{route_at}].tests[{at}]"), test, Some(route))
+            })
+        });
+        top.chain(below)
+    }
+}
+
+impl ConfigTest {
+    /// Its name, or the request.
+    pub fn title(&self) -> String {
+        let request = &self.request;
+        let title = || format!("{} {}", request.method, request.url);
+        self.name.clone().unwrap_or_else(title)
+    }
 }
 
 /// A request for a test.
@@ -32,7 +59,7 @@ pub struct TestRequest {
     /// Request fields.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
-    /// The listener that gets it. Default: the only one, or the first with role `ingress`.
+    /// The listener that gets it. Default: the one at the address's port, else the first with role `ingress`, else the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener: Option<String>,
     /// The client's address. Default: 192.0.2.1.
@@ -41,6 +68,9 @@ pub struct TestRequest {
     /// The principal that was proven. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub principal: Option<String>,
+    /// The name asked for in TLS, for `https://`. Default: the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sni: Option<String>,
 }
 
 fn method() -> String {
@@ -54,6 +84,9 @@ pub struct Expect {
     /// The route's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<String>,
+    /// The principal in the end, as plugins proved it: `consumer:NAME`, `certificate:NAME` or a SPIFFE ID.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
     /// The pool's name; for a split, one of its pools.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,

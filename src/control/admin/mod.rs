@@ -24,6 +24,7 @@ use pingora::services::listening::Service;
 use super::certs::CertKeeper;
 use super::pools::PoolKeeper;
 use super::status::{Reload, Status};
+use crate::explain::{explain, Question};
 use crate::observe::metrics::Metrics;
 use crate::snapshot::listener::Bind;
 use crate::snapshot::Current;
@@ -93,6 +94,7 @@ enum Place {
     Pools,
     Listeners,
     Causes,
+    Explain,
     Reload,
 }
 
@@ -146,6 +148,11 @@ const PLACES: &[Entry] = &[
         "every cause the proxy can give, with what to do about it",
     ),
     entry(
+        "/explain",
+        Place::Explain,
+        "POST a request as JSON (method, url, headers, from, sni, as, listener): where it would go now, and why",
+    ),
+    entry(
         "/reload",
         Place::Reload,
         "POST with the field x-windrose-admin: reload reads the configuration again",
@@ -155,7 +162,7 @@ const PLACES: &[Entry] = &[
 #[async_trait]
 impl ServeHttp for Desk {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        discard_body(session).await;
+        let body = read_body(session).await;
         let request = session.req_header();
         let field = |name: &str| {
             let value = request.headers.get(name);
@@ -169,6 +176,7 @@ impl ServeHttp for Desk {
             query: request.uri.query().unwrap_or("").to_owned(),
             host: field("host"),
             intent: field("x-windrose-admin"),
+            body,
         };
         let answer = self.answer(&asked).await;
         match asked.method {
@@ -186,6 +194,8 @@ struct Asked {
     query: String,
     host: Option<String>,
     intent: Option<String>,
+    /// Empty for one that is too long.
+    body: Vec<u8>,
 }
 
 impl Desk {
@@ -203,7 +213,8 @@ impl Desk {
         let is_read = matches!(asked.method, Method::GET | Method::HEAD);
         match (entry.place, is_read) {
             (Place::Reload, _) if asked.method == Method::POST => self.reload(asked).await,
-            (Place::Reload, _) => answer::not_allowed("POST"),
+            (Place::Explain, _) if asked.method == Method::POST => self.explain(asked),
+            (Place::Reload | Place::Explain, _) => answer::not_allowed("POST"),
             (_, false) => answer::not_allowed("GET, HEAD"),
             (place, true) => self.view(place, asked),
         }
@@ -237,7 +248,19 @@ impl Desk {
                 answer::json(StatusCode::OK, &state::listeners(&snapshot, status, certs))
             }
             Place::Causes => answer::json(StatusCode::OK, &state::causes()),
-            Place::Reload => answer::not_allowed("POST"),
+            Place::Reload | Place::Explain => answer::not_allowed("POST"),
+        }
+    }
+
+    /// What would become of a request, with the health and limits of this moment. Changes nothing.
+    fn explain(&self, asked: &Asked) -> Response<Vec<u8>> {
+        let question = serde_json::from_slice::<Question>(&asked.body);
+        let explained = question
+            .map_err(|error| format!("the body is not a request: {error}"))
+            .and_then(|question| explain(&self.admin.current.load(), &question, true));
+        match explained {
+            Ok(explanation) => answer::json(StatusCode::OK, &explanation),
+            Err(problem) => answer::refusal(StatusCode::BAD_REQUEST, &problem),
         }
     }
 
@@ -260,17 +283,18 @@ impl Desk {
     }
 }
 
-/// Nothing here has a use for a body. What is left unread would be taken for the next request, so a long one ends the connection.
-async fn discard_body(session: &mut ServerSession) {
-    let mut left = MAX_BODY;
-    while left > 0 {
+/// The body, bounded. What is left unread would be taken for the next request, so a long one ends the connection.
+async fn read_body(session: &mut ServerSession) -> Vec<u8> {
+    let mut body = Vec::new();
+    while body.len() <= MAX_BODY {
         match session.read_request_body().await {
-            Ok(Some(piece)) => left = left.saturating_sub(piece.len()),
-            Ok(None) => return,
+            Ok(Some(piece)) => body.extend_from_slice(&piece),
+            Ok(None) => return body,
             Err(_) => break,
         }
     }
     session.set_keepalive(None);
+    Vec::new()
 }
 
 /// Whether a Host field names this machine or an address, with or without a port.

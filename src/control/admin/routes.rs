@@ -2,19 +2,16 @@
 //! It must not decide anything; the order comes from the same ranks that `decide` walks.
 //! Called by `admin`.
 
-use std::cmp::Reverse;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::state::{millis, quarantined, QuarantinedView};
+use crate::explain::words;
 use crate::snapshot::chain::{Chain, Mode};
 use crate::snapshot::listener::Listener;
 use crate::snapshot::quarantine::Kind;
-use crate::snapshot::route::{
-    Action, Candidate, Conditions, HostPattern, PathPattern, PrincipalPattern, Rule, Target,
-    TcpRule, ValueCondition,
-};
+use crate::snapshot::route::{Action, Candidate, PathPattern, Rule, Target, TcpRule};
 use crate::snapshot::Snapshot;
 
 #[derive(Serialize)]
@@ -125,7 +122,7 @@ fn listener(listener: &Listener) -> ListenerView {
         .all()
         .map(|candidate| &**candidate)
         .collect();
-    candidates.sort_by(|one, other| precedence(one).cmp(&precedence(other)));
+    candidates.sort_by(|one, other| words::rank(one).cmp(&words::rank(other)));
     let mut hosts: Vec<HostView> = Vec::new();
     for one in candidates {
         let name = if one.host.is_empty() { "*" } else { &one.host };
@@ -147,30 +144,6 @@ fn listener(listener: &Listener) -> ListenerView {
     }
 }
 
-/// Gateway API precedence as far as it can be said without a request: exact hosts, then longer wildcards, then any;
-/// exact paths, then longer prefixes, then regular expressions; then conditions and the order written.
-fn precedence(candidate: &Candidate) -> impl Ord + '_ {
-    let host = &*candidate.host;
-    let host_class = match host.starts_with('*') {
-        _ if host.is_empty() => (2, Reverse(0)),
-        true => (1, Reverse(host.len())),
-        false => (0, Reverse(0)),
-    };
-    let (path_class, length, path) = match &candidate.path {
-        PathPattern::Exact(path) => (1, 0, &**path),
-        PathPattern::Prefix(path) => (2, path.len(), &**path),
-        // Regular expressions are tried by rank and order alone.
-        PathPattern::Regex(_) => (3, 0, ""),
-        PathPattern::Unknown => (0, 0, ""),
-    };
-    (
-        (host_class, host),
-        (path_class, Reverse(length), path),
-        Reverse(candidate.conditions.rank()),
-        candidate.order,
-    )
-}
-
 fn candidate(candidate: &Candidate) -> CandidateView {
     CandidateView {
         path: match &candidate.path {
@@ -180,13 +153,13 @@ fn candidate(candidate: &Candidate) -> CandidateView {
             PathPattern::Regex(regex) => PathView::Regex(regex.as_str().into()),
             PathPattern::Unknown => PathView::Unknown,
         },
-        conditions: conditions(&candidate.conditions),
+        conditions: words::conditions(&candidate.conditions),
         rule: rule(&candidate.rule),
     }
 }
 
 fn tcp(tcp: &TcpRule) -> TcpView {
-    let mut conditions = hosts(tcp.sni.as_slice());
+    let mut conditions = words::hosts(tcp.sni.as_slice());
     let clients = tcp.clients.nets().iter();
     conditions.extend(clients.map(|net| format!("client {net}")));
     TcpView {
@@ -232,47 +205,6 @@ fn action(action: &Action) -> ActionView {
             status: respond.status.as_u16(),
         },
         Action::Quarantined => ActionView::Quarantined,
-    }
-}
-
-/// Conditions in words; all of them must hold, of several clients, names or principals one.
-fn conditions(conditions: &Conditions) -> Vec<String> {
-    let mut words = Vec::new();
-    words.extend(
-        conditions
-            .method
-            .iter()
-            .map(|method| format!("method {method}")),
-    );
-    let headers = conditions.headers.iter();
-    words.extend(headers.map(|(name, wanted)| format!("header {name} {}", value(wanted))));
-    let query = conditions.query.iter();
-    words.extend(query.map(|(name, wanted)| format!("query {name} {}", value(wanted))));
-    let clients = conditions.clients.nets().iter();
-    words.extend(clients.map(|net| format!("client {net}")));
-    words.extend(hosts(&conditions.sni));
-    let principals = conditions.principals.iter();
-    words.extend(principals.map(|principal| match principal {
-        PrincipalPattern::Exact(id) => format!("principal {id}"),
-        PrincipalPattern::Prefix(id) => format!("principal {id}*"),
-    }));
-    words
-}
-
-fn hosts(hosts: &[HostPattern]) -> Vec<String> {
-    let word = |host: &HostPattern| match host {
-        HostPattern::Exact(host) => format!("sni {host}"),
-        HostPattern::Suffix(suffix) => format!("sni *{suffix}"),
-    };
-    hosts.iter().map(word).collect()
-}
-
-fn value(wanted: &ValueCondition) -> String {
-    match wanted {
-        ValueCondition::Exact(text) => format!("= {text}"),
-        ValueCondition::Regex(regex) => format!("~ {regex}"),
-        ValueCondition::Present(true) => "present".into(),
-        ValueCondition::Present(false) => "absent".into(),
     }
 }
 

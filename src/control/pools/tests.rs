@@ -78,6 +78,7 @@ pub(in crate::control) fn pool_of(
     let set = EndpointSet::new(name, &settings, &specs, endpoints, metrics);
     Arc::new(Pool {
         name: name.into(),
+        place: "".into(),
         settings,
         set: Arc::new(arc_swap::ArcSwap::from_pointee(set)),
         metrics: metrics.pool(name),

@@ -1,6 +1,13 @@
-//! The first bytes of a connection, from anyone.
+//! The first bytes of a connection, from anyone: more bytes never change a verdict that was given.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    let _ = windrose::proxy::hello::opening(bytes);
+use windrose::proxy::hello::{opening, Opening};
+
+libfuzzer_sys::fuzz_target!(|input: (usize, &[u8])| {
+    let (at, bytes) = input;
+    let whole = opening(bytes);
+    let early = opening(&bytes[..at % (bytes.len() + 1)]);
+    if early != Opening::Unknown {
+        assert_eq!(early, whole);
+    }
 });

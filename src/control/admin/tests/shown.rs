@@ -97,6 +97,7 @@ fn listener(routes: RouteTable, metrics: &Metrics) -> Listener {
     Listener {
         unrouted: metrics.route("edge", "ingress", ""),
         name: "edge".into(),
+        place: "".into(),
         role: Role::Ingress,
         bind: Bind::Tcp(([127, 0, 0, 1], 80).into()),
         protocol: Protocol::Http,

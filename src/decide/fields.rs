@@ -13,7 +13,7 @@ use pingora::Result;
 ///
 /// # Errors
 /// When the target is no target, which a parsed header's is.
-pub(super) fn change(head: &mut RequestHeader, change: impl FnOnce(&mut HeaderMap)) -> Result<()> {
+pub fn change(head: &mut RequestHeader, change: impl FnOnce(&mut HeaderMap)) -> Result<()> {
     // Parts keep a URI only, which has the bytes of this form alone.
     let is_kept = head.raw_path().starts_with(b"/") && head.raw_path_is_utf8();
     let target = (!is_kept).then(|| head.raw_path().to_vec());
@@ -28,7 +28,7 @@ pub(super) fn change(head: &mut RequestHeader, change: impl FnOnce(&mut HeaderMa
 ///
 /// # Errors
 /// When the reason phrase is none, which a parsed header's is.
-pub(super) fn change_response(
+pub fn change_response(
     head: &mut ResponseHeader,
     change: impl FnOnce(&mut HeaderMap),
 ) -> Result<()> {
@@ -43,20 +43,20 @@ pub(super) fn change_response(
 
 /// What a request says of itself that decides on times and bounds.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Nature {
+pub struct Nature {
     /// Bytes of the body, as far as the header says.
-    pub(super) length: u64,
+    pub length: u64,
     /// Asks for another protocol on the connection.
-    pub(super) is_upgrade: bool,
+    pub is_upgrade: bool,
     /// Says that it is gRPC.
-    pub(super) is_grpc: bool,
+    pub is_grpc: bool,
     /// Asks for server-sent events.
     wants_events: bool,
 }
 
 impl Nature {
     /// Looks at every field once, which costs less than to look four names up.
-    pub(super) fn of(headers: &HeaderMap) -> Nature {
+    pub fn of(headers: &HeaderMap) -> Nature {
         let mut nature = Nature::default();
         for (name, value) in headers {
             match *name {
@@ -71,7 +71,7 @@ impl Nature {
     }
 
     /// Whether it begins something long-lived: an upgrade, gRPC, server-sent events.
-    pub(super) fn is_stream(&self) -> bool {
+    pub fn is_stream(&self) -> bool {
         self.is_upgrade || self.is_grpc || self.wants_events
     }
 }

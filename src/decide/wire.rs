@@ -9,21 +9,21 @@ use http::HeaderValue;
 
 /// Visible ASCII, ready to be sent. The default is empty.
 #[derive(Clone)]
-pub(super) struct WireText(HeaderValue);
+pub struct WireText(HeaderValue);
 
 impl WireText {
     /// This text; `None` if a byte of it is not visible ASCII or a space.
-    pub(super) fn new(text: &str) -> Option<WireText> {
+    pub fn new(text: &str) -> Option<WireText> {
         WireText::received(HeaderValue::from_str(text).ok()?)
     }
 
     /// The text of a field that arrived, sharing its bytes.
-    pub(super) fn received(value: HeaderValue) -> Option<WireText> {
+    pub fn received(value: HeaderValue) -> Option<WireText> {
         value.to_str().is_ok().then_some(WireText(value))
     }
 
     /// 128 bits as 32 digits.
-    pub(super) fn hex(high: u64, low: u64) -> WireText {
+    pub fn hex(high: u64, low: u64) -> WireText {
         // By hand: formatting costs ten times as much, for every request.
         let digit = |at: usize| {
             let half = if at < 16 { high } else { low };
@@ -34,7 +34,7 @@ impl WireText {
     }
 
     /// For a field; no bytes are copied.
-    pub(super) fn value(&self) -> HeaderValue {
+    pub fn value(&self) -> HeaderValue {
         self.0.clone()
     }
 }

@@ -1,0 +1,234 @@
+//! `windrose explain`: where a request would go and why, on a configuration or on the running process.
+//! It must not decide; it asks `explain` or the admin address and renders what comes back.
+//! Called by `cli`.
+
+mod render;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use base64::Engine as _;
+use clap::Args;
+use windrose_plugins::PluginDef;
+
+use super::client;
+use super::commands::dry_resources;
+use crate::config;
+use crate::explain::{explain, Explanation, Question};
+use crate::snapshot::Snapshot;
+
+/// A request, as on the command line.
+#[derive(Args)]
+pub(super) struct Wish {
+    /// The method.
+    method: String,
+    /// The address, such as `https://shop.example/cart?id=1`.
+    url: String,
+    /// A field, as `Name: value`; may be given several times.
+    #[arg(short = 'H', long = "header", value_name = "FIELD")]
+    headers: Vec<String>,
+    /// The peer's address. Default: 192.0.2.1.
+    #[arg(long, value_name = "ADDRESS")]
+    from: Option<IpAddr>,
+    /// The name asked for in TLS. Default: the host of an https address.
+    #[arg(long, value_name = "NAME")]
+    sni: Option<String>,
+    /// The principal that was proven: `consumer:NAME`, `certificate:NAME` or a SPIFFE ID.
+    #[arg(long = "as", value_name = "PRINCIPAL")]
+    principal: Option<String>,
+    /// The listener. Default: the one at the address's port, else the first with role ingress.
+    #[arg(long, value_name = "NAME")]
+    listener: Option<String>,
+    /// A file with the body; hooks on bodies see it in one piece. At most 32 KiB.
+    #[arg(long, value_name = "FILE")]
+    body: Option<PathBuf>,
+    /// Walk several hops: listeners in order, as `LISTENER` or `FILE:LISTENER` of another configuration.
+    #[arg(long, value_name = "HOPS", value_delimiter = ',')]
+    path: Vec<String>,
+    /// Ask the running process, with the health and limits it has now.
+    #[arg(long)]
+    live: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+const MOST_BODY: usize = 32 << 10;
+
+/// Exit code 0 if the request goes on or is answered as the rule says, 1 if it is refused, 2 if the question makes no sense.
+pub(super) fn run(path: &Path, wish: Wish, plugins: &[PluginDef]) -> ExitCode {
+    let answered = question(&wish).and_then(|question| {
+        let hops = hops(&wish, path);
+        walk(&wish, &hops, question, plugins)
+    });
+    match answered {
+        Ok(explanations) => told(&explanations, wish.json),
+        Err(Trouble::Question(problem)) => {
+            eprintln!("{problem}");
+            ExitCode::from(2)
+        }
+        Err(Trouble::Configuration(problem)) => {
+            eprintln!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why there is no explanation.
+enum Trouble {
+    Question(String),
+    Configuration(String),
+}
+
+fn told(explanations: &[Explanation], json: bool) -> ExitCode {
+    if json {
+        let text = match explanations {
+            [one] => serde_json::to_string_pretty(one),
+            all => serde_json::to_string_pretty(all),
+        };
+        println!("{}", text.unwrap_or_default());
+    } else {
+        let texts: Vec<String> = explanations.iter().map(render::text).collect();
+        print!("{}", texts.join("\n"));
+    }
+    let refused = explanations.last().is_some_and(|last| {
+        let cause = last.outcome.cause.as_deref();
+        cause.is_some_and(|cause| !matches!(cause, "route.redirect" | "route.respond"))
+    });
+    if refused {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+fn question(wish: &Wish) -> Result<Question, Trouble> {
+    let headers = wish.headers.iter().map(|line| {
+        let (name, value) = line.split_once(':')?;
+        Some((name.trim().to_owned(), value.trim().to_owned()))
+    });
+    let headers: Option<Vec<_>> = headers.collect();
+    let headers = headers
+        .ok_or_else(|| Trouble::Question("a field is written as -H \"Name: value\"".to_owned()))?;
+    let body = wish.body.as_deref().map(body).transpose()?;
+    Ok(Question {
+        method: wish.method.to_ascii_uppercase(),
+        url: wish.url.clone(),
+        headers,
+        from: wish.from,
+        sni: wish.sni.clone(),
+        principal: wish.principal.clone(),
+        listener: wish.listener.clone(),
+        body,
+    })
+}
+
+fn body(path: &Path) -> Result<String, Trouble> {
+    let bytes = std::fs::read(path).map_err(|error| {
+        Trouble::Question(format!("{} cannot be read: {error}", path.display()))
+    })?;
+    if bytes.len() > MOST_BODY {
+        let problem = format!("{} is larger than 32 KiB", path.display());
+        return Err(Trouble::Question(problem));
+    }
+    Ok(base64::engine::general_purpose::STANDARD.encode(bytes))
+}
+
+/// One hop: whose configuration, and which listener of it.
+struct Hop {
+    config: PathBuf,
+    listener: Option<String>,
+}
+
+fn hops(wish: &Wish, config: &Path) -> Vec<Hop> {
+    let hop = |text: &String| match text.rsplit_once(':') {
+        Some((file, listener)) => Hop {
+            config: file.into(),
+            listener: Some(listener.to_owned()),
+        },
+        None => Hop {
+            config: config.to_owned(),
+            listener: Some(text.clone()),
+        },
+    };
+    if wish.path.is_empty() {
+        let listener = wish.listener.clone();
+        return vec![Hop {
+            config: config.to_owned(),
+            listener,
+        }];
+    }
+    wish.path.iter().map(hop).collect()
+}
+
+fn walk(
+    wish: &Wish,
+    hops: &[Hop],
+    mut question: Question,
+    plugins: &[PluginDef],
+) -> Result<Vec<Explanation>, Trouble> {
+    let mut told: Vec<Explanation> = Vec::new();
+    for hop in hops {
+        if let Some(before) = told.last() {
+            let Some(next) = onward(before, &question) else {
+                break;
+            };
+            question = next;
+        }
+        question.listener = hop.listener.clone();
+        let explanation = match wish.live {
+            true => live(&hop.config, &question)?,
+            false => offline(&hop.config, &question, plugins)?,
+        };
+        told.push(explanation);
+    }
+    Ok(told)
+}
+
+/// The request as the next hop gets it; `None` if it ended here.
+fn onward(before: &Explanation, asked: &Question) -> Option<Question> {
+    let outcome = &before.outcome;
+    let host = outcome.host.as_ref()?;
+    let path = outcome.path.as_ref()?;
+    let query = asked.url.split_once('?').map(|(_, query)| query);
+    let query = query.map_or(String::new(), |query| format!("?{query}"));
+    Some(Question {
+        url: format!("http://{host}{path}{query}"),
+        headers: outcome.headers.clone(),
+        from: Some(IpAddr::from([127, 0, 0, 1])),
+        sni: None,
+        principal: None,
+        ..asked.clone()
+    })
+}
+
+fn offline(
+    path: &Path,
+    question: &Question,
+    plugins: &[PluginDef],
+) -> Result<Explanation, Trouble> {
+    let snapshot = snapshot(path, plugins).map_err(Trouble::Configuration)?;
+    explain(&snapshot, question, false).map_err(Trouble::Question)
+}
+
+fn snapshot(path: &Path, plugins: &[PluginDef]) -> Result<Snapshot, String> {
+    let built = dry_resources(plugins, |resources| config::build(path, resources));
+    built
+        .map(|built| built.snapshot)
+        .map_err(|report| report.to_string())
+}
+
+fn live(path: &Path, question: &Question) -> Result<Explanation, Trouble> {
+    let body = serde_json::to_string(question).unwrap_or_default();
+    let (status, answer) = client::post(path, "/explain", &body).map_err(Trouble::Configuration)?;
+    if status != 200 {
+        let error = answer["error"]
+            .as_str()
+            .unwrap_or("the process does not answer this");
+        return Err(Trouble::Question(error.to_owned()));
+    }
+    serde_json::from_value(answer).map_err(|error| {
+        Trouble::Configuration(format!("the process is of another version: {error}"))
+    })
+}

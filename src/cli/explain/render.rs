@@ -1,0 +1,206 @@
+//! An explanation as text for a terminal.
+//! It must not add anything that the explanation does not say.
+//! Called for each hop.
+
+use std::fmt::Write;
+
+use crate::explain::{CandidateSeen, Explanation, Outcome, PluginSeen, PoolSeen, Times};
+
+/// The whole page.
+pub(super) fn text(explanation: &Explanation) -> String {
+    let mut page = Page::default();
+    let request = &explanation.request;
+    page.line(0, &format!("{} {}", request.method, request.url), "");
+    let listener = &explanation.listener;
+    let what = format!(
+        "listener {}: {}, {} at {}",
+        listener.name, listener.role, listener.protocol, listener.bind
+    );
+    page.line(0, &what, &listener.place);
+    if let Some(names) = &listener.certificate {
+        page.line(1, &format!("shows the certificate for {names}"), "");
+    }
+    let trust = if request.trusted {
+        "its forwarded fields are believed"
+    } else {
+        "its forwarded fields are not believed"
+    };
+    let who = request.principal.as_deref().unwrap_or("nobody proven");
+    page.line(1, &format!("client {}, {who}; {trust}", request.client), "");
+    page.line(
+        1,
+        &format!("host {}, path {}", request.host, request.path),
+        "",
+    );
+    for note in &explanation.notes {
+        page.line(1, &format!("note: {note}"), "");
+    }
+    candidates(&mut page, &explanation.candidates);
+    plugins(&mut page, &explanation.plugins);
+    outcome(&mut page, explanation);
+    page.text
+}
+
+/// Lines with a place at their end.
+#[derive(Default)]
+struct Page {
+    text: String,
+}
+
+/// Column of places.
+const PLACE: usize = 84;
+
+impl Page {
+    fn line(&mut self, depth: usize, what: &str, place: &str) {
+        let indented = format!("{:1$}{what}", "", 2 * depth);
+        // Writing to a String cannot fail.
+        let _ = match place.is_empty() {
+            true => writeln!(self.text, "{indented}"),
+            false => writeln!(self.text, "{indented:<PLACE$} {place}"),
+        };
+    }
+
+    fn head(&mut self, what: &str) {
+        let _ = writeln!(self.text, "\n{what}");
+    }
+}
+
+fn candidates(page: &mut Page, candidates: &[CandidateSeen]) {
+    if candidates.is_empty() {
+        page.head("routes: none of this listener is for this host");
+        return;
+    }
+    page.head("routes, the most specific first");
+    for one in candidates {
+        let mark = match one.verdict.as_str() {
+            "chosen" => "=>",
+            "in the shadow" => " +",
+            _ => " -",
+        };
+        let what = format!(
+            "{mark} {}: host {}, path {} ({}): {}",
+            one.route, one.host, one.path, one.precedence, one.verdict
+        );
+        page.line(0, &what, &one.place);
+        for condition in &one.conditions {
+            let holds = if condition.holds {
+                "holds"
+            } else {
+                "does not hold"
+            };
+            page.line(3, &format!("{} {holds}", condition.condition), "");
+        }
+    }
+}
+
+fn plugins(page: &mut Page, plugins: &[PluginSeen]) {
+    if plugins.is_empty() {
+        return;
+    }
+    page.head("plugins in order");
+    for one in plugins {
+        let mode = if one.mode == "shadow" { ", shadow" } else { "" };
+        let what = format!(
+            "{} {} ({}{mode}) {}",
+            one.stage, one.name, one.kind, one.says
+        );
+        page.line(1, &what, &one.place);
+    }
+}
+
+fn outcome(page: &mut Page, explanation: &Explanation) {
+    let outcome = &explanation.outcome;
+    match (&outcome.cause, outcome.status) {
+        (Some(cause), Some(status)) => answered(page, outcome, cause, status),
+        _ => forwarded(page, explanation),
+    }
+}
+
+fn answered(page: &mut Page, outcome: &Outcome, cause: &str, status: u16) {
+    page.head(&format!("answered here with {status}, cause {cause}"));
+    if let Some(meaning) = &outcome.meaning {
+        page.line(1, meaning, outcome.place.as_deref().unwrap_or_default());
+    }
+    for (name, value) in &outcome.headers {
+        page.line(1, &format!("{name}: {value}"), "");
+    }
+}
+
+fn forwarded(page: &mut Page, explanation: &Explanation) {
+    let outcome = &explanation.outcome;
+    page.head(&format!(
+        "goes on by route {}",
+        outcome.route.as_deref().unwrap_or_default()
+    ));
+    outcome.pools.iter().for_each(|one| pool(page, one));
+    let path = outcome.path.as_deref().unwrap_or_default();
+    let query = explanation.request.url.split_once('?');
+    let query = query.map_or(String::new(), |(_, query)| format!("?{query}"));
+    let method = &explanation.request.method;
+    page.line(1, &format!("as {method} {path}{query}"), "");
+    for (name, value) in &outcome.headers {
+        page.line(2, &format!("{name}: {value}"), "");
+    }
+    if let Some(times) = &outcome.times {
+        times_and_retries(page, times);
+    }
+}
+
+fn pool(page: &mut Page, pool: &PoolSeen) {
+    let share = match pool.share_percent {
+        100.0 => String::new(),
+        share => format!("{share} % "),
+    };
+    page.line(
+        1,
+        &format!("{share}to pool {}, balanced by {}", pool.name, pool.balance),
+        &pool.place,
+    );
+    if pool.endpoints.is_empty() {
+        page.line(2, "no endpoint is known", "");
+    }
+    for one in &pool.endpoints {
+        let weight = match one.weight {
+            1 => String::new(),
+            weight => format!(", weight {weight}"),
+        };
+        let out = match &one.out {
+            Some(why) => format!(", out: {why}"),
+            None => String::new(),
+        };
+        page.line(2, &format!("{}{weight}{out}", one.address), "");
+    }
+}
+
+fn times_and_retries(page: &mut Page, times: &Times) {
+    let bound = |time: Option<u64>| time.map_or("no bound".to_owned(), seconds);
+    page.line(
+        1,
+        &format!(
+            "times: connect {}, response header {}, silence {}, until the response in all {}",
+            seconds(times.connect_ms),
+            bound(times.response_header_ms),
+            bound(times.idle_ms),
+            bound(times.request_ms)
+        ),
+        "",
+    );
+    let attempts = match times.retries {
+        0 => "no further attempt".to_owned(),
+        1 => format!("1 further attempt after {}", times.retry_on),
+        more => format!("{more} further attempts after {}", times.retry_on),
+    };
+    let body = times.body_limit_bytes;
+    page.line(
+        1,
+        &format!("retries: {attempts}; body up to {body} bytes"),
+        "",
+    );
+}
+
+fn seconds(millis: u64) -> String {
+    match millis % 1000 {
+        0 => format!("{} s", millis / 1000),
+        _ => format!("{millis} ms"),
+    }
+}

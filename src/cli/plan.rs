@@ -1,0 +1,173 @@
+//! `windrose plan`: what a new configuration would change, before it runs.
+//! It must not change anything, nor judge: `config` compares.
+//! Called by `cli`.
+
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+use windrose_plugins::PluginDef;
+
+use super::commands::dry_resources;
+use crate::config::plan::{changes, order, replay, Change, Moved, Replayed};
+use crate::config::report::Severity;
+use crate::config::{self, Built};
+use crate::explain::{explain, Question};
+
+/// What to compare.
+#[derive(Args)]
+pub(super) struct Wish {
+    /// The new configuration; `-c` names the one it is compared with.
+    new: PathBuf,
+    /// Decide the requests of a recorder's bundle with both.
+    #[arg(long, value_name = "FILE", conflicts_with = "live")]
+    bundle: Option<PathBuf>,
+    /// Decide the requests that the running process recorded with both.
+    #[arg(long)]
+    live: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A plan as data.
+#[derive(Serialize)]
+struct Plan {
+    changes: Vec<Change>,
+    moved: Vec<Moved>,
+    /// Warnings that only the new configuration has, such as of routes in the shadow of others.
+    warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    requests: Option<Replayed>,
+}
+
+/// Exit code 0 with the plan, 1 when one of the configurations cannot run or the process cannot be asked.
+pub(super) fn run(path: &Path, wish: &Wish, plugins: &[PluginDef]) -> ExitCode {
+    match plan(path, wish, plugins) {
+        Ok(plan) => {
+            match wish.json {
+                true => println!(
+                    "{}",
+                    serde_json::to_string_pretty(&plan).unwrap_or_default()
+                ),
+                false => print!("{}", text(&plan)),
+            }
+            ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            eprintln!("{problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A configuration, built, and its warnings.
+struct Side {
+    built: Built,
+    warnings: Vec<String>,
+}
+
+fn side(path: &Path, plugins: &[PluginDef]) -> Result<Side, String> {
+    let loaded = config::load(path, plugins).map_err(|report| report.to_string())?;
+    let findings = loaded.warnings.findings().iter();
+    let findings = findings.filter(|finding| finding.severity == Severity::Warning);
+    let warnings = findings
+        .map(|finding| format!("{}: {}", finding.path, finding.fact))
+        .collect();
+    let built = dry_resources(plugins, |resources| {
+        config::build_loaded(loaded, path, resources)
+    });
+    let built = built.map_err(|report| report.to_string())?;
+    Ok(Side { built, warnings })
+}
+
+fn plan(path: &Path, wish: &Wish, plugins: &[PluginDef]) -> Result<Plan, String> {
+    let old = side(path, plugins)?;
+    let new = side(&wish.new, plugins)?;
+    let is_new = |warning: &&String| !old.warnings.contains(warning);
+    Ok(Plan {
+        changes: changes(&old.built.config, &new.built.config),
+        moved: order(&old.built.snapshot, &new.built.snapshot),
+        warnings: new.warnings.iter().filter(is_new).cloned().collect(),
+        requests: replayed(path, wish, &old.built, &new.built)?,
+    })
+}
+
+fn replayed(
+    path: &Path,
+    wish: &Wish,
+    old: &Built,
+    new: &Built,
+) -> Result<Option<Replayed>, String> {
+    let Some(questions) = recorded(path, wish)? else {
+        return Ok(None);
+    };
+    let old = |question: &Question| explain(&old.snapshot, question, false);
+    let new = |question: &Question| explain(&new.snapshot, question, false);
+    Ok(Some(replay(&questions, old, new)))
+}
+
+fn text(plan: &Plan) -> String {
+    let mut text = String::new();
+    // Writing to a String cannot fail.
+    if plan.changes.is_empty() {
+        text.push_str("nothing changes\n");
+    }
+    for change in &plan.changes {
+        let _ = writeln!(text, "{change}");
+        for detail in &change.details {
+            let value = |value: &Option<String>| value.clone().unwrap_or("nothing".to_owned());
+            let (old, new) = (value(&detail.old), value(&detail.new));
+            let _ = writeln!(text, "    {}: {old} -> {new}", detail.path);
+        }
+    }
+    for moved in &plan.moved {
+        let before = moved.now_before.join(", ");
+        let _ = writeln!(
+            text,
+            "listener \"{}\": route \"{}\" ({}, {}) is tried {} now    {}",
+            moved.listener,
+            moved.route,
+            moved.host,
+            moved.matches,
+            match before.is_empty() {
+                true => "later".to_owned(),
+                false => format!("before {before}"),
+            },
+            moved.place
+        );
+    }
+    for warning in &plan.warnings {
+        let _ = writeln!(text, "warning: {warning}");
+    }
+    if let Some(requests) = &plan.requests {
+        traffic(&mut text, requests);
+    }
+    text
+}
+
+fn traffic(text: &mut String, replayed: &Replayed) {
+    let percent = |part: usize| 100.0 * part as f64 / replayed.requests.max(1) as f64;
+    let _ = writeln!(
+        text,
+        "\n{:.1} % of {} recorded requests change ({})",
+        percent(replayed.changed),
+        replayed.requests,
+        replayed.changed
+    );
+    for group in &replayed.groups {
+        let _ = writeln!(text, "  {:.1} %  {}", percent(group.requests), group.change);
+        for example in &group.examples {
+            let _ = writeln!(text, "           {example}");
+        }
+    }
+    if replayed.skipped > 0 {
+        let _ = writeln!(text, "  {} could not be asked again", replayed.skipped);
+    }
+}
+
+fn recorded(_: &Path, _: &Wish) -> Result<Option<Vec<Question>>, String> {
+    Ok(None)
+}

@@ -1,0 +1,11 @@
+//! What a change of the configuration means: objects that differ, rules that moved, requests that would fare otherwise.
+//! It must not know what runs, nor decide: differences of decisions are differences of explanations.
+//! Printed by `windrose plan`; `windrose reload` prints the first part.
+
+mod changes;
+mod order;
+mod replay;
+
+pub use changes::{changes, note_quarantine, Change, Detail, What};
+pub use order::{order, Moved};
+pub use replay::{replay, Group, Replayed};

@@ -1,0 +1,183 @@
+//! Requests decided twice, by the old and the new configuration, and what would become of them otherwise.
+//! It must not decide: it compares explanations.
+//! Part of a plan.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::explain::{Explanation, Outcome, Question};
+
+/// What came of a replay.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Replayed {
+    /// Requests that were compared.
+    pub requests: usize,
+    /// Those that fare otherwise.
+    pub changed: usize,
+    /// Those that could not be asked again.
+    pub skipped: usize,
+    /// The changes by kind, most frequent first.
+    pub groups: Vec<Group>,
+}
+
+/// Requests that change in the same way.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Group {
+    /// The change in words.
+    pub change: String,
+    /// How many.
+    pub requests: usize,
+    /// Some of them, as method and address.
+    pub examples: Vec<String>,
+}
+
+/// Requests of a group that are named.
+const EXAMPLES: usize = 3;
+
+/// Compares what two sides say to the same requests. An error means that a side cannot be asked this, such as for a listener
+/// that it does not have.
+pub fn replay(
+    questions: &[Question],
+    mut old: impl FnMut(&Question) -> Result<Explanation, String>,
+    mut new: impl FnMut(&Question) -> Result<Explanation, String>,
+) -> Replayed {
+    let mut groups: BTreeMap<String, Group> = BTreeMap::new();
+    let mut replayed = Replayed::default();
+    for question in questions {
+        let Ok(before) = old(question) else {
+            replayed.skipped += 1;
+            continue;
+        };
+        replayed.requests += 1;
+        let change = match new(question) {
+            Ok(after) => difference(&before.outcome, &after.outcome),
+            Err(problem) => Some(format!("can no longer be asked: {problem}")),
+        };
+        let Some(change) = change else { continue };
+        replayed.changed += 1;
+        let group = groups.entry(change.clone()).or_insert_with(|| Group {
+            change,
+            requests: 0,
+            examples: Vec::new(),
+        });
+        group.requests += 1;
+        if group.examples.len() < EXAMPLES {
+            let example = format!("{} {}", question.method, question.url);
+            group.examples.push(example);
+        }
+    }
+    replayed.groups = groups.into_values().collect();
+    replayed
+        .groups
+        .sort_by_key(|group| std::cmp::Reverse(group.requests));
+    replayed
+}
+
+/// The most important difference in words; `None` when the request fares the same.
+fn difference(old: &Outcome, new: &Outcome) -> Option<String> {
+    let answer = |outcome: &Outcome| {
+        let cause = outcome.cause.as_deref()?;
+        Some(format!("{} {cause}", outcome.status.unwrap_or_default()))
+    };
+    let pools = |outcome: &Outcome| {
+        let pools = outcome.pools.iter().map(|pool| match pool.share_percent {
+            100.0 => pool.name.clone(),
+            share => format!("{} {share} %", pool.name),
+        });
+        pools.collect::<Vec<_>>().join(" and ")
+    };
+    match (answer(old), answer(new)) {
+        (None, Some(after)) => {
+            return Some(format!(
+                "would become {after} instead of going to pool {}",
+                pools(old)
+            ))
+        }
+        (Some(before), None) => return Some(format!("to pool {} instead of {before}", pools(new))),
+        (Some(before), Some(after)) if before != after => {
+            return Some(format!("would become {after} instead of {before}"))
+        }
+        _ => {}
+    }
+    if pools(old) != pools(new) {
+        return Some(format!("to pool {} instead of {}", pools(new), pools(old)));
+    }
+    if old.location != new.location {
+        let location = |outcome: &Outcome| outcome.location.clone().unwrap_or_default();
+        return Some(format!(
+            "redirected to {} instead of {}",
+            location(new),
+            location(old)
+        ));
+    }
+    let parts = [
+        ("path", old.path != new.path),
+        ("host", old.host != new.host),
+        ("route", old.route != new.route),
+        ("fields", sorted(old) != sorted(new)),
+        ("times", old.times != new.times),
+    ];
+    let differing: Vec<&str> = parts
+        .iter()
+        .filter(|(_, differs)| *differs)
+        .map(|(what, _)| *what)
+        .collect();
+    (!differing.is_empty())
+        .then(|| format!("to the same pool with another {}", differing.join(", ")))
+}
+
+fn sorted(outcome: &Outcome) -> Vec<&(String, String)> {
+    let mut headers: Vec<_> = outcome.headers.iter().collect();
+    headers.sort();
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(pool: &str) -> Outcome {
+        let pool = crate::explain::PoolSeen {
+            name: pool.to_owned(),
+            place: String::new(),
+            share_percent: 100.0,
+            balance: String::new(),
+            endpoints: Vec::new(),
+        };
+        Outcome {
+            pools: vec![pool],
+            ..Outcome::default()
+        }
+    }
+
+    #[test]
+    fn the_most_important_difference_is_told() {
+        let refused = Outcome {
+            status: Some(401),
+            cause: Some("auth.basic_missing".into()),
+            ..Outcome::default()
+        };
+        let moved = Outcome {
+            path: Some("/b".into()),
+            ..outcome("a")
+        };
+
+        let told = |old: &Outcome, new: &Outcome| difference(old, new).unwrap_or_default();
+
+        assert_eq!(told(&outcome("a"), &outcome("b")), "to pool b instead of a");
+        assert_eq!(
+            told(&outcome("a"), &refused),
+            "would become 401 auth.basic_missing instead of going to pool a"
+        );
+        assert_eq!(
+            told(&refused, &outcome("b")),
+            "to pool b instead of 401 auth.basic_missing"
+        );
+        assert_eq!(
+            told(&outcome("a"), &moved),
+            "to the same pool with another path"
+        );
+        assert_eq!(told(&moved, &moved), "");
+    }
+}

@@ -1,0 +1,241 @@
+//! A request's way from an admitted header to a pool or an answer, in the one order there is: listener plugins, the host's
+//! certificate, the decision, route plugins, the rule's action.
+//! It must not know sockets; the data path, config tests and `explain` all go this way.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use pingora::http::RequestHeader;
+use pingora::Result;
+use windrose_plugins::contract::{causes, Answer, Effects, Principal, Request, Slots};
+
+use super::fields::Nature;
+use super::onward::{onward, Hop};
+use super::{decide, location, pool, Caller, Facts, Head, Stage, Trace};
+use crate::snapshot::certs::{Cert, Termination};
+use crate::snapshot::chain::{Chain, Instance, Turn};
+use crate::snapshot::listener::Listener;
+use crate::snapshot::pool::Pool;
+use crate::snapshot::route::{Action, Candidate, Redirect, Respond};
+
+/// A request under way.
+pub struct Walk<'a> {
+    /// Where it came in.
+    pub listener: &'a Listener,
+    /// What TLS brought; `None` in the clear.
+    pub tls: Option<Tls<'a>>,
+    /// What it is about.
+    pub facts: &'a Facts,
+    /// Who it is, if proven; plugins may prove it.
+    pub principal: &'a mut Option<Principal>,
+    /// State of plugins.
+    pub slots: &'a mut Slots,
+    /// Whether plugins may ask and count.
+    pub effects: Effects,
+}
+
+/// What a TLS handshake brought.
+#[derive(Clone, Copy)]
+pub struct Tls<'a> {
+    /// The name asked for, in lower case.
+    pub sni: Option<&'a str>,
+    /// What it was made with.
+    pub termination: &'a Termination,
+    /// The certificate that was shown.
+    pub cert: Option<&'a Arc<Cert>>,
+}
+
+/// Where a request goes on to.
+pub struct Next {
+    /// The pool that was chosen.
+    pub pool: Arc<Pool>,
+    /// What the request says of itself.
+    pub nature: Nature,
+}
+
+type Refused = Box<Answer>;
+
+fn refuse(cause: &'static windrose_plugins::contract::Cause) -> Refused {
+    Box::new(Answer::of(cause))
+}
+
+impl Walk<'_> {
+    /// From the header to a rule.
+    ///
+    /// # Errors
+    /// The answer instead.
+    pub async fn find<T: Trace>(
+        &mut self,
+        head: &mut RequestHeader,
+        trace: &mut T,
+    ) -> Result<Arc<Candidate>, Refused> {
+        let listener = self.listener;
+        if listener.chain.has_request() {
+            self.plugins(&listener.chain, "", Stage::Listener, head, trace)
+                .await?;
+        }
+        if self.is_misdirected() {
+            return Err(refuse(&causes::MISDIRECTED));
+        }
+        let principal = self.principal.as_ref().map(Principal::id);
+        let caller = Caller {
+            address: self.facts.client.ok_or_else(|| refuse(&causes::INTERNAL))?,
+            sni: self.tls.and_then(|tls| tls.sni),
+            principal: principal.as_deref(),
+        };
+        let asked = self.head(head);
+        let found = decide(&listener.routes, &asked, &caller, trace).cloned();
+        found.ok_or_else(|| refuse(&causes::NO_ROUTE))
+    }
+
+    /// Through the rule's plugins to its action. `random` chooses in a split.
+    ///
+    /// # Errors
+    /// The answer instead, also where the rule answers by itself.
+    pub async fn act<T: Trace>(
+        &mut self,
+        candidate: &Candidate,
+        head: &mut RequestHeader,
+        random: u64,
+        trace: &mut T,
+    ) -> Result<Next, Refused> {
+        let rule = &candidate.rule;
+        if rule.chain.has_request() {
+            self.plugins(&rule.chain, &rule.route, Stage::Route, head, trace)
+                .await?;
+        }
+        match &rule.action {
+            Action::Redirect(redirect) => Err(self.redirected(redirect, candidate, head)),
+            Action::Respond(respond) => Err(responded(respond)),
+            Action::Quarantined => Err(refuse(&causes::QUARANTINED)),
+            Action::Pool(_) | Action::Split(_) => {
+                let nature = Nature::of(&head.headers);
+                if nature.length > rule.body_limit {
+                    return Err(refuse(&causes::BODY_TOO_LARGE));
+                }
+                // A share of a split may go to a pool that is broken.
+                let pool = pool(candidate, random).ok_or_else(|| refuse(&causes::QUARANTINED))?;
+                Ok(Next {
+                    pool: pool.clone(),
+                    nature,
+                })
+            }
+        }
+    }
+
+    /// The request as an endpoint gets it; an answer if a plugin stops it here.
+    ///
+    /// # Errors
+    /// When a rewritten path is none.
+    pub async fn send<T: Trace>(
+        &mut self,
+        candidate: &Candidate,
+        head: &mut RequestHeader,
+        hop: &Hop<'_>,
+        trace: &mut T,
+    ) -> Result<Option<Refused>> {
+        onward(head, self.facts, candidate, hop)?;
+        let rule = &candidate.rule;
+        for chain in [&self.listener.chain, &rule.chain] {
+            if !chain.has_upstream_request() {
+                continue;
+            }
+            let client = self.facts.view(self.listener, &rule.route);
+            let mut request = Request {
+                head,
+                client: &client,
+                principal: self.principal,
+                slots: self.slots,
+                effects: self.effects,
+            };
+            let mut hear =
+                |plugin: &Instance, turn: Turn<'_>| trace.plugin(Stage::Upstream, plugin, turn);
+            if let Some(answer) = chain.upstream_request(&mut request, &mut hear).await {
+                return Ok(Some(answer));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn plugins<T: Trace>(
+        &mut self,
+        chain: &Chain,
+        route: &str,
+        stage: Stage,
+        head: &mut RequestHeader,
+        trace: &mut T,
+    ) -> Result<(), Refused> {
+        let client = self.facts.view(self.listener, route);
+        let mut request = Request {
+            head,
+            client: &client,
+            principal: self.principal,
+            slots: self.slots,
+            effects: self.effects,
+        };
+        let mut hear = |plugin: &Instance, turn: Turn<'_>| trace.plugin(stage, plugin, turn);
+        match chain.request(&mut request, &mut hear).await {
+            Some(answer) => Err(answer),
+            None => Ok(()),
+        }
+    }
+
+    /// What a decision reads of the request.
+    pub fn head<'h>(&'h self, head: &'h RequestHeader) -> Head<'h> {
+        Head {
+            method: &head.method,
+            host: self.listener.service.as_deref().unwrap_or(&self.facts.host),
+            path: &self.facts.path,
+            query: head.uri.query(),
+            headers: &head.headers,
+        }
+    }
+
+    /// Whether the connection was made for a name with another certificate than this host's (RFC 9110 section 15.5.20).
+    fn is_misdirected(&self) -> bool {
+        let host = &self.facts.host;
+        let Some(tls) = &self.tls else {
+            return false;
+        };
+        let (Some(sni), Some(shown)) = (tls.sni, tls.cert) else {
+            return false;
+        };
+        if *sni == **host {
+            return false;
+        }
+        let certs = tls.termination.certs.load();
+        // After a renewal the set holds new certificates; the same names mean the same one.
+        certs
+            .find(Some(host))
+            .is_none_or(|cert| !Arc::ptr_eq(cert, shown) && cert.hosts != shown.hosts)
+    }
+
+    fn redirected(
+        &self,
+        redirect: &Redirect,
+        candidate: &Candidate,
+        head: &RequestHeader,
+    ) -> Refused {
+        let facts = self.facts;
+        let head = Head {
+            host: &facts.host,
+            ..self.head(head)
+        };
+        let location = location(redirect, candidate, &head, facts.port, facts.secure);
+        let Ok(location) = location.parse() else {
+            return refuse(&causes::BAD_TARGET);
+        };
+        let mut answer = Answer::of(&causes::ROUTE_REDIRECT).with(http::header::LOCATION, location);
+        answer.status = redirect.status.as_u16();
+        answer.body = Some((HeaderValue::from_static("text/plain"), Bytes::new()));
+        Box::new(answer)
+    }
+}
+
+fn responded(respond: &Respond) -> Refused {
+    let mut answer = Answer::of(&causes::ROUTE_RESPOND);
+    answer.status = respond.status.as_u16();
+    answer.body = Some((respond.content_type.clone(), respond.body.clone()));
+    Box::new(answer)
+}

@@ -1,0 +1,200 @@
+//! Why a request goes where it goes: the decision and everything around it, told step by step.
+//! It must not decide anything: it asks `decide` and writes down what it hears.
+//! `windrose explain`, the admin page of the same name, config tests and plans call it.
+
+mod hear;
+mod pool;
+mod question;
+mod view;
+pub mod words;
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use pingora::http::RequestHeader;
+use windrose_plugins::contract::{
+    causes, Answer, Cause, ConnectionView, Effects, Principal, Slots,
+};
+
+use crate::decide::{Facts, Hop, Next, Stage, Tls, Walk, WireText};
+use crate::snapshot::certs::Cert;
+use crate::snapshot::listener::Listener;
+use crate::snapshot::route::Candidate;
+use crate::snapshot::Snapshot;
+use hear::Heard;
+pub use question::Question;
+pub use view::{
+    Asked, CandidateSeen, ConditionSeen, EndpointSeen, Explanation, ListenerSeen, Outcome,
+    PluginSeen, PoolSeen, Times,
+};
+
+/// Explains a request. With `live` the snapshot is the running one, so that health and ejection are told.
+///
+/// # Errors
+/// A sentence that says what is wrong with the question.
+pub fn explain(
+    snapshot: &Snapshot,
+    question: &Question,
+    live: bool,
+) -> Result<Explanation, String> {
+    let listener = question.listener(snapshot)?;
+    let mut head = question.head()?;
+    let peer = question.from.unwrap_or(IpAddr::from([192, 0, 2, 1]));
+    let peer_text = WireText::new(&peer.to_string()).unwrap_or_default();
+    let mut facts = Facts::of(&head.headers, listener, peer, question.is_tls());
+    facts.request_id = WireText::new("explain").unwrap_or_default();
+    let sni = question.sni();
+    let cert = shown(listener, sni.as_deref());
+    let mut teller = Teller {
+        listener,
+        tls: tls(listener, question, sni.as_deref(), cert.as_ref()),
+        principal: question.principal(),
+        slots: Slots::default(),
+        heard: Heard::default(),
+        candidate: None,
+    };
+    let ended = match teller.admit(&mut facts, &head) {
+        Ok(()) => teller.walk(&facts, &mut head, &peer_text, question.body()?),
+        Err(answer) => Err(answer),
+    };
+    Ok(teller.explanation(question, &facts, ended, &head, cert.as_ref(), live))
+}
+
+/// The certificate a listener shows for a name.
+fn shown(listener: &Listener, sni: Option<&str>) -> Option<Arc<Cert>> {
+    let termination = listener.protocol.termination()?;
+    termination.certs.load().find(sni).cloned()
+}
+
+fn tls<'a>(
+    listener: &'a Listener,
+    question: &Question,
+    sni: Option<&'a str>,
+    cert: Option<&'a Arc<Cert>>,
+) -> Option<Tls<'a>> {
+    let termination = listener.protocol.termination()?;
+    question.is_tls().then_some(Tls {
+        sni,
+        termination,
+        cert,
+    })
+}
+
+type Ended = Result<Next, Box<Answer>>;
+
+/// A request on its way, and what was heard of it.
+struct Teller<'a> {
+    listener: &'a Listener,
+    tls: Option<Tls<'a>>,
+    principal: Option<Principal>,
+    slots: Slots,
+    heard: Heard,
+    candidate: Option<Arc<Candidate>>,
+}
+
+impl Teller<'_> {
+    /// What happens before there is a decision to make.
+    fn admit(&mut self, facts: &mut Facts, head: &RequestHeader) -> Result<(), Box<Answer>> {
+        let listener = self.listener;
+        let view = ConnectionView {
+            address: facts.client.unwrap_or(IpAddr::from([0, 0, 0, 0])),
+            listener: &listener.name,
+        };
+        let heard = &mut self.heard;
+        let mut hear = |plugin: &_, turn: crate::snapshot::chain::Turn<'_>| {
+            heard.turn(Stage::Listener, plugin, turn);
+        };
+        if let Some(answer) = listener.chain.connection(&view, Effects::Dry, &mut hear) {
+            return Err(answer);
+        }
+        let refuse = |cause: &'static Cause| Box::new(Answer::of(cause));
+        facts.admit(head, listener).map_err(refuse)
+    }
+
+    /// The way the data path goes, without effects.
+    fn walk(
+        &mut self,
+        facts: &Facts,
+        head: &mut RequestHeader,
+        peer: &WireText,
+        body: Option<Vec<u8>>,
+    ) -> Ended {
+        let mut walk = Walk {
+            listener: self.listener,
+            tls: self.tls,
+            facts,
+            principal: &mut self.principal,
+            slots: &mut self.slots,
+            effects: Effects::Dry,
+        };
+        let candidate = now(walk.find(head, &mut self.heard))?;
+        self.candidate = Some(candidate.clone());
+        let next = now(walk.act(&candidate, head, 0, &mut self.heard))?;
+        let hop = Hop {
+            peer,
+            traceparent: None,
+        };
+        let sent = now(async {
+            let sent = walk.send(&candidate, head, &hop, &mut self.heard).await;
+            sent.map_err(|_| Box::new(Answer::of(&causes::BAD_TARGET)))
+        })?;
+        if let Some(answer) = sent {
+            return Err(answer);
+        }
+        if let Some(body) = body {
+            self.body(&candidate, body)?;
+        }
+        Ok(next)
+    }
+
+    fn body(&mut self, candidate: &Candidate, body: Vec<u8>) -> Result<(), Box<Answer>> {
+        let mut piece = Some(bytes::Bytes::from(body));
+        for chain in [&self.listener.chain, &candidate.rule.chain] {
+            let heard = &mut self.heard;
+            let mut hear = |plugin: &_, turn: crate::snapshot::chain::Turn<'_>| {
+                heard.turn(Stage::Upstream, plugin, turn);
+            };
+            let answer =
+                chain.request_body(&mut self.slots, &mut piece, true, Effects::Dry, &mut hear);
+            if let Some(answer) = answer {
+                return Err(answer);
+            }
+        }
+        Ok(())
+    }
+
+    fn explanation(
+        self,
+        question: &Question,
+        facts: &Facts,
+        ended: Ended,
+        head: &RequestHeader,
+        cert: Option<&Arc<Cert>>,
+        live: bool,
+    ) -> Explanation {
+        let candidate = self.candidate.as_ref();
+        let outcome = match &ended {
+            Ok(_) => view::forwarded(candidate, facts, head, live),
+            Err(answer) => view::answered(candidate, answer),
+        };
+        Explanation {
+            request: view::asked(question, facts, self.principal.as_ref()),
+            listener: view::listener(self.listener, cert),
+            notes: view::notes(self.listener, question),
+            candidates: self.heard.candidates(self.listener, facts, candidate),
+            plugins: self.heard.plugins(self.listener, candidate),
+            outcome,
+        }
+    }
+}
+
+/// A dry run's hooks are ready at once; one that waits all the same cannot be known here.
+fn now<T>(future: impl Future<Output = Result<T, Box<Answer>>>) -> Result<T, Box<Answer>> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => Err(Box::new(Answer::of(&causes::PLUGIN_FAILED))),
+    }
+}

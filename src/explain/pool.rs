@@ -1,0 +1,70 @@
+//! A pool as an explanation shows it: who could be picked, and why others are out.
+//! It must not pick.
+//! Called for every pool a rule may send to.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::view::{EndpointSeen, PoolSeen};
+use crate::observe::clock;
+use crate::snapshot::pool::{Algorithm, HashKey, Member, Pool, PoolSettings};
+
+pub(super) fn seen(pool: &Pool, share_percent: f64, live: bool) -> PoolSeen {
+    let set = pool.set.load();
+    let now = clock::now();
+    PoolSeen {
+        name: pool.name.to_string(),
+        place: pool.place.to_string(),
+        share_percent: (share_percent * 100.0).round() / 100.0,
+        balance: balance(&pool.settings),
+        endpoints: set
+            .members
+            .iter()
+            .map(|member| EndpointSeen {
+                address: member.endpoint.label.to_string(),
+                weight: member.weight,
+                out: out(member, now, live),
+            })
+            .collect(),
+    }
+}
+
+fn out(member: &Member, now: u64, live: bool) -> Option<String> {
+    let state = &member.endpoint.state;
+    if member.weight == 0 {
+        return Some("its weight is 0".to_owned());
+    }
+    if !live {
+        return None;
+    }
+    if !state.healthy.load(Relaxed) {
+        return Some("its health check fails".to_owned());
+    }
+    let left = clock::between(now, state.ejected_until.load(Relaxed));
+    (!left.is_zero()).then(|| {
+        format!(
+            "ejected after failed requests, {} s left",
+            left.as_secs().max(1)
+        )
+    })
+}
+
+/// How an endpoint is chosen, with what is hashed.
+fn balance(settings: &PoolSettings) -> String {
+    let name = match settings.algorithm {
+        Algorithm::Ewma => "ewma",
+        Algorithm::RoundRobin => "round_robin",
+        Algorithm::LeastRequest => "least_request",
+        Algorithm::Random => "random",
+        Algorithm::Maglev => "maglev",
+        Algorithm::Ketama => "ketama",
+    };
+    if !matches!(settings.algorithm, Algorithm::Maglev | Algorithm::Ketama) {
+        return name.to_owned();
+    }
+    match &settings.hash {
+        HashKey::ClientIp => format!("{name} by client address"),
+        HashKey::Header(field) => format!("{name} by header {field}"),
+        HashKey::Cookie(cookie) => format!("{name} by cookie {cookie}"),
+        HashKey::Path => format!("{name} by path"),
+    }
+}

@@ -1,0 +1,149 @@
+//! A request to explain, as people and tools write it.
+//! It must not know how it is answered.
+//! Read from the command line, the admin page or a configuration's tests.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{Method, Uri};
+use pingora::http::RequestHeader;
+use serde::{Deserialize, Serialize};
+use windrose_plugins::contract::{Principal, PrincipalKind};
+
+use crate::snapshot::listener::{Bind, Listener, Role};
+use crate::snapshot::Snapshot;
+
+/// A request.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Question {
+    /// The method.
+    pub method: String,
+    /// `http://host/path?query` or `https://…`.
+    pub url: String,
+    /// Request fields in order.
+    pub headers: Vec<(String, String)>,
+    /// The peer's address. Default: 192.0.2.1.
+    pub from: Option<IpAddr>,
+    /// The name asked for in TLS. Default: the host.
+    pub sni: Option<String>,
+    /// The principal that was proven: `consumer:NAME`, `certificate:NAME` or a SPIFFE ID.
+    #[serde(rename = "as")]
+    pub principal: Option<String>,
+    /// The listener. Default: the one at the address's port, else the first with role `ingress`, else the first.
+    pub listener: Option<String>,
+    /// The body in base64; the hooks on bodies see it in one piece.
+    pub body: Option<String>,
+}
+
+impl Question {
+    pub(super) fn uri(&self) -> Result<Uri, String> {
+        let uri: Uri = self
+            .url
+            .parse()
+            .map_err(|error| format!("\"{}\" is no address: {error}", self.url))?;
+        match (uri.scheme_str(), uri.authority()) {
+            (_, None) => Err(format!("\"{}\" names no host", self.url)),
+            (Some("http" | "https" | "ws" | "wss"), _) => Ok(uri),
+            _ => Err(format!(
+                "\"{}\" does not begin with http:// or https://",
+                self.url
+            )),
+        }
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        self.url.starts_with("https://") || self.url.starts_with("wss://")
+    }
+
+    /// The name in the TLS hello.
+    pub(super) fn sni(&self) -> Option<String> {
+        let given = self.sni.as_ref().map(|name| name.to_ascii_lowercase());
+        let host = || {
+            let host = self.uri().ok()?.host()?.to_ascii_lowercase();
+            // Addresses are not sent as names (RFC 6066 section 3).
+            let is_address = host.starts_with('[') || host.parse::<IpAddr>().is_ok();
+            (!is_address).then_some(host)
+        };
+        self.is_tls().then(|| given.or_else(host)).flatten()
+    }
+
+    pub(super) fn body(&self) -> Result<Option<Vec<u8>>, String> {
+        let decode = |text: &String| {
+            let bytes = base64::engine::general_purpose::STANDARD.decode(text);
+            bytes.map_err(|error| format!("the body is not base64: {error}"))
+        };
+        self.body.as_ref().map(decode).transpose()
+    }
+
+    /// The header as it would arrive.
+    pub(super) fn head(&self) -> Result<RequestHeader, String> {
+        let uri = self.uri()?;
+        let method: Method = self
+            .method
+            .parse()
+            .map_err(|_| format!("\"{}\" is no method", self.method))?;
+        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+        let mut head = RequestHeader::build_no_case(method, target.as_bytes(), None)
+            .map_err(|error| error.to_string())?;
+        for (name, value) in &self.headers {
+            head.append_header(name.to_ascii_lowercase(), value.as_str())
+                .map_err(|_| format!("\"{name}: {value}\" is no field"))?;
+        }
+        if !head.headers.contains_key(HOST) {
+            let authority = uri.authority().map_or("", |authority| authority.as_str());
+            let host = authority.rsplit('@').next().unwrap_or_default();
+            head.insert_header(HOST, host)
+                .map_err(|_| format!("\"{authority}\" is no host"))?;
+        }
+        if let Some(body) = self.body()? {
+            if !head.headers.contains_key(CONTENT_LENGTH) {
+                let _ = head.insert_header(CONTENT_LENGTH, body.len());
+            }
+        }
+        Ok(head)
+    }
+
+    pub(super) fn principal(&self) -> Option<Principal> {
+        let id = self.principal.as_deref()?;
+        let (kind, name) = match id.split_once(':') {
+            Some(("consumer", name)) => (PrincipalKind::Consumer, name),
+            Some(("certificate", name)) => (PrincipalKind::Certificate, name),
+            _ => (PrincipalKind::Workload, id),
+        };
+        Some(Principal {
+            kind,
+            name: name.to_owned(),
+        })
+    }
+
+    /// The listener the request is for.
+    pub(super) fn listener<'s>(&self, snapshot: &'s Snapshot) -> Result<&'s Arc<Listener>, String> {
+        let listeners = &snapshot.listeners;
+        if let Some(name) = &self.listener {
+            let known = || {
+                let names = listeners.iter().map(|listener| &*listener.name);
+                names.collect::<Vec<_>>().join(", ")
+            };
+            return snapshot
+                .listener(name)
+                .ok_or_else(|| format!("no listener is named \"{name}\"; there are {}", known()));
+        }
+        let uri = self.uri()?;
+        let port = uri
+            .port_u16()
+            .unwrap_or(if self.is_tls() { 443 } else { 80 });
+        let at_port = |listener: &&Arc<Listener>| match listener.bind {
+            Bind::Tcp(address) => address.port() == port,
+            Bind::Unix(_) => false,
+        };
+        let is_ingress = |listener: &&Arc<Listener>| listener.role == Role::Ingress;
+        let found = listeners.iter().find(at_port);
+        let found = found.or_else(|| listeners.iter().find(is_ingress));
+        found
+            .or(listeners.first())
+            .ok_or_else(|| "there is no listener".to_owned())
+    }
+}

@@ -1,0 +1,358 @@
+//! An explanation as data: what `--json` prints and the terminal renders.
+//! It must not know how it was found out.
+//! Filled by `explain`; also read back by clients of a running process.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::http::RequestHeader;
+use serde::{Deserialize, Serialize};
+use windrose_plugins::contract::{Answer, Principal};
+
+use super::{pool, Question};
+use crate::decide::{rewritten_path, Facts};
+use crate::snapshot::certs::Cert;
+use crate::snapshot::listener::{Listener, Protocol};
+use crate::snapshot::route::{Action, Candidate, Target};
+
+/// Everything about one request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The request as it was understood.
+    pub request: Asked,
+    /// Where it comes in.
+    pub listener: ListenerSeen,
+    /// What the reader should know of the question.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// Routes in order of precedence.
+    pub candidates: Vec<CandidateSeen>,
+    /// Plugins in order.
+    pub plugins: Vec<PluginSeen>,
+    /// What becomes of it.
+    pub outcome: Outcome,
+}
+
+/// The request as it was understood.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The method.
+    pub method: String,
+    /// The address.
+    pub url: String,
+    /// Canonical host.
+    pub host: String,
+    /// Canonical path.
+    pub path: String,
+    /// The client, after trust.
+    pub client: String,
+    /// Whether the peer's forwarded fields are believed.
+    pub trusted: bool,
+    /// The principal in the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
+}
+
+/// A listener.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ListenerSeen {
+    /// Its name.
+    pub name: String,
+    /// Where it is written, as `file:line`.
+    pub place: String,
+    /// Its role.
+    pub role: String,
+    /// Where it is bound.
+    pub bind: String,
+    /// What it speaks.
+    pub protocol: String,
+    /// The names of the certificate it shows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+}
+
+/// A route's rule that was looked at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CandidateSeen {
+    /// The route.
+    pub route: String,
+    /// Its rule, as a path in the configuration.
+    pub rule: String,
+    /// Where it is written.
+    pub place: String,
+    /// Host pattern.
+    pub host: String,
+    /// Path pattern.
+    pub path: String,
+    /// What places it before others.
+    pub precedence: String,
+    /// `chosen`, `in the shadow`, `fails` or `path differs`.
+    pub verdict: String,
+    /// Conditions that were compared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<ConditionSeen>,
+}
+
+/// A condition that was compared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ConditionSeen {
+    /// What it wants.
+    pub condition: String,
+    /// Whether it holds.
+    pub holds: bool,
+}
+
+/// A plugin's turn.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PluginSeen {
+    /// `listener`, `route` or `upstream`.
+    pub stage: String,
+    /// Its name.
+    pub name: String,
+    /// Which plugin.
+    pub kind: String,
+    /// Where it is written.
+    pub place: String,
+    /// `enforce` or `shadow`.
+    pub mode: String,
+    /// What it says.
+    pub says: String,
+    /// The cause of its answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// The status of its answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Outcome {
+    /// The route it met.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
+    /// Where the rule is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// Where it may go on to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<PoolSeen>,
+    /// The status of an answer made here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// The cause of an answer made here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// What the cause means.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub meaning: Option<String>,
+    /// The Host as sent on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// The path as sent on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Where a redirect points.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// Fields as sent on, or of the answer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub headers: Vec<(String, String)>,
+    /// Times in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub times: Option<Times>,
+}
+
+/// Times and attempts in force, in milliseconds; none for no bound.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Times {
+    /// To connect.
+    pub connect_ms: u64,
+    /// Until the response's header.
+    pub response_header_ms: Option<u64>,
+    /// Silence.
+    pub idle_ms: Option<u64>,
+    /// Everything until the response's header.
+    pub request_ms: Option<u64>,
+    /// Further attempts.
+    pub retries: u8,
+    /// After what, and for which methods.
+    pub retry_on: String,
+    /// Largest body.
+    pub body_limit_bytes: u64,
+}
+
+/// A pool.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PoolSeen {
+    /// Its name.
+    pub name: String,
+    /// Where it is written.
+    pub place: String,
+    /// Its part of the traffic, in percent.
+    pub share_percent: f64,
+    /// How an endpoint is chosen.
+    pub balance: String,
+    /// Its endpoints.
+    pub endpoints: Vec<EndpointSeen>,
+}
+
+/// An endpoint.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EndpointSeen {
+    /// Where it is.
+    pub address: String,
+    /// Its weight.
+    pub weight: u32,
+    /// Why it cannot be picked now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out: Option<String>,
+}
+
+pub(super) fn asked(question: &Question, facts: &Facts, principal: Option<&Principal>) -> Asked {
+    Asked {
+        method: question.method.clone(),
+        url: question.url.clone(),
+        host: facts.host.clone(),
+        path: facts.path.clone(),
+        client: facts
+            .client
+            .map_or(String::new(), |client| client.to_string()),
+        trusted: facts.trusted,
+        principal: principal.map(Principal::id),
+    }
+}
+
+pub(super) fn listener(listener: &Listener, cert: Option<&Arc<Cert>>) -> ListenerSeen {
+    let names = |cert: &Arc<Cert>| {
+        let names = cert.hosts.iter().map(ToString::to_string);
+        names.collect::<Vec<_>>().join(", ")
+    };
+    ListenerSeen {
+        name: listener.name.to_string(),
+        place: listener.place.to_string(),
+        role: listener.role.as_str().to_owned(),
+        bind: listener.bind.to_string(),
+        protocol: listener.protocol.as_str().to_owned(),
+        certificate: cert.map(names),
+    }
+}
+
+/// What is odd about asking this of this listener.
+pub(super) fn notes(listener: &Listener, question: &Question) -> Vec<String> {
+    let note = match (&listener.protocol, question.is_tls()) {
+        (Protocol::Tcp | Protocol::TlsPassthrough, _) => {
+            "this listener passes bytes through; requests in them are not seen"
+        }
+        (Protocol::Https(_), false) => {
+            "this listener speaks TLS only; a request in the clear is refused as protocol_mismatch"
+        }
+        (Protocol::Http, true) => {
+            "this listener speaks in the clear; https means that something in front of it ends TLS"
+        }
+        _ => return Vec::new(),
+    };
+    vec![note.to_owned()]
+}
+
+/// An answer made here.
+pub(super) fn answered(candidate: Option<&Arc<Candidate>>, answer: &Answer) -> Outcome {
+    let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers = answer.headers.iter();
+    let headers: Vec<(String, String)> = headers
+        .map(|(name, value)| (name.to_string(), text(value)))
+        .collect();
+    let location = headers.iter().find(|(name, _)| name == "location");
+    Outcome {
+        status: Some(answer.status),
+        cause: Some(answer.cause.name.to_owned()),
+        meaning: Some(answer.cause.explanation.to_owned()),
+        location: location.map(|(_, value)| value.clone()),
+        headers,
+        ..met(candidate)
+    }
+}
+
+/// A request that goes on.
+pub(super) fn forwarded(
+    candidate: Option<&Arc<Candidate>>,
+    facts: &Facts,
+    head: &RequestHeader,
+    live: bool,
+) -> Outcome {
+    let Some(one) = candidate else {
+        return Outcome::default();
+    };
+    let headers = head.headers.iter();
+    let headers: Vec<(String, String)> = headers
+        .map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            (name.to_string(), value.into_owned())
+        })
+        .collect();
+    let host = headers.iter().find(|(name, _)| name == "host");
+    Outcome {
+        pools: pools(&one.rule.action, live),
+        host: host.map(|(_, value)| value.clone()),
+        path: Some(rewritten_path(one, &facts.path).into_owned()),
+        headers,
+        times: times(one),
+        ..met(candidate)
+    }
+}
+
+fn met(candidate: Option<&Arc<Candidate>>) -> Outcome {
+    let rule = candidate.map(|candidate| &candidate.rule);
+    Outcome {
+        route: rule.map(|rule| rule.route.to_string()),
+        place: rule.map(|rule| rule.place.to_string()),
+        ..Outcome::default()
+    }
+}
+
+fn pools(action: &Action, live: bool) -> Vec<PoolSeen> {
+    match action {
+        Action::Pool(one) => vec![pool::seen(one, 100.0, live)],
+        Action::Split(split) => {
+            let mut before = 0;
+            let share = |(sum, one): &(u64, Target)| {
+                let part = sum - std::mem::replace(&mut before, *sum);
+                let share = part as f64 * 100.0 / split.total as f64;
+                Some(pool::seen(one.pool()?, share, live))
+            };
+            split.targets.iter().filter_map(share).collect()
+        }
+        Action::Redirect(_) | Action::Respond(_) | Action::Quarantined => Vec::new(),
+    }
+}
+
+fn times(candidate: &Candidate) -> Option<Times> {
+    let rule = &candidate.rule;
+    let pool = match &rule.action {
+        Action::Pool(pool) => pool,
+        Action::Split(split) => split.targets.iter().find_map(|(_, target)| target.pool())?,
+        Action::Redirect(_) | Action::Respond(_) | Action::Quarantined => return None,
+    };
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let retry = &rule.retry;
+    let methods: Vec<&str> = retry.methods.iter().map(http::Method::as_str).collect();
+    let retry_on = match (retry.on_connect_failure, retry.on_reset) {
+        (true, true) => format!(
+            "failure to connect; broken connection for {}",
+            methods.join(", ")
+        ),
+        (true, false) => "failure to connect".to_owned(),
+        (false, true) => format!("broken connection for {}", methods.join(", ")),
+        (false, false) => "nothing".to_owned(),
+    };
+    Some(Times {
+        connect_ms: millis(pool.settings.connect_timeout),
+        response_header_ms: rule.timeouts.response_header.map(millis),
+        idle_ms: rule.timeouts.idle.map(millis),
+        request_ms: rule.timeouts.request.map(millis),
+        retries: retry.attempts,
+        retry_on,
+        body_limit_bytes: rule.body_limit,
+    })
+}

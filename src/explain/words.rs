@@ -1,0 +1,158 @@
+//! Conditions, hosts, paths and precedence in words.
+//! It must not compare anything with a request.
+//! Explanations and the admin pages use the same words.
+
+use std::cmp::Reverse;
+use std::fmt::Write;
+
+use crate::decide::Condition;
+use crate::snapshot::route::{
+    Candidate, Conditions, HostPattern, PathPattern, PrincipalPattern, ValueCondition,
+};
+
+/// A host pattern; `*` for any.
+pub fn host(host: &str) -> &str {
+    if host.is_empty() {
+        "*"
+    } else {
+        host
+    }
+}
+
+/// A path pattern with its kind.
+pub fn path(pattern: &PathPattern) -> String {
+    match pattern {
+        PathPattern::Exact(path) => format!("= {path}"),
+        PathPattern::Prefix(path) if path.is_empty() => "/ and below".to_owned(),
+        PathPattern::Prefix(path) => format!("{path} and below"),
+        PathPattern::Regex(regex) => format!("~ {regex}"),
+        PathPattern::Unknown => "every path, as its own is not understood".to_owned(),
+    }
+}
+
+/// What places a candidate before others, most important first.
+pub fn precedence(candidate: &Candidate) -> String {
+    let host = match (candidate.host.is_empty(), candidate.host.starts_with('*')) {
+        (true, _) => "any host".to_owned(),
+        (false, true) => format!("wildcard host of {}", candidate.host.len()),
+        (false, false) => "exact host".to_owned(),
+    };
+    let path = match &candidate.path {
+        PathPattern::Exact(_) => "exact path".to_owned(),
+        PathPattern::Prefix(path) => format!("prefix of {}", path.len()),
+        PathPattern::Regex(_) => "pattern".to_owned(),
+        PathPattern::Unknown => "path not understood".to_owned(),
+    };
+    let mut words = format!("{host}, {path}");
+    if candidate.conditions.is_widened {
+        words.push_str(", conditions not understood");
+        return words;
+    }
+    let (method, headers, query, further) = candidate.conditions.rank();
+    if method {
+        words.push_str(", method");
+    }
+    for (count, what) in [(headers, "header"), (query, "query"), (further, "further")] {
+        if count > 0 {
+            // Writing to a String cannot fail.
+            let _ = write!(words, ", {count} {what}");
+        }
+    }
+    let _ = write!(words, ", written {}.", candidate.order + 1);
+    words
+}
+
+/// Gateway API precedence as far as it can be said without a request: exact hosts, then longer wildcards, then any;
+/// exact paths, then longer prefixes, then regular expressions; then conditions and the order written.
+pub fn rank(candidate: &Candidate) -> impl Ord + '_ {
+    let host = &*candidate.host;
+    let host_class = match host.starts_with('*') {
+        _ if host.is_empty() => (2, Reverse(0)),
+        true => (1, Reverse(host.len())),
+        false => (0, Reverse(0)),
+    };
+    let (path_class, length, path) = match &candidate.path {
+        PathPattern::Exact(path) => (1, 0, &**path),
+        PathPattern::Prefix(path) => (2, path.len(), &**path),
+        // Regular expressions are tried by rank and order alone.
+        PathPattern::Regex(_) => (3, 0, ""),
+        PathPattern::Unknown => (0, 0, ""),
+    };
+    (
+        (host_class, host),
+        (path_class, Reverse(length), path),
+        Reverse(candidate.conditions.rank()),
+        candidate.order,
+    )
+}
+
+/// One condition that was compared.
+pub fn condition(conditions: &Conditions, compared: &Condition<'_>) -> String {
+    match compared {
+        Condition::Method => method(conditions).unwrap_or_default(),
+        Condition::Header(name) => {
+            let wanted = conditions.headers.iter().find(|(one, _)| one == *name);
+            wanted.map_or(String::new(), |(name, wanted)| {
+                format!("header {name} {}", value(wanted))
+            })
+        }
+        Condition::Query(name) => {
+            let wanted = conditions.query.iter().find(|(one, _)| **one == **name);
+            wanted.map_or(String::new(), |(name, wanted)| {
+                format!("query {name} {}", value(wanted))
+            })
+        }
+        Condition::Clients => clients(conditions).join(" or "),
+        Condition::Sni => hosts(&conditions.sni).join(" or "),
+        Condition::Principals => principals(conditions).join(" or "),
+    }
+}
+
+/// Conditions in words; all of them must hold, of several clients, names or principals one.
+pub fn conditions(conditions: &Conditions) -> Vec<String> {
+    let mut words: Vec<String> = method(conditions).into_iter().collect();
+    let headers = conditions.headers.iter();
+    words.extend(headers.map(|(name, wanted)| format!("header {name} {}", value(wanted))));
+    let query = conditions.query.iter();
+    words.extend(query.map(|(name, wanted)| format!("query {name} {}", value(wanted))));
+    words.extend(clients(conditions));
+    words.extend(hosts(&conditions.sni));
+    words.extend(principals(conditions));
+    words
+}
+
+/// Server names.
+pub fn hosts(hosts: &[HostPattern]) -> Vec<String> {
+    let word = |host: &HostPattern| match host {
+        HostPattern::Exact(host) => format!("sni {host}"),
+        HostPattern::Suffix(suffix) => format!("sni *{suffix}"),
+    };
+    hosts.iter().map(word).collect()
+}
+
+fn method(conditions: &Conditions) -> Option<String> {
+    let method = conditions.method.as_ref()?;
+    Some(format!("method {method}"))
+}
+
+fn clients(conditions: &Conditions) -> Vec<String> {
+    let clients = conditions.clients.nets().iter();
+    clients.map(|net| format!("client {net}")).collect()
+}
+
+fn principals(conditions: &Conditions) -> Vec<String> {
+    let word = |principal: &PrincipalPattern| match principal {
+        PrincipalPattern::Exact(id) => format!("principal {id}"),
+        PrincipalPattern::Prefix(id) => format!("principal {id}*"),
+    };
+    conditions.principals.iter().map(word).collect()
+}
+
+fn value(wanted: &ValueCondition) -> String {
+    match wanted {
+        ValueCondition::Exact(text) => format!("= {text}"),
+        ValueCondition::Regex(regex) => format!("~ {regex}"),
+        ValueCondition::Present(true) => "present".into(),
+        ValueCondition::Present(false) => "absent".into(),
+    }
+}

@@ -1,0 +1,96 @@
+//! Plans: what a new configuration would change, and what it would do to recorded requests.
+//! It must not know how configurations are compared.
+//! Part of the test binary.
+
+use std::fs;
+
+use tempfile::TempDir;
+
+use crate::support::run;
+
+const OLD: &str = "\
+listeners: [{name: web, bind: 127.0.0.1:8080}]
+routes:
+- {name: first, hosts: [a.test], rules: [{match: [{path: {prefix: /}, headers: {x-a: '1'}}], pool: one}]}
+- {name: second, hosts: [a.test], rules: [{match: [{path: {prefix: /}, headers: {x-b: '1'}}], pool: two}]}
+- {name: third, hosts: [b.test], rules: [{pool: two}]}
+pools:
+- {name: one, endpoints: [127.0.0.1:1, 127.0.0.1:2], health: {tcp: {}}}
+- {name: two, endpoints: [127.0.0.1:3, 127.0.0.1:4], health: {tcp: {}}}
+";
+
+/// Runs the command on the old and a new configuration; its output and exit code.
+fn plan(new: &str, further: &[&str]) -> (String, i32) {
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (old, new) = (file("old.yaml", OLD), file("new.yaml", new));
+    let output = run(&[&["plan", &new, "-c", &old], further].concat());
+    let text = [output.stdout, output.stderr].concat();
+    (
+        String::from_utf8(text).unwrap(),
+        output.status.code().unwrap(),
+    )
+}
+
+#[test]
+fn nothing_new_changes_nothing() {
+    assert_eq!(plan(OLD, &[]), ("nothing changes\n".to_owned(), 0));
+}
+
+#[test]
+fn objects_are_compared_key_by_key() {
+    let new = OLD
+        .replace("rules: [{pool: two}]", "rules: [{pool: one}]")
+        .replace("127.0.0.1:4", "127.0.0.1:5");
+
+    let (text, code) = plan(&new, &[]);
+
+    assert_eq!(code, 0);
+    assert!(text.contains("route \"third\": changed (rules)\n    rules[0].pool: two -> one\n"));
+    let endpoints =
+        "    endpoints: [\"127.0.0.1:3\",\"127.0.0.1:4\"] -> [\"127.0.0.1:3\",\"127.0.0.1:5\"]";
+    assert!(text.contains(endpoints), "{text}");
+}
+
+#[test]
+fn a_rule_that_another_one_overtakes_is_told() {
+    let lines: Vec<&str> = OLD.lines().collect();
+    let new = [&lines[..2], &[lines[3], lines[2]], &lines[4..]].concat();
+
+    let (text, _) = plan(&(new.join("\n") + "\n"), &[]);
+
+    assert!(text.contains("routes: order changed"), "{text}");
+    let moved = text.lines().filter(|line| line.contains("is tried before"));
+    assert_eq!(moved.count(), 1, "{text}");
+}
+
+#[test]
+fn a_route_that_falls_into_the_shadow_of_another_is_told() {
+    let new = OLD.replace(
+        "- {name: third,",
+        "- {name: wide, hosts: [b.test], rules: [{pool: one}]}\n- {name: third,",
+    );
+
+    let (text, _) = plan(&new, &[]);
+
+    assert!(text.contains("route \"wide\": added"), "{text}");
+    assert!(
+        text.contains("warning: ") && text.contains("shadowed_route"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_configuration_that_cannot_run_has_no_plan() {
+    let (text, code) = plan(&OLD.replace("pool: two", "pool: tow"), &[]);
+
+    assert_eq!(code, 1);
+    assert!(
+        text.contains("new.yaml:") && text.contains("did you mean"),
+        "{text}"
+    );
+}
