@@ -29,6 +29,7 @@ use crate::control::status::Status;
 use crate::control::supervisor::Supervisor;
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
+use crate::observe::recorder::Recorder;
 use crate::observe::trace::Tracer;
 use crate::proxy::{Frontend, Gateway, Shared};
 use crate::snapshot::endpoint::Endpoints;
@@ -100,13 +101,12 @@ impl Parts {
     fn serve(self) -> Result<(), Vec<String>> {
         let Parts {
             start,
-            built: Built {
-                config, snapshot, ..
-            },
+            built,
             endpoints,
             states,
             metrics,
         } = self;
+        let (config, snapshot) = (built.config, built.snapshot);
         let handover = handover(&start, &config).map_err(|problem| vec![problem])?;
         let conf = Arc::new(server_conf(&config, &handover));
         let access_log = AccessLog::new(boot::access_log(&config), metrics.dropped_log_lines())
@@ -120,6 +120,7 @@ impl Parts {
             current: Arc::new(Current::new(snapshot)),
             metrics: metrics.clone(),
             access_log,
+            recorder: Arc::new(Recorder::new(&boot::recorder(&config), metrics.recorder())),
             tracer: ArcSwapOption::empty(),
             leases: Arc::new(Leases::default()),
         });
@@ -185,6 +186,7 @@ fn reloader(
         pools: PoolKeeper::new(endpoints, metrics.clone()),
         certs: CertKeeper::new(metrics.clone()),
         access_log: shared.access_log.clone(),
+        recorder: shared.recorder.clone(),
         leases: shared.leases.clone(),
         traces: traces(shared.clone()),
         disk: Mutex::default(),
@@ -252,6 +254,7 @@ fn admin_of(shared: &Arc<Shared>, reloader: &Arc<Reloader>) -> Admin {
     Admin {
         current: shared.current.clone(),
         metrics: shared.metrics.clone(),
+        recorder: shared.recorder.clone(),
         status: reloader.status.clone(),
         pools: reloader.pools.clone(),
         certs: reloader.certs.clone(),

@@ -13,7 +13,7 @@
 //! | 2 | [`explain`] | a decision told step by step, for people, tools and the configuration's tests |
 //! | 2 | [`decide`] | the one decision: what a request is about, which rule it meets, how it goes on |
 //! | 1 | [`snapshot`] | what a request reads: one immutable picture, with state that outlives it behind stable keys |
-//! | 0 | [`observe`], crate `windrose_plugins` | metrics, logs, traces, answers; the plugin contract and built-ins |
+//! | 0 | [`observe`], crate `windrose_plugins` | metrics, logs, traces, records, answers; the plugin contract and built-ins |
 //!
 //! Fast path and slow path never import each other: they meet in the snapshot.
 //!

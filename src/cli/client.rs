@@ -107,14 +107,14 @@ fn try_upgrade(path: &Path) -> Result<(i32, i32), String> {
     ))
 }
 
-fn failed(problem: &str) -> ExitCode {
+pub(super) fn failed(problem: &str) -> ExitCode {
     eprintln!("{problem}");
     ExitCode::FAILURE
 }
 
 /// The admin address. Only this section is read: the rest may be broken, and the running process is to say so; and a large
 /// configuration would be judged twice.
-fn admin(path: &Path) -> Result<Bind, String> {
+pub(super) fn admin(path: &Path) -> Result<Bind, String> {
     let config = Config {
         admin: section(path, "admin")?,
         ..Config::default()
@@ -136,7 +136,7 @@ fn section<T: DeserializeOwned + Default>(path: &Path, key: &str) -> Result<T, S
     Ok(serde_yaml::from_value(written).unwrap_or_default())
 }
 
-fn ask(bind: &Bind, method: &str, target: &str) -> Result<(u16, Value), String> {
+pub(super) fn ask(bind: &Bind, method: &str, target: &str) -> Result<(u16, Value), String> {
     exchange(bind, method, target, "")
 }
 
@@ -172,6 +172,9 @@ fn exchange(bind: &Bind, method: &str, target: &str, body: &str) -> Result<(u16,
 fn talk(mut stream: impl Read + Write, request: &str) -> io::Result<String> {
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
-    stream.take(4 << 20).read_to_end(&mut answer)?;
+    stream.take(LARGEST_ANSWER).read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
+
+/// A bundle of the largest recorder.
+const LARGEST_ANSWER: u64 = 256 << 20;

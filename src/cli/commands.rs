@@ -1,11 +1,11 @@
-//! Commands that need no running process: check, show, schema, plugins, why.
+//! Commands that need no running process: check, show, schema, plugins.
 //! It must not judge configurations itself; `config` does.
 //! Called by `cli`.
 
 use std::path::Path;
 use std::process::ExitCode;
 
-use windrose_plugins::contract::{builtin_causes, StateRegistry};
+use windrose_plugins::contract::StateRegistry;
 use windrose_plugins::PluginDef;
 
 use super::junit;
@@ -132,34 +132,6 @@ pub(super) fn plugins(kind: Option<&str>, plugins: &[PluginDef]) -> ExitCode {
                 "no plugin is of kind \"{kind}\"\n  help: there are {}",
                 kinds.join(", ")
             );
-            ExitCode::from(2)
-        }
-    }
-}
-
-/// Explains a cause.
-pub(super) fn why(name: &str, plugins: &[PluginDef]) -> ExitCode {
-    let of_plugins = plugins.iter().flat_map(|plugin| plugin.causes);
-    let mut all = builtin_causes().iter().chain(of_plugins);
-    match all.find(|cause| cause.name == name) {
-        Some(cause) => {
-            println!(
-                "{} (status {}, blame {})\n",
-                cause.name,
-                cause.status,
-                cause.blame.as_str()
-            );
-            println!("{}\n\nNext: {}", cause.explanation, cause.next_step);
-            ExitCode::SUCCESS
-        }
-        None => {
-            let near = builtin_causes().iter().max_by(|a, b| {
-                strsim::jaro_winkler(a.name, name).total_cmp(&strsim::jaro_winkler(b.name, name))
-            });
-            let near = near.map_or(String::new(), |cause| {
-                format!("\n  help: did you mean \"{}\"?", cause.name)
-            });
-            eprintln!("no cause is named \"{name}\"{near}");
             ExitCode::from(2)
         }
     }

@@ -212,7 +212,11 @@ fn offline(
     explain(&snapshot, question, false).map_err(Trouble::Question)
 }
 
-fn snapshot(path: &Path, plugins: &[PluginDef]) -> Result<Snapshot, String> {
+/// A configuration's snapshot, of which nothing runs.
+///
+/// # Errors
+/// Every problem, as printed.
+pub(super) fn snapshot(path: &Path, plugins: &[PluginDef]) -> Result<Snapshot, String> {
     let built = dry_resources(plugins, |resources| config::build(path, resources));
     built
         .map(|built| built.snapshot)

@@ -8,7 +8,10 @@ mod demo;
 mod explain;
 mod junit;
 mod plan;
+mod replay;
 mod run;
+mod story;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -109,10 +112,30 @@ enum CliCommand {
         #[command(flatten)]
         wish: plan::Wish,
     },
-    /// Explain a cause, such as `no_route`.
+    /// Explain a cause, such as `no_route`, or tell the story of a request by its id; without a word, list the causes.
     Why {
-        /// The cause's name.
-        cause: String,
+        /// The cause's name, or a request id or trace id that the running process is asked about.
+        word: Option<String>,
+        #[command(flatten)]
+        file: File,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write every record of the running process's flight recorder into one JSON document.
+    Bundle {
+        #[command(flatten)]
+        file: File,
+        /// Where to write it, readable by its owner only. Default: standard output.
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+    },
+    /// Make the decisions of a recorder's bundle again, on a configuration of choice.
+    Replay {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        wish: replay::Wish,
     },
     /// Run a demonstration: an ingress, two mesh nodes and small services, with commands to try.
     Demo {
@@ -154,7 +177,16 @@ pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
         Some(CliCommand::Ready(file)) => client::ready(&file.config),
         Some(CliCommand::Explain { file, wish }) => explain::run(&file.config, *wish, plugins),
         Some(CliCommand::Plan { file, wish }) => plan::run(&file.config, &wish, plugins),
-        Some(CliCommand::Why { cause }) => commands::why(&cause, plugins),
+        Some(CliCommand::Why { word, file, json }) => {
+            let form = if json {
+                why::Form::Json
+            } else {
+                why::Form::Text
+            };
+            why::why(word.as_deref(), &file.config, form, plugins)
+        }
+        Some(CliCommand::Bundle { file, output }) => why::bundle(&file.config, output.as_deref()),
+        Some(CliCommand::Replay { file, wish }) => replay::run(&file.config, &wish, plugins),
         Some(CliCommand::Demo { check }) => demo::run(check),
     }
 }

@@ -11,7 +11,8 @@ use serde::Serialize;
 use windrose_plugins::PluginDef;
 
 use super::commands::dry_resources;
-use crate::config::plan::{changes, order, replay, Change, Moved, Replayed};
+use super::replay;
+use crate::config::plan::{self, changes, order, Change, Moved, Replayed};
 use crate::config::report::Severity;
 use crate::config::{self, Built};
 use crate::explain::{explain, Question};
@@ -45,7 +46,7 @@ struct Plan {
 
 /// Exit code 0 with the plan, 1 when one of the configurations cannot run or the process cannot be asked.
 pub(super) fn run(path: &Path, wish: &Wish, plugins: &[PluginDef]) -> ExitCode {
-    match plan(path, wish, plugins) {
+    match make(path, wish, plugins) {
         Ok(plan) => {
             match wish.json {
                 true => println!(
@@ -83,7 +84,7 @@ fn side(path: &Path, plugins: &[PluginDef]) -> Result<Side, String> {
     Ok(Side { built, warnings })
 }
 
-fn plan(path: &Path, wish: &Wish, plugins: &[PluginDef]) -> Result<Plan, String> {
+fn make(path: &Path, wish: &Wish, plugins: &[PluginDef]) -> Result<Plan, String> {
     let old = side(path, plugins)?;
     let new = side(&wish.new, plugins)?;
     let is_new = |warning: &&String| !old.warnings.contains(warning);
@@ -106,7 +107,7 @@ fn replayed(
     };
     let old = |question: &Question| explain(&old.snapshot, question, false);
     let new = |question: &Question| explain(&new.snapshot, question, false);
-    Ok(Some(replay(&questions, old, new)))
+    Ok(Some(plan::replay(&questions, old, new)))
 }
 
 fn text(plan: &Plan) -> String {
@@ -168,6 +169,12 @@ fn traffic(text: &mut String, replayed: &Replayed) {
     }
 }
 
-fn recorded(_: &Path, _: &Wish) -> Result<Option<Vec<Question>>, String> {
-    Ok(None)
+/// The requests to decide again, if any were asked for.
+fn recorded(path: &Path, wish: &Wish) -> Result<Option<Vec<Question>>, String> {
+    let records = match (&wish.bundle, wish.live) {
+        (Some(file), _) => replay::from_file(file)?,
+        (None, true) => replay::from_process(path)?,
+        (None, false) => return Ok(None),
+    };
+    Ok(Some(records.iter().map(Question::recorded).collect()))
 }

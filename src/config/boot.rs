@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::schema::{Config, LogFormat};
 use crate::observe::access_log::{AccessLogSettings, Format, LogTarget};
+use crate::observe::recorder::RecorderSettings;
 use crate::observe::trace::TracerSettings;
 use crate::snapshot::listener::Bind;
 
@@ -39,6 +40,18 @@ pub fn access_log(config: &Config) -> AccessLogSettings {
             LogFormat::Combined => Format::Combined,
         },
         queue: log.queue,
+    }
+}
+
+/// Settings of the flight recorder.
+pub fn recorder(config: &Config) -> RecorderSettings {
+    let recorder = &config.observe.recorder;
+    RecorderSettings {
+        enabled: recorder.enabled,
+        records: recorder.records,
+        bytes: usize::try_from(recorder.bytes.0).unwrap_or(usize::MAX),
+        sample: recorder.sample.fraction(),
+        slowest: recorder.slowest,
     }
 }
 

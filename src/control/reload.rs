@@ -19,6 +19,7 @@ use crate::config::schema::Config;
 use crate::config::{self, Built, Disk};
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::{MetricFamily, Metrics, ReloadOutcome};
+use crate::observe::recorder::Recorder;
 use crate::snapshot::endpoint::Endpoints;
 use crate::snapshot::lease::{Leases, Tenancy};
 use crate::snapshot::quarantine::Kind;
@@ -53,6 +54,8 @@ pub struct Reloader {
     pub certs: Arc<CertKeeper>,
     /// The access log.
     pub access_log: AccessLog,
+    /// The flight recorder.
+    pub recorder: Arc<Recorder>,
     /// Long-lived streams.
     pub leases: Arc<Leases>,
     /// Applies settings of traces; given by `app`, which owns the exporter.
@@ -171,6 +174,7 @@ impl Reloader {
                     config.observe.access_log.to
                 )]
             })?;
+        self.recorder.configure(&config::boot::recorder(&config));
         (self.traces)(&config);
         let snapshot = Arc::new(snapshot);
         let before = self.current.load();

@@ -2,7 +2,7 @@
 //! It must not know how it is answered.
 //! Read from the command line, the admin page or a configuration's tests.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -12,6 +12,7 @@ use pingora::http::RequestHeader;
 use serde::{Deserialize, Serialize};
 use windrose_plugins::contract::{Principal, PrincipalKind};
 
+use crate::observe::recorder::{Pair, Record};
 use crate::snapshot::listener::{Bind, Listener, Role};
 use crate::snapshot::Snapshot;
 
@@ -117,6 +118,38 @@ impl Question {
             kind,
             name: name.to_owned(),
         })
+    }
+
+    /// The request of a record, as far as it was kept. Values that were redacted stay `***`: what depends on them is not decided
+    /// as it was.
+    pub fn recorded(record: &Record) -> Question {
+        let (asked, caller) = (&record.request, &record.caller);
+        let pair = |pair: &Pair| match pair.value.is_empty() {
+            true => pair.name.clone(),
+            false => format!("{}={}", pair.name, pair.value),
+        };
+        let query: Vec<String> = asked.query.iter().map(pair).collect();
+        let query = match query.is_empty() {
+            true => String::new(),
+            false => format!("?{}", query.join("&")),
+        };
+        let peer = caller.peer.parse::<SocketAddr>().map(|peer| peer.ip());
+        let fields = asked.fields.iter();
+        Question {
+            method: asked.method.clone(),
+            url: format!(
+                "{}://{}{}{query}",
+                asked.scheme, asked.authority, asked.path
+            ),
+            headers: fields
+                .map(|field| (field.name.to_ascii_lowercase(), field.value.clone()))
+                .collect(),
+            from: peer.or(caller.client.parse()).ok(),
+            sni: caller.sni.clone(),
+            principal: caller.certificate.clone(),
+            listener: Some(caller.listener.clone()),
+            body: None,
+        }
     }
 
     /// The listener the request is for.

@@ -1,4 +1,4 @@
-//! What the proxy tells about its traffic: metrics, access log, traces, events and the answers it makes itself.
+//! What the proxy tells about its traffic: metrics, access log, traces, events, records of requests and the answers it makes itself.
 //! It must not know configuration, snapshots or Pingora; it takes plain settings and names.
 //! The data path calls it for every request, the control path for everything else.
 
@@ -7,4 +7,6 @@ pub mod answer;
 pub mod clock;
 pub mod event;
 pub mod metrics;
+pub mod recorder;
+mod redact;
 pub mod trace;

@@ -11,6 +11,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
 use windrose_plugins::contract::{causes, Finished, Principal};
 
+use super::record;
 use super::request::Ctx;
 use super::Shared;
 use crate::observe::access_log::Entry;
@@ -47,7 +48,20 @@ pub(super) fn account(
         status => status,
     };
     ctx.unfinished = None;
-    close(session.req_header(), status, ctx, shared);
+    let ended = Ended {
+        request: session.req_header(),
+        session: Some(session),
+        status,
+    };
+    close(&ended, ctx, shared);
+}
+
+/// A request that is over.
+pub(super) struct Ended<'a> {
+    pub(super) request: &'a RequestHeader,
+    /// Absent when a stream was dropped.
+    pub(super) session: Option<&'a Session>,
+    pub(super) status: u16,
 }
 
 /// What there is to say of a stream that is dropped before its end: only a reload, or the end of the process, does that.
@@ -60,16 +74,32 @@ pub(super) struct Unfinished {
 /// Accounts for a stream that is dropped.
 pub(super) fn cut_off(stream: &Unfinished, ctx: &mut Ctx) {
     ctx.cause = Some(&causes::DRAINED);
-    close(&stream.head, stream.status, ctx, &stream.shared);
+    let ended = Ended {
+        request: &stream.head,
+        session: None,
+        status: stream.status,
+    };
+    close(&ended, ctx, &stream.shared);
 }
 
-fn close(request: &RequestHeader, status: u16, ctx: &mut Ctx, shared: &Shared) {
-    let duration = clock::between(ctx.started, clock::now());
+fn close(ended: &Ended<'_>, ctx: &mut Ctx, shared: &Shared) {
+    let status = ended.status;
+    let now = clock::now();
+    let duration = clock::between(ctx.started, now);
     super::upstream::close_span(ctx, None);
     finish_hooks(ctx, status, duration);
     count(ctx, status, duration.as_secs_f64());
-    log(request, ctx, shared, status, duration);
-    span(request, ctx, shared, status, duration);
+    let kept = shared.recorder.wants(&record::outcome(ctx, status, now));
+    if kept.is_some() || shared.access_log.enabled() {
+        tell(ended, ctx, duration, |entry| {
+            shared.access_log.log(entry);
+            if let Some(reason) = kept {
+                let told = record::told(entry, ended, ctx);
+                shared.recorder.keep(reason, &told);
+            }
+        });
+    }
+    span(ended.request, ctx, shared, status, duration);
     if ctx.lease.take().is_some() {
         if let Some(candidate) = &ctx.candidate {
             candidate.metrics.stream_closed();
@@ -127,16 +157,14 @@ fn count(ctx: &Ctx, status: u16, seconds: f64) {
     }
 }
 
-fn log(
-    request: &RequestHeader,
+/// Gathers what there is to tell of a request, for the access log and the recorder.
+fn tell(
+    ended: &Ended<'_>,
     ctx: &Ctx,
-    shared: &Shared,
-    status: u16,
     duration: std::time::Duration,
+    told: impl FnOnce(&Entry<'_>),
 ) {
-    if !shared.access_log.enabled() {
-        return;
-    }
+    let request = ended.request;
     let bytes = |name: http::HeaderName| request.headers.get(name).map(http::HeaderValue::as_bytes);
     let trace_id = ctx.trace.as_ref().map(TraceContext::trace_id_hex);
     let principal = ctx.principal.as_ref().map(Principal::id);
@@ -148,7 +176,7 @@ fn log(
         .as_ref()
         .and_then(|set| set.members.get(ctx.attempt.member));
     let responded = ctx.attempt.responded;
-    shared.access_log.log(&Entry {
+    told(&Entry {
         time: ctx.at,
         client: &client(ctx),
         client_port: connection.map_or(0, |connection| connection.client.port()),
@@ -172,7 +200,7 @@ fn log(
             .path_and_query()
             .map_or("", |target| target.as_str()),
         protocol: protocol(request.version),
-        status,
+        status: ended.status,
         cause: ctx.cause,
         request_bytes: ctx.request_bytes,
         response_bytes: ctx.response_bytes,

@@ -15,6 +15,7 @@ mod handshake;
 pub mod hello;
 pub mod proxy_protocol;
 mod random;
+mod record;
 mod request;
 mod retry;
 mod scan;
@@ -42,6 +43,7 @@ use pingora::{Error, Result};
 
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
+use crate::observe::recorder::Recorder;
 use crate::observe::trace::Tracer;
 use crate::snapshot::lease::Leases;
 use crate::snapshot::Current;
@@ -55,6 +57,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// One line for each request.
     pub access_log: AccessLog,
+    /// Records of some requests.
+    pub recorder: Arc<Recorder>,
     /// Spans, when a collector is set.
     pub tracer: ArcSwapOption<Tracer>,
     /// Long-lived streams.

@@ -3,7 +3,7 @@
 //! Driven by the hooks in `proxy`; every step that can refuse says so with one cause.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName};
 use pingora::proxy::Session;
@@ -16,7 +16,7 @@ use super::{admit, finish, random};
 use crate::decide::{Facts, Silent, Walk};
 use crate::observe::clock;
 use crate::observe::trace::{AttemptSpan, TraceContext};
-use crate::snapshot::endpoint::InFlight;
+use crate::snapshot::endpoint::{Endpoint, InFlight};
 use crate::snapshot::lease::Lease;
 use crate::snapshot::listener::Listener;
 use crate::snapshot::pool::{EndpointSet, Pool, PoolProtocol};
@@ -70,6 +70,17 @@ pub(super) struct Attempt {
     pub(super) reused: bool,
     pub(super) free_retry_used: bool,
     pub(super) status: u16,
+    /// Attempts that came to nothing; without an entry as long as none does.
+    pub(super) past: Vec<Past>,
+}
+
+/// An attempt that came to nothing.
+pub(super) struct Past {
+    pub(super) endpoint: Arc<Endpoint>,
+    pub(super) cause: Option<&'static Cause>,
+    pub(super) status: Option<u16>,
+    pub(super) reused: bool,
+    pub(super) duration: Duration,
 }
 
 impl Drop for Ctx {

@@ -16,7 +16,7 @@ use windrose_plugins::contract::{causes, Cause};
 use super::dial::Dial;
 use super::proxy_protocol;
 use super::random;
-use super::request::Ctx;
+use super::request::{Ctx, Past};
 use crate::decide::Facts;
 use crate::observe::clock;
 use crate::observe::trace::AttemptSpan;
@@ -252,10 +252,20 @@ pub(super) fn gave_up(ctx: &mut Ctx, blames_endpoint: bool) {
     }
     let cause = ctx.cause;
     close_span(ctx, cause);
-    ctx.attempt.in_flight = None;
+    if let (true, Some(endpoint)) = (ctx.attempt.in_flight.take().is_some(), endpoint(ctx)) {
+        let attempt = &mut ctx.attempt;
+        attempt.past.push(Past {
+            endpoint,
+            cause,
+            status: attempt.responded.map(|_| attempt.status),
+            reused: attempt.reused,
+            duration: clock::between(attempt.started, now),
+        });
+    }
 }
 
-fn endpoint(ctx: &Ctx) -> Option<Arc<Endpoint>> {
+/// The endpoint of the last attempt.
+pub(super) fn endpoint(ctx: &Ctx) -> Option<Arc<Endpoint>> {
     let set = ctx.attempt.set.as_ref()?;
     set.members
         .get(ctx.attempt.member)

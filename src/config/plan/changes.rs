@@ -220,10 +220,7 @@ struct Pair<'v> {
 }
 
 impl<'v> Pair<'v> {
-    fn at<'i, I>(&self, index: I) -> Pair<'v>
-    where
-        I: serde_yaml::mapping::Index + serde_yaml::value::Index + Copy + 'i,
-    {
+    fn at(&self, index: &str) -> Pair<'v> {
         let of = |value: Option<&'v Value>| value.and_then(|value| value.get(index));
         Pair {
             old: of(self.old),

@@ -2,11 +2,13 @@
 //! It must not know routes or pools.
 //! Called by `config::rules::check`.
 
-use windrose_plugins::contract::Time;
+use std::ops::RangeInclusive;
+
+use windrose_plugins::contract::{Size, Time};
 
 use super::values::{accept, address, given, positive, url, within, Address};
 use crate::config::report::Report;
-use crate::config::schema::{Admin, Config, Observe, Server};
+use crate::config::schema::{Admin, Config, Observe, Recorder, Server};
 
 /// Checks what belongs to the process.
 pub(super) fn check(config: &Config, report: &mut Report) {
@@ -96,6 +98,21 @@ fn observe(observe: &Observe, report: &mut Report) {
         &observe.traces.service_name,
     );
     positive(report, "observe.traces.interval", observe.traces.interval);
+    recorder(&observe.recorder, report);
 }
 
+fn recorder(recorder: &Recorder, report: &mut Report) {
+    let path = "observe.recorder.records";
+    within(report, path, recorder.records, 100, 100_000);
+    if !RECORDER_MEMORY.contains(&recorder.bytes) {
+        report.error(
+            "observe.recorder.bytes",
+            format!("must be from 256KiB to 64MiB, found \"{}\"", recorder.bytes),
+            "write a size such as \"8MiB\"; `enabled: false` turns the recorder off",
+        );
+    }
+}
+
+/// Below, a part of it would not hold a single long record; above, a bundle of all of it is too much to ask for at once.
+const RECORDER_MEMORY: RangeInclusive<Size> = Size(256 << 10)..=Size(64 << 20);
 const LONGEST_DRAIN: Time = Time::secs(3600);

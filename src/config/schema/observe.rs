@@ -4,7 +4,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use windrose_plugins::contract::{Percent, Time};
+use windrose_plugins::contract::{Percent, Size, Time};
 
 /// Logs, metrics and traces.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -18,6 +18,8 @@ pub struct Observe {
     pub traces: Traces,
     /// What error answers look like.
     pub answers: Answers,
+    /// Records of requests that somebody may ask about.
+    pub recorder: Recorder,
 }
 
 /// The access log. Lines are written by a thread of their own from a bounded queue; lines that find it full are dropped and counted.
@@ -88,6 +90,34 @@ impl Default for Traces {
             sample: ONE_PERCENT,
             service_name: "windrose".into(),
             interval: Time::secs(5),
+        }
+    }
+}
+
+/// The flight recorder: what `windrose why REQUEST-ID` tells, `/recorder` lists and `windrose bundle` writes. Records are in memory only, secrets left out; addresses and paths of clients are in them, for everyone who can reach the admin address. Errors are always kept, at most 20 of one cause in a second; they have half of the room, slow requests and samples a quarter each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recorder {
+    /// Whether records are kept. Turning it off drops those there are. Default: true.
+    pub enabled: bool,
+    /// Records at most, 100 to 100000; the oldest of the commonest cause go first. Default: 2000.
+    pub records: usize,
+    /// Memory that records may take together, 256KiB to 64MiB. Default: 8MiB. A record is about 1KiB, more where request headers are large; whichever bound is met first holds.
+    pub bytes: Size,
+    /// Share of ordinary requests kept. Default: 1%.
+    pub sample: Percent,
+    /// Whether the slowest 1% are kept, measured over all listeners; of streams, the time to their response header counts. Default: true.
+    pub slowest: bool,
+}
+
+impl Default for Recorder {
+    fn default() -> Recorder {
+        Recorder {
+            enabled: true,
+            records: 2000,
+            bytes: Size(8 << 20),
+            sample: ONE_PERCENT,
+            slowest: true,
         }
     }
 }

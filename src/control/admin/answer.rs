@@ -36,7 +36,16 @@ pub(super) fn html(body: String) -> Response<Vec<u8>> {
 }
 
 pub(super) fn json(status: StatusCode, view: &impl Serialize) -> Response<Vec<u8>> {
-    match serde_json::to_string_pretty(view) {
+    written(status, serde_json::to_string_pretty(view))
+}
+
+/// JSON without spaces, for what is large.
+pub(super) fn dense_json(view: &impl Serialize) -> Response<Vec<u8>> {
+    written(StatusCode::OK, serde_json::to_string(view))
+}
+
+fn written(status: StatusCode, json: serde_json::Result<String>) -> Response<Vec<u8>> {
+    match json {
         Ok(body) => of(status, "application/json", body + "\n"),
         Err(error) => {
             debug_assert!(false, "views are plain data: {error}");

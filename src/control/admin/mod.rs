@@ -5,6 +5,7 @@
 mod answer;
 mod page;
 mod pools;
+mod recorder;
 mod routes;
 mod state;
 
@@ -26,6 +27,7 @@ use super::pools::PoolKeeper;
 use super::status::{Reload, Status};
 use crate::explain::{explain, Question};
 use crate::observe::metrics::Metrics;
+use crate::observe::recorder::Recorder;
 use crate::snapshot::listener::Bind;
 use crate::snapshot::Current;
 
@@ -38,6 +40,8 @@ pub struct Admin {
     pub current: Arc<Current>,
     /// Metrics of the process.
     pub metrics: Arc<Metrics>,
+    /// Records of some requests.
+    pub recorder: Arc<Recorder>,
     /// What the process says about itself.
     pub status: Arc<Status>,
     /// Knows why endpoints are out.
@@ -94,6 +98,8 @@ enum Place {
     Pools,
     Listeners,
     Causes,
+    Records,
+    Bundle,
     Explain,
     Reload,
 }
@@ -146,6 +152,16 @@ const PLACES: &[Entry] = &[
         "/causes",
         Place::Causes,
         "every cause the proxy can give, with what to do about it",
+    ),
+    entry(
+        "/recorder",
+        Place::Records,
+        "records of errors, slow requests and a sample, newest first; ?cause= ?route= ?status= ?limit=; /recorder/ID for those of a request id or trace id",
+    ),
+    entry(
+        "/recorder/bundle",
+        Place::Bundle,
+        "every record in one document, to be read elsewhere",
     ),
     entry(
         "/explain",
@@ -207,10 +223,14 @@ impl Desk {
                 "the Host field must be an IP address or localhost, so that no web page can read this through a name of its own",
             );
         }
-        let Some(entry) = PLACES.iter().find(|entry| entry.path == asked.path) else {
-            return answer::unknown(PLACES.iter().map(|entry| entry.path));
-        };
         let is_read = matches!(asked.method, Method::GET | Method::HEAD);
+        let Some(entry) = PLACES.iter().find(|entry| entry.path == asked.path) else {
+            return match asked.path.strip_prefix("/recorder/") {
+                Some(id) if is_read => recorder::one(&self.admin.recorder, id),
+                Some(_) => answer::not_allowed("GET, HEAD"),
+                None => answer::unknown(PLACES.iter().map(|entry| entry.path)),
+            };
+        };
         match (entry.place, is_read) {
             (Place::Reload, _) if asked.method == Method::POST => self.reload(asked).await,
             (Place::Explain, _) if asked.method == Method::POST => self.explain(asked),
@@ -227,6 +247,7 @@ impl Desk {
             status,
             pools,
             certs,
+            recorder,
             ..
         } = &self.admin;
         let snapshot = current.load();
@@ -248,6 +269,8 @@ impl Desk {
                 answer::json(StatusCode::OK, &state::listeners(&snapshot, status, certs))
             }
             Place::Causes => answer::json(StatusCode::OK, &state::causes()),
+            Place::Records => recorder::list(recorder, &asked.query),
+            Place::Bundle => recorder::bundle(recorder, &snapshot),
             Place::Reload | Place::Explain => answer::not_allowed("POST"),
         }
     }

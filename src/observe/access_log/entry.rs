@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use windrose_plugins::contract::Cause;
 
-use super::{escape, redact, stamp};
+use super::{escape, stamp};
+use crate::observe::redact;
 
 /// One finished request, or one TCP connection where HTTP's fields are empty. Empty text is left out of the line.
 #[derive(Debug, Clone)]

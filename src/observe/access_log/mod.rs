@@ -4,8 +4,7 @@
 
 mod entry;
 mod escape;
-mod redact;
-mod stamp;
+pub(super) mod stamp;
 mod writer;
 
 use std::cell::RefCell;

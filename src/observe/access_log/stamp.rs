@@ -1,6 +1,6 @@
 //! Times, durations and numbers as text, without allocation.
 //! It must not know time zones: everything is UTC.
-//! The line formats of the access log use it.
+//! The line formats of the access log use it, and the recorder.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -44,7 +44,7 @@ fn parts(time: SystemTime) -> Parts {
 }
 
 /// RFC 3339 with microseconds.
-pub(super) fn rfc3339(out: &mut Vec<u8>, time: SystemTime) {
+pub(in crate::observe) fn rfc3339(out: &mut Vec<u8>, time: SystemTime) {
     let parts = parts(time);
     digits(out, parts.year, 4);
     out.push(b'-');

@@ -130,7 +130,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// A map for few keys, filled on first use, read without a lock: chunks of four that never move.
 /// A route sees a handful of statuses and causes, the commonest first, so the scan is short.
-pub(super) struct FirstUse<K, V> {
+pub(in crate::observe) struct FirstUse<K, V> {
     slots: [OnceLock<(K, V)>; 4],
     next: OnceLock<Box<FirstUse<K, V>>>,
 }
@@ -146,7 +146,7 @@ impl<K, V> Default for FirstUse<K, V> {
 
 impl<K: Copy + PartialEq, V> FirstUse<K, V> {
     /// The value of the key; `make` runs when the key was never used.
-    pub(super) fn entry(&self, key: K, make: impl Fn() -> V) -> &V {
+    pub(in crate::observe) fn entry(&self, key: K, make: impl Fn() -> V) -> &V {
         let mut chunk = self;
         loop {
             for slot in &chunk.slots {

@@ -6,6 +6,7 @@ mod family;
 mod listener;
 mod pool;
 mod process;
+mod recorder;
 mod reload;
 mod route;
 
@@ -17,11 +18,13 @@ use prometheus::core::Collector;
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 use windrose_plugins::contract::{Counter, CounterFactory};
 
+pub(super) use family::FirstUse;
 use family::{lock, Counters, Maker};
 use listener::ListenerFamilies;
 pub use listener::ListenerMetrics;
 use pool::PoolFamilies;
 pub use pool::{EndpointMetrics, PoolMetrics};
+pub use recorder::RecorderMetrics;
 pub use reload::{ReloadMetrics, ReloadOutcome};
 use route::RouteFamilies;
 pub use route::{RequestSample, RouteMetrics};
@@ -34,6 +37,7 @@ pub struct Metrics {
     pools: Arc<PoolFamilies>,
     plugins: Counters,
     reload: ReloadMetrics,
+    recorder: RecorderMetrics,
     dropped_log_lines: IntCounter,
     dropped_spans: IntCounter,
     handles: Handles,
@@ -93,6 +97,7 @@ impl Metrics {
                 &["plugin", "event"],
             ),
             reload: ReloadMetrics::new(&make),
+            recorder: RecorderMetrics::new(&make),
             dropped_log_lines: make
                 .counters(
                     "windrose_log_lines_dropped_total",
@@ -149,6 +154,11 @@ impl Metrics {
     /// The counters of the configuration.
     pub fn reload(&self) -> &ReloadMetrics {
         &self.reload
+    }
+
+    /// The counters of the flight recorder.
+    pub fn recorder(&self) -> RecorderMetrics {
+        self.recorder.clone()
     }
 
     /// When a certificate in use expires.

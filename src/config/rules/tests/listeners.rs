@@ -357,4 +357,16 @@ const THE_PROCESS_IS_BOUNDED: &[(&str, &str)] = &[
         r#"observe: {traces: {interval: 0s}}"#,
         r#"observe.traces.interval: must be longer than 0s"#,
     ),
+    (
+        r#"observe: {recorder: {records: 99}}"#,
+        r#"observe.recorder.records: must be from 100 to 100000, found 99"#,
+    ),
+    (
+        r#"observe: {recorder: {bytes: 255KiB}}"#,
+        r#"observe.recorder.bytes: must be from 256KiB to 64MiB, found "255KiB""#,
+    ),
+    (
+        r#"observe: {recorder: {bytes: 1GiB}}"#,
+        r#"observe.recorder.bytes: must be from 256KiB to 64MiB, found "1GiB""#,
+    ),
 ];

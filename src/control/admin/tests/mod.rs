@@ -20,6 +20,7 @@ use super::*;
 use crate::control::pools::tests::{pool_of, settings, snapshot, until};
 use crate::control::status::{BindState, ListenerState};
 use crate::observe::clock;
+use crate::observe::recorder::RecorderSettings;
 use crate::snapshot::endpoint::{Address, Endpoints};
 use crate::snapshot::pool::{Pool, Source};
 use shown::shown;
@@ -147,6 +148,10 @@ fn desk(reach: Reach, status: &Arc<Status>, refuses: &Arc<AtomicBool>) -> (Desk,
         current,
         pools: PoolKeeper::new(endpoints, metrics.clone()),
         certs: CertKeeper::new(metrics.clone()),
+        recorder: Arc::new(Recorder::new(
+            &RecorderSettings::default(),
+            metrics.recorder(),
+        )),
         metrics,
         status: status.clone(),
         reload: Arc::new(reload),
