@@ -101,11 +101,12 @@ impl Parts {
     fn serve(self) -> Result<(), Vec<String>> {
         let Parts {
             start,
-            built: Built { config, snapshot },
+            built,
             endpoints,
             states,
             metrics,
         } = self;
+        let (config, snapshot) = (built.config, built.snapshot);
         let handover = handover(&start, &config).map_err(|problem| vec![problem])?;
         let conf = Arc::new(server_conf(&config, &handover));
         let access_log = AccessLog::new(boot::access_log(&config), metrics.dropped_log_lines())

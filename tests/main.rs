@@ -22,6 +22,7 @@ mod pipelining;
 mod plan;
 mod plugins;
 mod probation;
+mod quarantine;
 mod recorder;
 mod reload;
 mod replay;

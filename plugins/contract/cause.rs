@@ -131,6 +131,9 @@ causes! {
     ROUTE_REDIRECT = "route.redirect", Policy, 302, "Redirected by the route",
         "The route's action is `redirect`.",
         "Nothing is wrong. Look at the route's `redirect` block.";
+    QUARANTINED = "quarantined", Proxy, 503, "Service unavailable",
+        "The route that takes the request, the pool it would go to, or a plugin of the listener is broken in the configuration in force. With `on_invalid: quarantine` only that part is refused, and the rest goes on.",
+        "Open /config?format=json on the admin address, or look for `quarantined` in the error log: both say what is wrong, with file, line and remedy. Repair it and reload.";
     NO_ENDPOINT = "no_endpoint", Upstream, 503, "Service unavailable",
         "The pool has no endpoints: its discovery has not found any yet, or found none.",
         "Open /pools; check the DNS name or file that the pool's `discovery` reads.";

@@ -9,12 +9,12 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
-use windrose_plugins::PluginDef;
 
-use crate::config::schema::Config;
+use crate::config::boot;
+use crate::config::schema::{Config, Server};
 use crate::config::source::Document;
-use crate::config::{self, boot};
 use crate::snapshot::listener::Bind;
 
 /// Reloads and waits.
@@ -36,6 +36,10 @@ pub(super) fn tell_reload(status: u16, body: &Value) -> ExitCode {
     if status == 200 {
         let changes = lines("changes");
         changes.iter().for_each(|change| println!("{change}"));
+        let quarantined = lines("quarantined");
+        quarantined
+            .iter()
+            .for_each(|object| eprintln!("warning: {object}"));
         match changes.is_empty() {
             true => println!("nothing changed; generation {generation} runs"),
             false => println!(
@@ -58,8 +62,11 @@ pub(super) fn tell_reload(status: u16, body: &Value) -> ExitCode {
 /// Asks for readiness.
 pub(super) fn ready(path: &Path) -> ExitCode {
     match admin(path).and_then(|bind| ask(&bind, "GET", "/readyz")) {
-        Ok((200, _)) => {
-            println!("ready");
+        Ok((200, body)) => {
+            match body["quarantined"].as_u64() {
+                Some(count) if count > 0 => println!("ready; quarantined: {count}"),
+                _ => println!("ready"),
+            }
             ExitCode::SUCCESS
         }
         Ok((_, body)) => failed(body["reason"].as_str().unwrap_or("not ready")),
@@ -68,8 +75,8 @@ pub(super) fn ready(path: &Path) -> ExitCode {
 }
 
 /// Starts this binary in place of the running one and waits until it serves.
-pub(super) fn upgrade(path: &Path, plugins: &[PluginDef]) -> ExitCode {
-    match try_upgrade(path, plugins) {
+pub(super) fn upgrade(path: &Path) -> ExitCode {
+    match try_upgrade(path) {
         Ok((old, new)) => {
             println!("upgraded: process {new} took over from {old}");
             ExitCode::SUCCESS
@@ -78,16 +85,14 @@ pub(super) fn upgrade(path: &Path, plugins: &[PluginDef]) -> ExitCode {
     }
 }
 
-fn try_upgrade(path: &Path, plugins: &[PluginDef]) -> Result<(i32, i32), String> {
-    let loaded = config::load(path, plugins).map_err(|report| report.to_string())?;
-    let file = loaded
-        .config
-        .server
+fn try_upgrade(path: &Path) -> Result<(i32, i32), String> {
+    // The process itself judges the rest, and says what it refuses.
+    let server: Server = section(path, "server")?;
+    let file = server
         .pid_file
-        .as_deref()
         .ok_or("`server.pid_file` is not set, so the process cannot be found")?;
     let read = || {
-        std::fs::read_to_string(file)
+        std::fs::read_to_string(&file)
             .ok()
             .and_then(|pid| pid.trim().parse::<i32>().ok())
     };
@@ -122,11 +127,8 @@ pub(super) fn failed(problem: &str) -> ExitCode {
 /// The admin address. Only this section is read: the rest may be broken, and the running process is to say so; and a large
 /// configuration would be judged twice.
 pub(super) fn admin(path: &Path) -> Result<Bind, String> {
-    let document = Document::read(path).map_err(|report| report.to_string())?;
-    let admin = document.value().get("admin").cloned().unwrap_or_default();
-    let admin = serde_yaml::from_value(admin).unwrap_or_default();
     let config = Config {
-        admin,
+        admin: section(path, "admin")?,
         ..Config::default()
     };
     boot::admin_bind(&config).ok_or_else(|| {
@@ -138,6 +140,12 @@ pub(super) fn admin(path: &Path) -> Result<Bind, String> {
 /// Posts a document to the running process and reads the answer.
 pub(super) fn post(path: &Path, target: &str, body: &str) -> Result<(u16, Value), String> {
     exchange(&admin(path)?, "POST", target, body)
+}
+
+fn section<T: DeserializeOwned + Default>(path: &Path, key: &str) -> Result<T, String> {
+    let document = Document::read(path).map_err(|report| report.to_string())?;
+    let written = document.value().get(key).cloned().unwrap_or_default();
+    Ok(serde_yaml::from_value(written).unwrap_or_default())
 }
 
 pub(super) fn ask(bind: &Bind, method: &str, target: &str) -> Result<(u16, Value), String> {

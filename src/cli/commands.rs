@@ -14,13 +14,19 @@ use crate::config::{self, print, Resources};
 use crate::observe::metrics::Metrics;
 use crate::snapshot::endpoint::Endpoints;
 
+/// How a check is made and told.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Judging<'a> {
+    /// Findings as JSON.
+    pub(super) json: bool,
+    /// Where the outcome of tests goes, in JUnit's form.
+    pub(super) junit: Option<&'a Path>,
+    /// Refuses only what `run` would refuse.
+    pub(super) as_run: bool,
+}
+
 /// Checks a configuration as a start would, tests included.
-pub(super) fn check(
-    path: &Path,
-    plugins: &[PluginDef],
-    json: bool,
-    junit: Option<&Path>,
-) -> ExitCode {
+pub(super) fn check(path: &Path, plugins: &[PluginDef], judging: Judging<'_>) -> ExitCode {
     let mut tests = Vec::new();
     let outcome = config::load(path, plugins).and_then(|loaded| {
         let warnings = loaded.warnings.clone();
@@ -31,13 +37,22 @@ pub(super) fn check(
         })?;
         Ok(warnings)
     });
-    let passed = outcome.is_ok();
-    let report = outcome.unwrap_or_else(|report| report);
-    told(&report, json);
-    if !json {
+    let (passed, report) = match outcome {
+        Ok(warnings) => (true, warnings),
+        // What `run` would only quarantine is an error here all the same: a check is there to keep it from going live.
+        // But it says of each error what `run` would do.
+        Err(_) => match dry_resources(plugins, |resources| config::build(path, resources)) {
+            Ok(built) => (judging.as_run, built.quarantined),
+            Err(report) => (false, report),
+        },
+    };
+    told(&report, judging.json);
+    if !judging.json {
         summary(path, passed, tests.len(), &report);
     }
-    let written = junit.map_or(Ok(()), |file| junit::write(file, path, &tests, &report));
+    let written = judging
+        .junit
+        .map_or(Ok(()), |file| junit::write(file, path, &tests, &report));
     if let Err(problem) = &written {
         eprintln!("{problem}");
     }
@@ -51,6 +66,7 @@ fn summary(path: &Path, passed: bool, tests: usize, report: &Report) {
     let (errors, warnings) = report.counts();
     let path = path.display();
     match passed {
+        true if errors > 0 => println!("{path}: runs, with what {errors} errors quarantine"),
         true => println!("{path}: ok, {tests} tests pass, {warnings} warnings"),
         false => eprintln!("{path}: {errors} errors, {warnings} warnings"),
     }

@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use commands::Judging;
 use windrose_plugins::PluginDef;
 
 /// A programmable proxy for both directions of traffic: API gateway at the edge, mesh proxy on the node.
@@ -81,6 +82,9 @@ enum CliCommand {
         /// Write the outcome of the configuration's tests to a file in JUnit's form.
         #[arg(long, value_name = "FILE")]
         junit: Option<PathBuf>,
+        /// Refuse only what `run` would refuse: what it would quarantine is told and let pass.
+        #[arg(long)]
+        as_run: bool,
     },
     /// Print the effective configuration with every default, secrets redacted.
     Show(File),
@@ -166,12 +170,23 @@ pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
     let cli = Cli::parse();
     let top = cli.top;
     match cli.command {
-        None if top.test => commands::check(&top.config, plugins, false, None),
+        None if top.test => commands::check(&top.config, plugins, Judging::default()),
         None if top.show => commands::show(&top.config, plugins),
         None => run::run(top.config, plugins, top.upgrade),
         Some(CliCommand::Run { file, upgrade }) => run::run(file.config, plugins, upgrade),
-        Some(CliCommand::Check { file, json, junit }) => {
-            commands::check(&file.config, plugins, json, junit.as_deref())
+        Some(CliCommand::Check {
+            file,
+            json,
+            junit,
+            as_run,
+        }) => {
+            let junit = junit.as_deref();
+            let judging = Judging {
+                json,
+                junit,
+                as_run,
+            };
+            commands::check(&file.config, plugins, judging)
         }
         Some(CliCommand::Show(file)) => commands::show(&file.config, plugins),
         Some(CliCommand::Schema) => commands::schema(plugins),
@@ -180,7 +195,7 @@ pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
         Some(CliCommand::Confirm(file)) => confirm::confirm(&file.config),
         Some(CliCommand::Rollback(file)) => confirm::roll_back(&file.config),
         Some(CliCommand::Status { file, look }) => status::status(&file.config, &look),
-        Some(CliCommand::Upgrade(file)) => client::upgrade(&file.config, plugins),
+        Some(CliCommand::Upgrade(file)) => client::upgrade(&file.config),
         Some(CliCommand::Ready(file)) => client::ready(&file.config),
         Some(CliCommand::Explain { file, wish }) => explain::run(&file.config, *wish, plugins),
         Some(CliCommand::Plan { file, wish }) => plan::run(&file.config, &wish, plugins),

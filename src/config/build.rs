@@ -9,12 +9,14 @@ use windrose_plugins::contract::StateRegistry;
 use windrose_plugins::PluginDef;
 
 use super::compile::{compile, Means, Origin};
+use super::quarantine::{self, Ward};
 use super::report::{Report, Severity};
 use super::schema::Config;
 use super::source::Document;
 use super::{cases, load, print, Loaded};
 use crate::observe::metrics::Metrics;
 use crate::snapshot::endpoint::Endpoints;
+use crate::snapshot::quarantine::Quarantined;
 use crate::snapshot::Snapshot;
 
 /// What a snapshot is built with besides text.
@@ -33,21 +35,62 @@ pub struct Resources<'a> {
 
 /// A configuration and what it became.
 pub struct Built {
-    /// As written, with defaults.
+    /// As written, with defaults; of objects that are quarantined only their place.
     pub config: Config,
     /// Ready to publish.
     pub snapshot: Snapshot,
+    /// What someone should look at.
+    pub warnings: Report,
+    /// What is wrong with objects that are quarantined; empty unless the configuration asks for that.
+    pub quarantined: Report,
 }
 
-/// Builds a file.
+/// Builds a file: all of it, or with `on_invalid: quarantine` as much as is sound.
 ///
 /// # Errors
-/// Everything that is wrong, and tests of the configuration that fail.
+/// Everything that is wrong and no object's own, and tests of the configuration that fail.
 pub fn build(path: &Path, resources: &Resources<'_>) -> Result<Built, Report> {
-    build_loaded(load(path, resources.plugins)?, path, resources)
+    build_document(&Document::read(path)?, path, resources)
 }
 
-/// Builds what was loaded.
+/// What is found late may lie in what earlier rounds could not see; each round sets something more apart, or is the last.
+pub(super) fn build_document(
+    document: &Document,
+    path: &Path,
+    resources: &Resources<'_>,
+) -> Result<Built, Report> {
+    let mut ward = Ward::default();
+    let mut rounds = 0..MOST_ROUNDS;
+    loop {
+        let outcome = build_round(document, &ward, path, resources);
+        match (outcome, rounds.next()) {
+            (Err(report), Some(_)) if quarantine::is_wanted(document) => {
+                ward.admit(document, report)?;
+            }
+            (outcome, _) => return outcome,
+        }
+    }
+}
+
+/// Far more than places, stages and cascades need; without a bound a mistake of ours would never end.
+const MOST_ROUNDS: u32 = 32;
+
+fn build_round(
+    document: &Document,
+    ward: &Ward,
+    path: &Path,
+    resources: &Resources<'_>,
+) -> Result<Built, Report> {
+    let loaded = load::judge(document.clone(), resources.plugins, ward)?;
+    let quarantined = ward.quarantined(document, resources.previous);
+    let built = compiled(loaded, path, resources, quarantined)?;
+    Ok(Built {
+        quarantined: ward.findings(document),
+        ..built
+    })
+}
+
+/// Builds what was loaded; it has no errors, so nothing is quarantined.
 ///
 /// # Errors
 /// As [`build`].
@@ -55,6 +98,15 @@ pub fn build_loaded(
     loaded: Loaded,
     path: &Path,
     resources: &Resources<'_>,
+) -> Result<Built, Report> {
+    compiled(loaded, path, resources, Vec::new())
+}
+
+fn compiled(
+    loaded: Loaded,
+    path: &Path,
+    resources: &Resources<'_>,
+    quarantined: Vec<Quarantined>,
 ) -> Result<Built, Report> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let means = Means {
@@ -74,6 +126,7 @@ pub fn build_loaded(
             .filter(|finding| finding.severity == Severity::Warning)
             .map(ToString::to_string)
             .collect(),
+        quarantined,
     };
     let located = |mut report: Report| {
         report.locate(|path| loaded.document.place(path));
@@ -87,6 +140,8 @@ pub fn build_loaded(
         false => Ok(Built {
             config: loaded.config,
             snapshot,
+            warnings: loaded.warnings,
+            quarantined: Report::new(),
         }),
     }
 }
@@ -102,7 +157,6 @@ fn place_of(document: Document) -> impl Fn(&str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::load_text;
     use crate::snapshot::route::HostPattern;
 
     fn built(text: &str) -> Result<Built, Report> {
@@ -113,8 +167,8 @@ mod tests {
             states: &StateRegistry::default(),
             previous: None,
         };
-        let loaded = load_text("gw.yaml", text, windrose_plugins::BUILTIN)?;
-        build_loaded(loaded, Path::new("gw.yaml"), &resources)
+        let document = Document::read_text("gw.yaml", text)?;
+        build_document(&document, Path::new("gw.yaml"), &resources)
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub(super) fn decode(document: &Document, report: &mut Report) -> Config {
     };
     let mut config = Config {
         include: decoder.whole("include"),
+        on_invalid: decoder.whole("on_invalid"),
         server: decoder.whole("server"),
         listeners: decoder.items("listeners"),
         routes: decoder.routes(),

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use windrose_plugins::contract::PluginDef;
 
+use super::quarantine::Ward;
 use super::report::Report;
 use super::schema::Config;
 use super::source::Document;
@@ -27,7 +28,7 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong, located and in the order of the text.
 pub fn load(path: &Path, plugins: &[PluginDef]) -> Result<Loaded, Report> {
-    judge(Document::read(path)?, plugins)
+    judge(Document::read(path)?, plugins, &Ward::default())
 }
 
 /// Loads text as if it stood in a file of this name in the current folder.
@@ -35,24 +36,35 @@ pub fn load(path: &Path, plugins: &[PluginDef]) -> Result<Loaded, Report> {
 /// # Errors
 /// Everything that is wrong, located and in the order of the text.
 pub fn load_text(name: &str, text: &str, plugins: &[PluginDef]) -> Result<Loaded, Report> {
-    judge(Document::read_text(name, text)?, plugins)
+    judge(Document::read_text(name, text)?, plugins, &Ward::default())
 }
 
-fn judge(document: Document, plugins: &[PluginDef]) -> Result<Loaded, Report> {
+/// Judges what was read, without the objects that are set apart.
+pub(super) fn judge(
+    document: Document,
+    plugins: &[PluginDef],
+    ward: &Ward,
+) -> Result<Loaded, Report> {
+    let masked = ward.mask(document);
+    let document = &masked.document;
     let mut report = Report::new();
-    check::check(&document, plugins, &mut report);
-    let config = decode::decode(&document, &mut report);
+    check::check(document, plugins, &mut report);
+    let mut config = decode::decode(document, &mut report);
     // Rules look at the whole: with parts missing they would complain about the gaps.
     if !report.has_errors() {
+        masked.mark(&mut config);
         rules::check(&config, &mut report);
-        lint::check(&config, &mut report);
+        // Lints do so even of objects that are set apart: what only a broken route uses is not unused.
+        if ward.is_empty() {
+            lint::check(&config, &mut report);
+        }
     }
     report.locate(|path| document.place(path));
     match report.has_errors() {
         true => Err(report),
         false => Ok(Loaded {
             config,
-            document,
+            document: masked.document,
             warnings: report,
         }),
     }

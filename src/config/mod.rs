@@ -14,12 +14,12 @@ pub mod lint;
 mod load;
 pub mod plan;
 pub mod print;
+mod quarantine;
 pub mod report;
 pub mod rules;
 pub mod schema;
 pub mod source;
 
 pub use build::{build, build_loaded, Built, Resources};
-
 pub use disk::Disk;
 pub use load::{load, load_text, Loaded};

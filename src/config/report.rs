@@ -51,6 +51,27 @@ pub struct Finding {
     pub fact: String,
     /// What to do; empty when the fact says it.
     pub remedy: String,
+    /// What running does about it, with `on_invalid: quarantine`; empty without.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub effect: String,
+}
+
+impl Finding {
+    /// An error at a path.
+    pub fn error(
+        path: impl Into<String>,
+        fact: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Finding {
+        Finding {
+            severity: Severity::Error,
+            place: None,
+            path: path.into(),
+            fact: fact.into(),
+            remedy: remedy.into(),
+            effect: String::new(),
+        }
+    }
 }
 
 impl fmt::Display for Finding {
@@ -68,6 +89,9 @@ impl fmt::Display for Finding {
         if !self.remedy.is_empty() {
             write!(f, "\n  help: {}", self.remedy)?;
         }
+        if !self.effect.is_empty() {
+            write!(f, "\n  run: {}", self.effect)?;
+        }
         Ok(())
     }
 }
@@ -79,6 +103,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// These findings.
+    pub fn of(findings: Vec<Finding>) -> Report {
+        Report { findings }
+    }
+
     /// Nothing found yet.
     pub fn new() -> Report {
         Report::default()
@@ -125,6 +154,7 @@ impl Report {
             path,
             fact,
             remedy,
+            effect: String::new(),
         });
     }
 
@@ -157,6 +187,11 @@ impl Report {
     /// Whether nothing was found.
     pub fn is_empty(&self) -> bool {
         self.findings.is_empty()
+    }
+
+    /// Every finding, to keep.
+    pub fn into_findings(self) -> Vec<Finding> {
+        self.findings
     }
 
     /// Every finding.

@@ -105,7 +105,7 @@ impl Handover {
 
     fn ask_whether_it_would_start(&self, binary: &Path) -> Result<(), String> {
         let check = Command::new(binary)
-            .args(["check", "-c"])
+            .args(["check", "--as-run", "-c"])
             .arg(&self.config)
             .output()
             .map_err(|error| error.to_string())?;

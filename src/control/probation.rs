@@ -13,6 +13,7 @@ use super::judge::{self, Bound, Counts};
 use super::reload::{Outcome, Reloader};
 use super::status::{Ended, Probation, Status};
 use super::traffic::{Look, MINUTES};
+use crate::config::report::Report;
 use crate::config::schema::Config;
 use crate::config::Built;
 use crate::observe::metrics::ProbationEnd;
@@ -212,6 +213,8 @@ impl Reloader {
         let built = Built {
             config: fallback.config.clone(),
             snapshot: fallback.snapshot.again(self.current.peek().generation + 1),
+            warnings: Report::new(),
+            quarantined: Report::new(),
         };
         let now = built.snapshot.generation;
         let prepared = self.prepare(&built.snapshot).await?;

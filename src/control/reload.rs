@@ -24,6 +24,7 @@ use crate::observe::metrics::{MetricFamily, Metrics, ReloadOutcome};
 use crate::observe::recorder::Recorder;
 use crate::snapshot::endpoint::Endpoints;
 use crate::snapshot::lease::{Leases, Tenancy};
+use crate::snapshot::quarantine::Kind;
 use crate::snapshot::{Current, Snapshot};
 
 /// How long the first answers of discovered pools may hold up a reload.
@@ -231,13 +232,14 @@ impl Reloader {
             let built = me.build()?;
             let running = me.running.lock().unwrap_or_else(PoisonError::into_inner);
             let changes = config::plan::changes(&running, &built.config);
-            let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+            let mut changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+            let before = &me.current.load().quarantined;
+            config::plan::note_quarantine(before, &built.snapshot.quarantined, &mut changes);
             Ok((built, changes))
         });
         let built: Result<_, Vec<String>> = built.await.map_err(|error| vec![error.to_string()])?;
         let (built, changes) = built?;
-        let same_digest = built.snapshot.digest == self.current.peek().digest;
-        if changes.is_empty() && same_digest {
+        if changes.is_empty() && self.runs(&built.snapshot) {
             self.trial.prolong(terms, &self.status);
             return Ok(changes);
         }
@@ -280,7 +282,9 @@ impl Reloader {
         built: Built,
         fallback: Option<Arc<Snapshot>>,
     ) -> Result<(), Vec<String>> {
-        let Built { config, snapshot } = built;
+        let Built {
+            config, snapshot, ..
+        } = built;
         self.recorder.configure(&config::boot::recorder(&config));
         (self.traces)(&config);
         let snapshot = Arc::new(snapshot);
@@ -300,6 +304,12 @@ impl Reloader {
         followed.await.map_err(|error| vec![error.to_string()])
     }
 
+    /// Whether a snapshot says nothing that the one in force does not.
+    fn runs(&self, snapshot: &Snapshot) -> bool {
+        let current = self.current.peek();
+        snapshot.digest == current.digest && snapshot.quarantined == current.quarantined
+    }
+
     fn build(&self) -> Result<Built, Vec<String>> {
         let current = self.current.load();
         let means = config::Resources {
@@ -315,6 +325,7 @@ impl Reloader {
 
     /// Everything that runs beside traffic gets in step with a snapshot.
     fn follow(&self, snapshot: &Arc<Snapshot>) {
+        self.tell_quarantined(snapshot);
         self.pools.follow(snapshot);
         let sources = snapshot.listeners.iter().filter_map(|listener| {
             let termination = listener.protocol.termination()?.clone();
@@ -350,6 +361,17 @@ impl Reloader {
         let over = running.server.stream_drain_timeout.0;
         drop(running);
         self.end_orphans(&names, over);
+    }
+
+    /// Someone has to repair what is quarantined: the log names each, and a gauge counts them.
+    fn tell_quarantined(&self, snapshot: &Snapshot) {
+        for kind in Kind::ALL {
+            let of_kind = snapshot.quarantined.iter().filter(|one| one.kind == kind);
+            let count = of_kind.count();
+            self.metrics.reload().quarantined(kind.as_str(), count);
+        }
+        let all = snapshot.quarantined.iter();
+        all.for_each(|one| log::error!("{one}"));
     }
 
     /// Ends the streams whose listener, route or pool went away, spread over the time streams have.
@@ -403,10 +425,18 @@ struct Names<'s> {
 
 impl<'s> Names<'s> {
     fn new(snapshot: &'s Snapshot) -> Names<'s> {
+        let broken = snapshot.quarantined.iter();
+        let broken = broken.filter(|one| one.kind == Kind::Pool);
         Names {
             snapshot,
             routes: snapshot.rules.iter().map(|rule| &*rule.route).collect(),
-            pools: snapshot.pools.iter().map(|pool| &*pool.name).collect(),
+            // A broken pool has not gone away: what it carries goes on.
+            pools: snapshot
+                .pools
+                .iter()
+                .map(|pool| &*pool.name)
+                .chain(broken.map(|one| &*one.name))
+                .collect(),
         }
     }
 

@@ -122,12 +122,12 @@ pub fn decide<'t, T: Trace>(
     found
 }
 
-/// The pool a matched rule sends to; `None` for rules that answer by themselves. `random` chooses in a split.
+/// The pool a matched rule sends to; `None` for rules that answer by themselves and for shares of pools that are broken. `random` chooses in a split.
 pub fn pool(candidate: &Candidate, random: u64) -> Option<&Arc<Pool>> {
     match &candidate.rule.action {
         Action::Pool(pool) => Some(pool),
-        Action::Split(split) => Some(split.choose(random)),
-        Action::Redirect(_) | Action::Respond(_) => None,
+        Action::Split(split) => split.choose(random).pool(),
+        Action::Redirect(_) | Action::Respond(_) | Action::Quarantined => None,
     }
 }
 

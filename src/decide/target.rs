@@ -25,7 +25,7 @@ fn rewrite<'p>(rewrite: &PathRewrite, pattern: &PathPattern, path: &'p str) -> C
 fn replace_prefix(pattern: &PathPattern, replacement: &str, path: &str) -> String {
     let matched = match pattern {
         PathPattern::Prefix(prefix) => prefix.len(),
-        PathPattern::Exact(_) | PathPattern::Regex(_) => path.len(),
+        PathPattern::Exact(_) | PathPattern::Regex(_) | PathPattern::Unknown => path.len(),
     };
     let rest = path[matched.min(path.len())..].trim_start_matches('/');
     let start = replacement.trim_end_matches('/');

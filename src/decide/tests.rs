@@ -70,6 +70,7 @@ fn reference<'c>(
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         }
         PathPattern::Regex(regex) => regex.is_match(head.path),
+        PathPattern::Unknown => true,
     };
     let fits = |candidate: &&Candidate| {
         host_fits(candidate)
@@ -82,6 +83,7 @@ fn reference<'c>(
             PathPattern::Exact(_) => (0, Reverse(0)),
             PathPattern::Prefix(prefix) => (1, Reverse(prefix.len())),
             PathPattern::Regex(_) => (2, Reverse(0)),
+            PathPattern::Unknown => (-1, Reverse(0)),
         };
         (
             wildcard,
@@ -107,10 +109,11 @@ fn any_candidate() -> impl Strategy<Value = (String, PathPattern, Conditions)> {
         "/[xy]".prop_map(|path| PathPattern::Regex(
             regex::Regex::new(&format!("^(?:{path}.*)$")).unwrap()
         )),
+        Just(PathPattern::Unknown),
     ];
     let method = prop::option::of(prop_oneof![Just(Method::GET), Just(Method::POST)]);
-    let headers = prop::bool::ANY;
-    (host, path, method, headers).prop_map(|(host, path, method, versioned)| {
+    let flags = (prop::bool::ANY, prop::bool::weighted(0.1));
+    (host, path, method, flags).prop_map(|(host, path, method, (versioned, is_widened))| {
         let header = (
             http::HeaderName::from_static("x-v"),
             ValueCondition::Exact("1".into()),
@@ -120,6 +123,7 @@ fn any_candidate() -> impl Strategy<Value = (String, PathPattern, Conditions)> {
             host,
             path,
             Conditions {
+                is_widened,
                 method,
                 headers: headers.into(),
                 ..Conditions::default()

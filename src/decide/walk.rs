@@ -108,12 +108,14 @@ impl Walk<'_> {
         match &rule.action {
             Action::Redirect(redirect) => Err(self.redirected(redirect, candidate, head)),
             Action::Respond(respond) => Err(responded(respond)),
+            Action::Quarantined => Err(refuse(&causes::QUARANTINED)),
             Action::Pool(_) | Action::Split(_) => {
                 let nature = Nature::of(&head.headers);
                 if nature.length > rule.body_limit {
                     return Err(refuse(&causes::BODY_TOO_LARGE));
                 }
-                let pool = pool(candidate, random).ok_or_else(|| refuse(&causes::INTERNAL))?;
+                // A share of a split may go to a pool that is broken.
+                let pool = pool(candidate, random).ok_or_else(|| refuse(&causes::QUARANTINED))?;
                 Ok(Next {
                     pool: pool.clone(),
                     nature,

@@ -13,7 +13,7 @@ use super::{pool, Question};
 use crate::decide::{rewritten_path, Facts};
 use crate::snapshot::certs::Cert;
 use crate::snapshot::listener::{Listener, Protocol};
-use crate::snapshot::route::{Action, Candidate};
+use crate::snapshot::route::{Action, Candidate, Target};
 
 /// Everything about one request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -316,13 +316,14 @@ fn pools(action: &Action, live: bool) -> Vec<PoolSeen> {
         Action::Pool(one) => vec![pool::seen(one, 100.0, live)],
         Action::Split(split) => {
             let mut before = 0;
-            let share = |(sum, one): &(u64, Arc<crate::snapshot::pool::Pool>)| {
+            let share = |(sum, one): &(u64, Target)| {
                 let part = sum - std::mem::replace(&mut before, *sum);
-                pool::seen(one, part as f64 * 100.0 / split.total as f64, live)
+                let share = part as f64 * 100.0 / split.total as f64;
+                Some(pool::seen(one.pool()?, share, live))
             };
-            split.targets.iter().map(share).collect()
+            split.targets.iter().filter_map(share).collect()
         }
-        Action::Redirect(_) | Action::Respond(_) => Vec::new(),
+        Action::Redirect(_) | Action::Respond(_) | Action::Quarantined => Vec::new(),
     }
 }
 
@@ -330,8 +331,8 @@ fn times(candidate: &Candidate) -> Option<Times> {
     let rule = &candidate.rule;
     let pool = match &rule.action {
         Action::Pool(pool) => pool,
-        Action::Split(split) => &split.targets.first()?.1,
-        Action::Redirect(_) | Action::Respond(_) => return None,
+        Action::Split(split) => split.targets.iter().find_map(|(_, target)| target.pool())?,
+        Action::Redirect(_) | Action::Respond(_) | Action::Quarantined => return None,
     };
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let retry = &rule.retry;

@@ -26,6 +26,7 @@ pub fn path(pattern: &PathPattern) -> String {
         PathPattern::Prefix(path) if path.is_empty() => "/ and below".to_owned(),
         PathPattern::Prefix(path) => format!("{path} and below"),
         PathPattern::Regex(regex) => format!("~ {regex}"),
+        PathPattern::Unknown => "every path, as its own is not understood".to_owned(),
     }
 }
 
@@ -40,8 +41,13 @@ pub fn precedence(candidate: &Candidate) -> String {
         PathPattern::Exact(_) => "exact path".to_owned(),
         PathPattern::Prefix(path) => format!("prefix of {}", path.len()),
         PathPattern::Regex(_) => "pattern".to_owned(),
+        PathPattern::Unknown => "path not understood".to_owned(),
     };
     let mut words = format!("{host}, {path}");
+    if candidate.conditions.is_widened {
+        words.push_str(", conditions not understood");
+        return words;
+    }
     let (method, headers, query, further) = candidate.conditions.rank();
     if method {
         words.push_str(", method");
@@ -66,10 +72,11 @@ pub fn rank(candidate: &Candidate) -> impl Ord + '_ {
         false => (0, Reverse(0)),
     };
     let (path_class, length, path) = match &candidate.path {
-        PathPattern::Exact(path) => (0, 0, &**path),
-        PathPattern::Prefix(path) => (1, path.len(), &**path),
+        PathPattern::Exact(path) => (1, 0, &**path),
+        PathPattern::Prefix(path) => (2, path.len(), &**path),
         // Regular expressions are tried by rank and order alone.
-        PathPattern::Regex(_) => (2, 0, ""),
+        PathPattern::Regex(_) => (3, 0, ""),
+        PathPattern::Unknown => (0, 0, ""),
     };
     (
         (host_class, host),

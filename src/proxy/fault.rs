@@ -90,7 +90,14 @@ fn render(session: &Session, ctx: &Ctx, answer: Answer) -> Result<(ResponseHeade
         }
         None => {
             let preference = answer::preference(&session.req_header().headers);
-            let rendered = answer::render(cause, status, preference, &ctx.facts.request_id, None);
+            let id = &ctx.facts.request_id;
+            let rendered = match (cause == &causes::QUARANTINED, ctx.route()) {
+                (true, route) if !route.is_empty() => {
+                    let detail = format!("The route \"{route}\" cannot serve this request.");
+                    answer::render_with_detail(cause, status, preference, id, &detail)
+                }
+                _ => answer::render(cause, status, preference, id, None),
+            };
             head = ResponseHeader::build(
                 rendered.status,
                 Some(headers.len() + rendered.headers.len() + 4),

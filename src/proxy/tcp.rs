@@ -75,13 +75,7 @@ pub(super) async fn serve(
             format!("sni={:?}", sni.clone().flatten().unwrap_or_default()),
         )
     })?;
-    let pool = match &rule.rule.action {
-        Action::Pool(pool) => pool.clone(),
-        Action::Split(split) => split.choose(random::bits()).clone(),
-        Action::Redirect(_) | Action::Respond(_) => {
-            return Err(Refusal::new(&causes::INTERNAL, ""))
-        }
-    };
+    let pool = pool(rule)?;
     rule.metrics.started();
     let mut stream = Stream {
         started: clock::now(),
@@ -118,6 +112,22 @@ pub(super) async fn serve(
         cause,
     );
     Ok(())
+}
+
+/// The pool a rule sends to.
+fn pool(rule: &TcpRule) -> Result<Arc<Pool>, Refusal> {
+    let chosen = match &rule.rule.action {
+        Action::Pool(pool) => Some(pool),
+        Action::Split(split) => split.choose(random::bits()).pool(),
+        Action::Quarantined => None,
+        Action::Redirect(_) | Action::Respond(_) => {
+            return Err(Refusal::new(&causes::INTERNAL, ""))
+        }
+    };
+    chosen.cloned().ok_or_else(|| {
+        let detail = format!("route=\"{}\"", rule.rule.route);
+        Refusal::new(&causes::QUARANTINED, detail)
+    })
 }
 
 struct Stream {

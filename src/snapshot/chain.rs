@@ -189,7 +189,7 @@ impl Instance {
 type Instances = Box<[Arc<Instance>]>;
 
 /// Plugins in order, one list for each hook, so that a hook nobody attached costs a length check.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Chain {
     /// Every plugin, for views.
     pub all: Instances,

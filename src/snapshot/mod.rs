@@ -11,6 +11,7 @@ pub mod lease;
 pub mod listener;
 pub mod net;
 pub mod pool;
+pub mod quarantine;
 pub mod route;
 pub mod shadow;
 pub mod tls;
@@ -24,6 +25,7 @@ use arc_swap::{ArcSwap, Guard};
 use listener::Listener;
 use net::NetSet;
 use pool::Pool;
+use quarantine::{Kind, Quarantined};
 use route::Rule;
 
 use crate::observe::trace::Sampler;
@@ -51,6 +53,8 @@ pub struct Snapshot {
     pub effective: String,
     /// What `check` warns about.
     pub warnings: Vec<String>,
+    /// Broken objects that a marked answer stands in for.
+    pub quarantined: Vec<Quarantined>,
     /// Positions of listeners by name; filled in by [`Snapshot::new`].
     pub by_name: AHashMap<Arc<str>, usize>,
 }
@@ -76,6 +80,12 @@ impl Snapshot {
     /// The listener of this name.
     pub fn listener(&self, name: &str) -> Option<&Arc<Listener>> {
         self.by_name.get(name).map(|at| &self.listeners[*at])
+    }
+
+    /// The broken object of this kind and name, if it is one.
+    pub fn quarantined(&self, kind: Kind, name: &str) -> Option<&Quarantined> {
+        let mut all = self.quarantined.iter();
+        all.find(|one| one.kind == kind && *one.name == *name)
     }
 
     /// The pool of this name.

@@ -60,22 +60,50 @@ pub enum Action {
     Redirect(Redirect),
     /// Answered from the configuration.
     Respond(Respond),
+    /// Refused: the route is broken, or the pool it names.
+    Quarantined,
 }
 
 /// Pools by weight.
 pub struct Split {
     /// Pools with the running sum of weights up to and including their own.
-    pub targets: Box<[(u64, Arc<Pool>)]>,
+    pub targets: Box<[(u64, Target)]>,
     /// Sum of all weights; above zero.
     pub total: u64,
 }
 
 impl Split {
-    /// The pool for a random number.
-    pub fn choose(&self, random: u64) -> &Arc<Pool> {
+    /// The target for a random number.
+    pub fn choose(&self, random: u64) -> &Target {
         let point = random % self.total;
         let at = self.targets.partition_point(|(sum, _)| *sum <= point);
         &self.targets[at.min(self.targets.len() - 1)].1
+    }
+}
+
+/// Where a share of a split goes.
+pub enum Target {
+    /// To this pool.
+    Pool(Arc<Pool>),
+    /// Nowhere: the pool of this name is broken. Its share is refused, not moved to the others.
+    Quarantined(Arc<str>),
+}
+
+impl Target {
+    /// The pool, unless it is broken.
+    pub fn pool(&self) -> Option<&Arc<Pool>> {
+        match self {
+            Target::Pool(pool) => Some(pool),
+            Target::Quarantined(_) => None,
+        }
+    }
+
+    /// The pool's name.
+    pub fn name(&self) -> &str {
+        match self {
+            Target::Pool(pool) => &pool.name,
+            Target::Quarantined(name) => name,
+        }
     }
 }
 
@@ -208,6 +236,9 @@ pub enum PathPattern {
     Prefix(Box<str>),
     /// As a whole by pattern.
     Regex(Regex),
+    /// Every path, before all other patterns: the condition of a broken route cannot be understood, and nothing it was to
+    /// take may reach a less specific route.
+    Unknown,
 }
 
 /// Conditions besides host and path. All must hold.
@@ -225,11 +256,16 @@ pub struct Conditions {
     pub sni: Box<[HostPattern]>,
     /// Principals.
     pub principals: Box<[PrincipalPattern]>,
+    /// Whether a condition of a broken route is not understood and taken to hold; ranks before all that are.
+    pub is_widened: bool,
 }
 
 impl Conditions {
     /// Gateway API precedence after host and path: method, headers, query; then any further conditions.
     pub fn rank(&self) -> (bool, usize, usize, usize) {
+        if self.is_widened {
+            return (true, usize::MAX, usize::MAX, usize::MAX);
+        }
         let further = [
             !self.clients.is_empty(),
             !self.sni.is_empty(),
@@ -314,6 +350,7 @@ impl PrincipalPattern {
 /// The candidates under one host pattern.
 #[derive(Debug, Default)]
 pub struct PathTable {
+    unknown: Vec<Arc<Candidate>>,
     exact: AHashMap<Box<str>, Vec<Arc<Candidate>>>,
     prefix: AHashMap<Box<str>, Vec<Arc<Candidate>>>,
     regex: Vec<Arc<Candidate>>,
@@ -329,6 +366,7 @@ impl PathTable {
                 self.prefix.entry(path.clone()).or_default().push(candidate);
             }
             PathPattern::Regex(_) => self.regex.push(candidate),
+            PathPattern::Unknown => self.unknown.push(candidate),
         }
     }
 
@@ -343,6 +381,7 @@ impl PathTable {
             list.sort_by_key(order);
         }
         self.regex.sort_by_key(order);
+        self.unknown.sort_by_key(order);
     }
 
     /// Candidates for a canonical path, in order of precedence: exact, then longer prefixes, then regular expressions.
@@ -358,9 +397,9 @@ impl PathTable {
             .iter()
             .filter(move |candidate| match &candidate.path {
                 PathPattern::Regex(regex) => regex.is_match(path),
-                PathPattern::Exact(_) | PathPattern::Prefix(_) => false,
+                PathPattern::Exact(_) | PathPattern::Prefix(_) | PathPattern::Unknown => false,
             });
-        exact.chain(prefix).chain(regex)
+        self.unknown.iter().chain(exact).chain(prefix).chain(regex)
     }
 
     fn all(&self) -> impl Iterator<Item = &Arc<Candidate>> {
@@ -369,6 +408,7 @@ impl PathTable {
             .flatten()
             .chain(self.prefix.values().flatten())
             .chain(&self.regex)
+            .chain(&self.unknown)
     }
 }
 

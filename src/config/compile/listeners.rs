@@ -9,7 +9,7 @@ use super::plugins::{self, Stand};
 use super::routes::{Rules, Workshop};
 use super::Means;
 use crate::config::report::Report;
-use crate::config::schema::{self, AlpnName, ProxyProtocolMode, TlsVersion};
+use crate::config::schema::{self, AlpnName, Hold, ProxyProtocolMode, TlsVersion};
 use crate::snapshot::certs::{
     Cert, CertFiles, CertSet, ClientAuth, Termination, TerminationSettings,
 };
@@ -17,16 +17,62 @@ use crate::snapshot::listener::{Bind, Limits, Listener, Protocol, ProxyHeader, R
 use crate::snapshot::net::NetSet;
 use crate::snapshot::route::{RouteTable, TcpTable};
 
-/// Builds all listeners.
+/// Builds all listeners. One that is broken runs on as it did before, or not at all.
 pub(super) fn compile(
     workshop: &Workshop<'_>,
     rules: &Rules,
     report: &mut Report,
 ) -> Vec<Arc<Listener>> {
     let listeners = workshop.config.listeners.iter().enumerate();
-    listeners
-        .filter_map(|(at, listener)| build(workshop, rules, at, listener, report).map(Arc::new))
-        .collect()
+    let mut built: Vec<Arc<Listener>> = Vec::new();
+    for (at, listener) in listeners {
+        let one = match listener.hold {
+            // Two that are broken because they share a name are one that runs.
+            Hold::Out if built.iter().any(|one| *one.name == listener.name) => None,
+            Hold::Out => kept(workshop, rules, at, &listener.name),
+            Hold::None | Hold::Closed => build(workshop, rules, at, listener, report),
+        };
+        built.extend(one.map(Arc::new));
+    }
+    built
+}
+
+/// A broken listener with the settings it runs with so far, and the routes of the new configuration.
+fn kept(workshop: &Workshop<'_>, rules: &Rules, at: usize, name: &str) -> Option<Listener> {
+    let running = workshop.means.previous?.listener(name)?;
+    let shape = schema::Listener {
+        name: name.to_owned(),
+        role: match running.role {
+            Role::Ingress => schema::Role::Ingress,
+            Role::MeshOutbound => schema::Role::MeshOutbound,
+            Role::MeshInbound => schema::Role::MeshInbound,
+        },
+        protocol: Some(match running.protocol {
+            Protocol::Http => schema::Protocol::Http,
+            Protocol::Https(_) => schema::Protocol::Https,
+            Protocol::Auto(_) => schema::Protocol::Auto,
+            Protocol::TlsPassthrough => schema::Protocol::TlsPassthrough,
+            Protocol::Tcp => schema::Protocol::Tcp,
+        }),
+        ..schema::Listener::default()
+    };
+    let role = running.role.as_str();
+    Some(Listener {
+        name: running.name.clone(),
+        place: (workshop.means.place)(&format!("listeners[{at}]")).into(),
+        role: running.role,
+        bind: running.bind.clone(),
+        protocol: running.protocol.clone(),
+        proxy_header: running.proxy_header.clone(),
+        trusted_proxies: running.trusted_proxies.clone(),
+        service: running.service.clone(),
+        limits: running.limits.clone(),
+        chain: running.chain.clone(),
+        routes: RouteTable::new(workshop.candidates(&shape, role, rules)),
+        tcp: TcpTable(workshop.tcp(&shape, role, rules).into()),
+        metrics: running.metrics.clone(),
+        unrouted: running.unrouted.clone(),
+    })
 }
 
 fn build(
@@ -48,14 +94,21 @@ fn build(
         Protocol::Http | Protocol::Https(_) | Protocol::Auto(_) => Stand::Listener,
     };
     let lists = [(&*format!("{path}.plugins"), &*listener.plugins)];
-    let chain = plugins::chain(
-        &lists,
-        &listener.name,
-        stand,
-        workshop.instances,
-        workshop.means,
-        report,
-    );
+    let chain = match listener.hold {
+        // Where bytes may pass through, no hook on requests would see them.
+        Hold::Closed if matches!(protocol, Protocol::Auto(_)) => {
+            plugins::closed(listener, &path, Stand::ByteListener, workshop.means)
+        }
+        Hold::Closed => plugins::closed(listener, &path, stand, workshop.means),
+        Hold::None | Hold::Out => plugins::chain(
+            &lists,
+            &listener.name,
+            stand,
+            workshop.instances,
+            workshop.means,
+            report,
+        ),
+    };
     Some(Listener {
         name: listener.name.as_str().into(),
         place: (workshop.means.place)(&path).into(),

@@ -22,6 +22,7 @@ use crate::observe::metrics::Metrics;
 use crate::observe::trace::Sampler;
 use crate::snapshot::endpoint::Endpoints;
 use crate::snapshot::net::NetSet;
+use crate::snapshot::quarantine::Quarantined;
 use crate::snapshot::Snapshot;
 
 /// What a compilation works with.
@@ -69,6 +70,8 @@ pub struct Origin {
     pub effective: String,
     /// Warnings, as printed.
     pub warnings: Vec<String>,
+    /// Objects that are broken.
+    pub quarantined: Vec<Quarantined>,
 }
 
 /// Builds a snapshot.
@@ -104,6 +107,7 @@ pub fn compile(config: &Config, origin: Origin, means: &Means<'_>) -> Result<Sna
         sampler: sampler(config),
         effective: origin.effective,
         warnings: origin.warnings,
+        quarantined: origin.quarantined,
         by_name: Default::default(),
     }))
 }

@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use windrose_plugins::contract::{Build, Safety};
+use windrose_plugins::contract::{causes, Answer, Build, Hooks, Safety, Verdict};
 
 use super::Means;
 use crate::config::report::Report;
-use crate::config::schema::{Config, OnError, PluginInstance, PluginMode, PluginUse};
+use crate::config::schema::{Config, Listener, OnError, PluginInstance, PluginMode, PluginUse};
 use crate::snapshot::chain::{Chain, Instance, Mode};
 
 /// Named instances; `None` for those that are off or could not be built.
@@ -61,6 +61,28 @@ pub(super) fn chain(
         }
     }
     Chain::new(all)
+}
+
+/// The chain of a listener with a plugin that is broken: everything is refused.
+pub(super) fn closed(listener: &Listener, path: &str, stand: Stand, means: &Means<'_>) -> Chain {
+    let refusal = || Verdict::Answer(Box::new(Answer::of(&causes::QUARANTINED)));
+    let hooks = match stand {
+        Stand::ByteListener => Hooks::new().on_connection(move |_| refusal()),
+        Stand::Listener | Stand::Route => Hooks::new().on_request(move |_| refusal()),
+    };
+    let name = format!("{}.quarantined", listener.name);
+    Chain::new(vec![Arc::new(Instance {
+        kind: "quarantined",
+        place: (means.place)(&format!("{path}.plugins")).into(),
+        mode: Mode::Enforce,
+        fails_open: false,
+        hooks,
+        answered: means.metrics.plugin_event(&name, "answered"),
+        would_answer: means.metrics.plugin_event(&name, "would_answer"),
+        failed: means.metrics.plugin_event(&name, "failed"),
+        examples: Default::default(),
+        name: name.into(),
+    })])
 }
 
 /// A plugin none of whose hooks can run where it stands would be silently without effect.

@@ -18,11 +18,16 @@ use crate::snapshot::pool::{
 };
 use crate::snapshot::tls::{authorities, certificate_and_key, PeerTls, Verify};
 
-/// Builds all pools.
+/// Builds all pools but those that are broken.
 pub(super) fn compile(config: &Config, means: &Means<'_>, report: &mut Report) -> Vec<Arc<Pool>> {
     let build =
         |(at, pool): (usize, &schema::Pool)| build(pool, &format!("pools[{at}]"), means, report);
-    config.pools.iter().enumerate().map(build).collect()
+    let sound = config
+        .pools
+        .iter()
+        .enumerate()
+        .filter(|(_, pool)| !pool.is_quarantined);
+    sound.map(build).collect()
 }
 
 fn build(pool: &schema::Pool, path: &str, means: &Means<'_>, report: &mut Report) -> Arc<Pool> {

@@ -13,12 +13,14 @@ use windrose_plugins::contract::Time;
 use super::plugins::{self, Named, Stand};
 use super::Means;
 use crate::config::report::Report;
-use crate::config::schema::{self, Config, PathMatch, RouteProtocol, ValueMatch, ValueRule};
+use crate::config::schema::{
+    self, Config, PathMatch, RouteProtocol, ValueMatch, ValueRule, Widened,
+};
 use crate::snapshot::net::NetSet;
 use crate::snapshot::pool::Pool;
 use crate::snapshot::route::{
     Action, Candidate, Conditions, HeaderOps, HostPattern, PathPattern, PathRewrite,
-    PrincipalPattern, Redirect, Respond, Retry, Rewrite, Rule, Split, TcpRule, Timeouts,
+    PrincipalPattern, Redirect, Respond, Retry, Rewrite, Rule, Split, Target, TcpRule, Timeouts,
     ValueCondition,
 };
 
@@ -79,7 +81,10 @@ impl Workshop<'_> {
             route: route.name.as_str().into(),
             index,
             place: (self.means.place)(&path).into(),
-            action: self.action(rule)?,
+            action: match route.is_quarantined {
+                true => Action::Quarantined,
+                false => self.action(rule)?,
+            },
             rewrite: rewrite(rule.rewrite.as_ref()),
             request_headers: ops(&rule.request_headers),
             response_headers: ops(&rule.response_headers),
@@ -94,13 +99,14 @@ impl Workshop<'_> {
         }))
     }
 
+    /// `None` for a pool that is broken: rules have seen that each name is one.
     fn pool(&self, name: &str) -> Option<Arc<Pool>> {
         self.pools.iter().find(|pool| *pool.name == *name).cloned()
     }
 
     fn action(&self, rule: &schema::Rule) -> Option<Action> {
         if let Some(name) = &rule.pool {
-            return self.pool(name).map(Action::Pool);
+            return Some(self.pool(name).map_or(Action::Quarantined, Action::Pool));
         }
         if let Some(redirect) = &rule.redirect {
             return Some(Action::Redirect(Redirect {
@@ -130,7 +136,9 @@ impl Workshop<'_> {
         let mut targets = Vec::new();
         for target in &rule.split {
             total += u64::from(target.weight);
-            targets.push((total, self.pool(&target.pool)?));
+            let pool = self.pool(&target.pool).map(Target::Pool);
+            let broken = || Target::Quarantined(target.pool.as_str().into());
+            targets.push((total, pool.unwrap_or_else(broken)));
         }
         (total > 0).then(|| {
             Action::Split(Split {
@@ -271,6 +279,7 @@ static EVERYTHING: LazyLock<schema::Match> = LazyLock::new(schema::Match::defaul
 
 fn conditions(condition: &schema::Match) -> Option<(PathPattern, Conditions)> {
     let path = match &condition.path {
+        None if condition.widened == Widened::Path => PathPattern::Unknown,
         None => PathPattern::Prefix("".into()),
         Some(PathMatch::Exact(path)) => PathPattern::Exact(path.as_str().into()),
         Some(PathMatch::Prefix(path)) => PathPattern::Prefix(path.trim_end_matches('/').into()),
@@ -302,6 +311,7 @@ fn conditions(condition: &schema::Match) -> Option<(PathPattern, Conditions)> {
             .iter()
             .map(|id| PrincipalPattern::new(id))
             .collect(),
+        is_widened: condition.widened != Widened::No,
     };
     Some((path, conditions))
 }

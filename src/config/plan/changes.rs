@@ -10,6 +10,7 @@ use serde_yaml::Value;
 
 use crate::config::schema::Config;
 use crate::config::source;
+use crate::snapshot::quarantine::Quarantined;
 
 /// An object that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -111,6 +112,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
         found.push(section("routes", What::Reordered, Vec::new()));
     }
     let sections = [
+        ("on_invalid", value(&old.on_invalid), value(&new.on_invalid)),
         ("observe", value(&old.observe), value(&new.observe)),
         ("tests", value(&old.tests), value(&new.tests)),
         ("server", value(&old.server), value(&new.server)),
@@ -122,6 +124,26 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
         }
     }
     found
+}
+
+/// Adds which objects were quarantined or came back; their other differences are only what is left of them.
+pub fn note_quarantine(old: &[Quarantined], new: &[Quarantined], words: &mut Vec<String>) {
+    let is_in = |all: &[Quarantined], one: &Quarantined| {
+        all.iter()
+            .any(|other| other.kind == one.kind && other.name == one.name)
+    };
+    let mut note = |one: &Quarantined, word: &str| {
+        let subject = format!("{} \"{}\": ", one.kind.as_str(), one.name);
+        words.retain(|word| !word.starts_with(&subject));
+        words.push(format!("{subject}{word}"));
+    };
+    for one in new.iter().filter(|one| !old.contains(one)) {
+        let still = if is_in(old, one) { "still " } else { "" };
+        note(one, &format!("{still}quarantined, {}", one.effect));
+    }
+    for one in old.iter().filter(|one| !is_in(new, one)) {
+        note(one, "no longer quarantined");
+    }
 }
 
 fn section(kind: &'static str, what: What, details: Vec<Detail>) -> Change {
@@ -264,6 +286,7 @@ fn shown(value: Option<&Value>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::quarantine::Kind;
 
     fn config(text: &str) -> Config {
         serde_yaml::from_str(text).unwrap()
@@ -338,5 +361,35 @@ mod tests {
         let text = serde_json::to_string(&found).unwrap();
         assert_eq!(found.len(), 1);
         assert!(!text.contains("secret"), "{text}");
+    }
+
+    #[test]
+    fn what_is_quarantined_is_told_instead_of_what_is_left_of_it() {
+        let broken = |name: &str, effect| Quarantined {
+            kind: Kind::Pool,
+            name: name.into(),
+            effect,
+            problems: Vec::new(),
+        };
+        let mut words = vec![
+            "pool \"a\": changed (endpoints)".to_owned(),
+            "pool \"ab\": added".to_owned(),
+            "pool \"c\": changed (endpoints)".to_owned(),
+        ];
+        let (old, new) = (
+            [broken("c", "it is out"), broken("d", "it is out")],
+            [broken("a", "it is out"), broken("d", "it is out")],
+        );
+
+        note_quarantine(&old, &new, &mut words);
+
+        assert_eq!(
+            words,
+            [
+                "pool \"ab\": added",
+                "pool \"a\": quarantined, it is out",
+                "pool \"c\": no longer quarantined"
+            ]
+        );
     }
 }

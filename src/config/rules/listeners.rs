@@ -10,13 +10,13 @@ use super::values::{accept, address, given, host, host_pattern, positive, within
 use super::{protocol_of, Names};
 use crate::config::report::Report;
 use crate::config::schema::{
-    Config, Limits, Listener, ListenerTls, Protocol, ProxyProtocol, ProxyProtocolMode, Role,
+    Config, Hold, Limits, Listener, ListenerTls, Protocol, ProxyProtocol, ProxyProtocolMode, Role,
 };
 
 /// Checks every listener.
 pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report) {
     binds(config, report);
-    for (at, listener) in config.listeners.iter().enumerate() {
+    for (at, listener) in judged(config) {
         let path = format!("listeners[{at}]");
         speaks(listener, &path, report);
         if let Some(tls) = &listener.tls {
@@ -33,12 +33,18 @@ pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report) {
     }
 }
 
+/// Of a listener that is quarantined only the name is left.
+fn judged(config: &Config) -> impl Iterator<Item = (usize, &Listener)> {
+    let all = config.listeners.iter().enumerate();
+    all.filter(|(_, listener)| listener.hold != Hold::Out)
+}
+
 fn binds(config: &Config, report: &mut Report) {
     let mut taken: HashMap<Address, String> = HashMap::new();
     if let Ok(admin) = address(&config.admin.bind) {
         taken.insert(admin, "admin.bind".to_owned());
     }
-    for (at, listener) in config.listeners.iter().enumerate() {
+    for (at, listener) in judged(config) {
         let path = format!("listeners[{at}].bind");
         match accept(report, &path, address(&listener.bind)) {
             None => {}

@@ -17,7 +17,7 @@ mod values;
 use std::collections::HashMap;
 
 use super::report::Report;
-use super::schema::{Config, Listener, PluginUse, Pool, Protocol};
+use super::schema::{Config, Hold, Listener, PluginUse, Pool, Protocol};
 
 /// Reports every error of meaning.
 pub fn check(config: &Config, report: &mut Report) {
@@ -141,19 +141,28 @@ fn names_are_good(config: &Config, report: &mut Report) {
         report,
         "listeners",
         "-_",
-        config.listeners.iter().map(|it| it.name.as_str()),
+        config
+            .listeners
+            .iter()
+            .map(|it| (it.hold != Hold::Out).then_some(&*it.name)),
     );
     named(
         report,
         "routes",
         "-_.",
-        config.routes.iter().map(|it| it.name.as_str()),
+        config
+            .routes
+            .iter()
+            .map(|it| (!it.is_quarantined).then_some(&*it.name)),
     );
     named(
         report,
         "pools",
         "-_.",
-        config.pools.iter().map(|it| it.name.as_str()),
+        config
+            .pools
+            .iter()
+            .map(|it| (!it.is_quarantined).then_some(&*it.name)),
     );
     for (name, instance) in &config.plugins {
         well_formed(report, &format!("plugins.{name}"), "-_.", name);
@@ -161,9 +170,16 @@ fn names_are_good(config: &Config, report: &mut Report) {
     }
 }
 
-fn named<'a>(report: &mut Report, list: &str, marks: &str, names: impl Iterator<Item = &'a str>) {
+/// Names of a list; `None` for objects that are quarantined, as their names were judged before.
+fn named<'a>(
+    report: &mut Report,
+    list: &str,
+    marks: &str,
+    names: impl Iterator<Item = Option<&'a str>>,
+) {
     let mut first: HashMap<&str, usize> = HashMap::new();
     for (at, name) in names.enumerate() {
+        let Some(name) = name else { continue };
         let path = format!("{list}[{at}].name");
         well_formed(report, &path, marks, name);
         match first.get(name) {

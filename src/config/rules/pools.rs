@@ -14,7 +14,8 @@ use crate::config::schema::{
 
 /// Checks every pool.
 pub(super) fn check(config: &Config, report: &mut Report) {
-    for (at, pool) in config.pools.iter().enumerate() {
+    let pools = config.pools.iter().enumerate();
+    for (at, pool) in pools.filter(|(_, pool)| !pool.is_quarantined) {
         let path = format!("pools[{at}]");
         sources::check(pool, &path, report);
         speaks(pool, &path, report);

@@ -9,7 +9,7 @@ use super::values::{accept, host_pattern, positive, quoted};
 use super::{actions, matches, protocol_of, Names};
 use crate::config::report::Report;
 use crate::config::schema::{
-    Config, Match, PoolProtocol, Protocol, Route, RouteProtocol, RouteTimeouts, Rule,
+    Config, Hold, Match, PoolProtocol, Protocol, Route, RouteProtocol, RouteTimeouts, Rule,
 };
 
 /// Checks every route.
@@ -17,41 +17,58 @@ pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report) {
     for (at, route) in config.routes.iter().enumerate() {
         let path = format!("routes[{at}]");
         attached(route, names, &path, report);
-        for (at, host) in route.hosts.iter().enumerate() {
-            let path = format!("{path}.hosts[{at}]");
-            accept(report, &path, host_pattern(host));
-            if route.hosts[..at].contains(host) {
-                report.error(
-                    path,
-                    format!("\"{host}\" is in the list already"),
-                    "remove the repetition",
-                );
-            }
+        hosts(route, &path, report);
+        let rules = route.rules.iter().enumerate();
+        let rules = rules.map(|(at, rule)| (format!("{path}.rules[{at}]"), rule));
+        // Of a route that is quarantined only the place is left.
+        if route.is_quarantined {
+            rules
+                .into_iter()
+                .for_each(|(path, rule)| conditions(route, rule, &path, report));
+            continue;
         }
-        timeouts(&route.timeouts, &format!("{path}.timeouts"), report);
-        names.plugins(report, &format!("{path}.plugins"), &route.plugins);
-        if route.protocol == RouteProtocol::Tcp {
-            let used = [
-                ("plugins", !route.plugins.is_empty()),
-                ("body_limit", route.body_limit.is_some()),
-                (
-                    "timeouts.response_header",
-                    route.timeouts.response_header.is_some(),
-                ),
-                ("timeouts.request", route.timeouts.request.is_some()),
-            ];
-            unused_by_tcp(&used, &path, report);
+        settings(route, names, &path, report);
+        for (path, rule) in rules {
+            one_rule(route, rule, names, &path, report);
         }
-        if route.rules.is_empty() {
+    }
+}
+
+fn hosts(route: &Route, path: &str, report: &mut Report) {
+    for (at, host) in route.hosts.iter().enumerate() {
+        let path = format!("{path}.hosts[{at}]");
+        accept(report, &path, host_pattern(host));
+        if route.hosts[..at].contains(host) {
             report.error(
-                format!("{path}.rules"),
-                "must not be empty, found []",
-                "add a rule with an action such as `pool`",
+                path,
+                format!("\"{host}\" is in the list already"),
+                "remove the repetition",
             );
         }
-        for (at, rule) in route.rules.iter().enumerate() {
-            one_rule(route, rule, names, &format!("{path}.rules[{at}]"), report);
-        }
+    }
+}
+
+fn settings(route: &Route, names: &Names<'_>, path: &str, report: &mut Report) {
+    timeouts(&route.timeouts, &format!("{path}.timeouts"), report);
+    names.plugins(report, &format!("{path}.plugins"), &route.plugins);
+    if route.protocol == RouteProtocol::Tcp {
+        let used = [
+            ("plugins", !route.plugins.is_empty()),
+            ("body_limit", route.body_limit.is_some()),
+            (
+                "timeouts.response_header",
+                route.timeouts.response_header.is_some(),
+            ),
+            ("timeouts.request", route.timeouts.request.is_some()),
+        ];
+        unused_by_tcp(&used, path, report);
+    }
+    if route.rules.is_empty() {
+        report.error(
+            format!("{path}.rules"),
+            "must not be empty, found []",
+            "add a rule with an action such as `pool`",
+        );
     }
 }
 
@@ -78,6 +95,9 @@ fn attached(route: &Route, names: &Names<'_>, path: &str, report: &mut Report) {
         let Some(listener) = names.listener(report, &path, name) else {
             continue;
         };
+        if listener.hold == Hold::Out {
+            continue;
+        }
         let speaks = protocol_of(listener);
         match (route.protocol, speaks) {
             (RouteProtocol::Http, Protocol::Tcp | Protocol::TlsPassthrough) => report.error(
@@ -99,6 +119,16 @@ fn attached(route: &Route, names: &Names<'_>, path: &str, report: &mut Report) {
 fn one_rule(route: &Route, rule: &Rule, names: &Names<'_>, path: &str, report: &mut Report) {
     one_action(rule, path, report);
     pools(route, rule, names, path, report);
+    conditions(route, rule, path, report);
+    match route.protocol {
+        RouteProtocol::Tcp => unused_by_tcp(&http_settings(rule), path, report),
+        RouteProtocol::Http => actions::check(rule, path, report),
+    }
+    timeouts(&rule.timeouts, &format!("{path}.timeouts"), report);
+    names.plugins(report, &format!("{path}.plugins"), &rule.plugins);
+}
+
+fn conditions(route: &Route, rule: &Rule, path: &str, report: &mut Report) {
     for (at, found) in rule.matches.iter().enumerate() {
         let path = format!("{path}.match[{at}]");
         matches::check(found, &path, report);
@@ -106,12 +136,6 @@ fn one_rule(route: &Route, rule: &Rule, names: &Names<'_>, path: &str, report: &
             unused_by_tcp(&http_conditions(found), &path, report);
         }
     }
-    match route.protocol {
-        RouteProtocol::Tcp => unused_by_tcp(&http_settings(rule), path, report),
-        RouteProtocol::Http => actions::check(rule, path, report),
-    }
-    timeouts(&rule.timeouts, &format!("{path}.timeouts"), report);
-    names.plugins(report, &format!("{path}.plugins"), &rule.plugins);
 }
 
 fn one_action(rule: &Rule, path: &str, report: &mut Report) {
@@ -148,6 +172,9 @@ fn pools(route: &Route, rule: &Rule, names: &Names<'_>, path: &str, report: &mut
         let Some(pool) = names.pool(report, &path, name) else {
             continue;
         };
+        if pool.is_quarantined {
+            continue;
+        }
         match (route.protocol, pool.protocol == PoolProtocol::Tcp) {
             (RouteProtocol::Http, true) => report.error(path, format!("the pool \"{name}\" has protocol \"tcp\", and this route carries requests"), "use a pool with protocol `http1`, `http2` or `auto`, or give the route `protocol: tcp`"),
             (RouteProtocol::Tcp, false) => report.error(path, format!("the pool \"{name}\" does not have protocol \"tcp\", and this route carries bytes"), "give the pool `protocol: tcp`, or the route `protocol: http`"),

@@ -10,7 +10,7 @@ use windrose_plugins::contract::{Size, Time};
 use super::PluginUse;
 
 /// An address that accepts connections.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
     /// Name, unique among listeners: lower case letters, digits, `-` and `_`. Used in routes, metrics and logs.
@@ -41,6 +41,21 @@ pub struct Listener {
     /// Plugins for every connection and request of this listener, before the route's.
     #[serde(default)]
     pub plugins: Vec<PluginUse>,
+    /// Set by `config::quarantine`, never written.
+    #[serde(skip)]
+    pub hold: Hold,
+}
+
+/// What is left of a broken listener.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Hold {
+    /// It is not broken.
+    #[default]
+    None,
+    /// A plugin is: everything is refused.
+    Closed,
+    /// Its name: it runs on as it did before, or not at all.
+    Out,
 }
 
 /// Who is calling and where to.

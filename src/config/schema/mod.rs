@@ -27,6 +27,8 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Further files to read, as paths or patterns with `*` in the file name, relative to this file. Their lists are appended, their maps merged. Default: none.
     pub include: Vec<String>,
+    /// What an error in one route, pool, plugin or listener does to the rest: `strict` refuses the whole configuration, `quarantine` puts the rest into force and answers 503 in place of what is broken. `windrose check` refuses either way. Default: strict.
+    pub on_invalid: OnInvalid,
     /// Process settings that only a restart changes.
     pub server: Server,
     /// Where traffic comes in.
@@ -43,6 +45,17 @@ pub struct Config {
     pub admin: Admin,
     /// Requests and what should become of them. Run by `windrose check` and before every reload; one failure refuses the reload.
     pub tests: Vec<ConfigTest>,
+}
+
+/// What an error in one object does to the rest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnInvalid {
+    /// The whole configuration is refused.
+    #[default]
+    Strict,
+    /// A broken object is replaced by a marked answer; the rest goes live.
+    Quarantine,
 }
 
 /// Header edits: `remove` runs first, then `set`, then `add`.

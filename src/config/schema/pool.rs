@@ -41,6 +41,9 @@ pub struct Pool {
     /// Send the client's address in a PROXY protocol header. Connections are then not shared between clients. Default: not sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<ProxyVersion>,
+    /// Whether it is broken and only its name is kept; set by `config::quarantine`, never written.
+    #[serde(skip)]
+    pub is_quarantined: bool,
 }
 
 /// An endpoint: `host:port`, or with its weight.

@@ -40,6 +40,22 @@ pub struct Route {
     /// Requests that should meet this route, beside those under the top-level `tests`. Without `expect.route` they expect this route.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tests: Vec<ConfigTest>,
+    /// Whether it is broken and only its place is kept; set by `config::quarantine`, never written.
+    #[serde(skip)]
+    pub is_quarantined: bool,
+}
+
+/// How much of a broken alternative is understood. What is not is taken to hold, so that nothing it was to take reaches a
+/// less specific route.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Widened {
+    /// All of it.
+    #[default]
+    No,
+    /// The path; some other condition is not.
+    Conditions,
+    /// Not even the path.
+    Path,
 }
 
 /// What a route carries.
@@ -111,6 +127,9 @@ pub struct Match {
     pub sni: Vec<String>,
     /// Principals: SPIFFE IDs or `consumer:NAME`, with `*` at the end for a prefix. Default: any, also none.
     pub principals: Vec<String>,
+    /// Set by `config::quarantine`, never written.
+    #[serde(skip)]
+    pub widened: Widened,
 }
 
 /// Condition on a path.

@@ -152,6 +152,11 @@ impl Document {
         files::Reader::new(Path::new(".")).text(name, text.as_bytes())
     }
 
+    /// The same text with another tree: parts of it are left out or replaced.
+    pub(super) fn with_root(self, root: Node) -> Document {
+        Document { root, ..self }
+    }
+
     /// The tree; always a map.
     pub fn root(&self) -> &Node {
         &self.root

@@ -54,9 +54,16 @@ fn written(status: StatusCode, json: serde_json::Result<String>) -> Response<Vec
     }
 }
 
-/// The configuration as YAML. Its type is plain text so that browsers show it.
+/// The configuration as YAML, after comments on what is broken, of which only the place is left. Its type is plain text so
+/// that browsers show it.
 pub(super) fn config(snapshot: &Snapshot) -> Response<Vec<u8>> {
-    let mut response = text(snapshot.effective.clone());
+    let mut yaml = String::new();
+    for one in &snapshot.quarantined {
+        let lines = one.to_string();
+        yaml.extend(lines.lines().map(|line| format!("# {line}\n")));
+    }
+    yaml.push_str(&snapshot.effective);
+    let mut response = text(yaml);
     let generation = HeaderValue::from(snapshot.generation);
     response.headers_mut().insert(GENERATION, generation);
     response

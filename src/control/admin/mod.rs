@@ -359,6 +359,7 @@ impl Desk {
         };
         let on_probation = self.admin.status.probation.load();
         let outcome = state::Outcome::new(&reload);
+        let outcome = outcome.with_quarantined(&self.admin.current.load());
         answer::json(status, &outcome.with(on_probation.as_ref().as_ref()))
     }
 }

@@ -14,6 +14,7 @@ use super::Admin;
 use crate::control::judge::{share, Counts};
 use crate::control::reload::counted;
 use crate::control::status::{Deed, Status};
+use crate::snapshot::quarantine::Quarantined;
 use crate::snapshot::Snapshot;
 
 /// Everything at once.
@@ -132,12 +133,14 @@ impl Overview {
     pub(super) fn new(snapshot: &Snapshot, admin: &Admin) -> Overview {
         let status = &admin.status;
         let listeners = state::listeners(snapshot, status, &admin.certs).listeners;
-        let pools = pools::view(snapshot, &admin.pools).pools;
+        let pools = pools::view(snapshot, &admin.pools).sound();
         let config = config(status);
         let probation = state::probation(status).on_probation;
         let traffic = traffic(admin);
         let mut attention = Vec::new();
         process(status, &config, probation.as_ref(), &mut attention);
+        let broken = snapshot.quarantined.iter().map(set_aside);
+        attention.extend(broken.map(error));
         listeners.iter().for_each(|one| certs(one, &mut attention));
         pools.iter().for_each(|one| pool(one, &mut attention));
         requests(&traffic, &mut attention);
@@ -160,9 +163,18 @@ impl Overview {
             pools: by_health(pools),
             traffic,
             reloads: status.deeds().into_iter().map(deed).collect(),
-            quarantined: Vec::new(),
+            quarantined: snapshot.quarantined.iter().map(set_aside).collect(),
         }
     }
+}
+
+/// A broken object on one line; `/config` has all that is wrong with it.
+fn set_aside(one: &Quarantined) -> String {
+    let (kind, name) = (one.kind.as_str(), &one.name);
+    let first = one.problems.first().map(ToString::to_string);
+    let first = first.unwrap_or_default();
+    let first = first.lines().next().unwrap_or_default();
+    format!("{kind} \"{name}\" is quarantined: {first}")
 }
 
 fn error(what: String) -> Attention {

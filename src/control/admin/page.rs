@@ -49,16 +49,21 @@ pub(super) fn index(snapshot: &Snapshot, status: &Status, places: &[Entry]) -> S
         let link = format!("<a href=\"{0}\">{0}</a>", place.path);
         row(&mut links, "td", &link, &escape(place.about));
     }
-    let warnings: String = snapshot
-        .warnings
-        .iter()
-        .map(|warning| format!("<li>{}</li>\n", escape(warning)))
-        .collect();
-    let warnings = match warnings.is_empty() {
+    let warnings = snapshot.warnings.iter().map(|warning| escape(warning));
+    let warnings = list("Warnings", warnings);
+    let quarantined = snapshot.quarantined.iter();
+    let quarantined = quarantined.map(|one| format!("<pre>{}</pre>", escape(&one.to_string())));
+    let quarantined = list("Quarantined", quarantined);
+    format!("{HEAD}<table>\n{body}</table>\n{quarantined}{warnings}<h2>Further</h2>\n<table>\n{links}</table>\n</body>\n</html>\n")
+}
+
+/// A list under a heading; nothing for no items.
+fn list(heading: &str, items: impl Iterator<Item = String>) -> String {
+    let items: String = items.map(|item| format!("<li>{item}</li>\n")).collect();
+    match items.is_empty() {
         true => String::new(),
-        false => format!("<h2>Warnings</h2>\n<ul>\n{warnings}</ul>\n"),
-    };
-    format!("{HEAD}<table>\n{body}</table>\n{warnings}<h2>Further</h2>\n<table>\n{links}</table>\n</body>\n</html>\n")
+        false => format!("<h2>{heading}</h2>\n<ul>\n{items}</ul>\n"),
+    }
 }
 
 fn row(into: &mut String, cell: &str, first: &str, second: &str) {
@@ -99,6 +104,7 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 52em; 
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; vertical-align: top; padding: .25em 1em .25em 0; border-bottom: 1px solid #8884; font-weight: normal; }
 th { width: 14em; color: #888; }
+pre { white-space: pre-wrap; margin: 0; }
 </style>
 </head>
 <body>

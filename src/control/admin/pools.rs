@@ -7,18 +7,26 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
 
-use super::state::millis;
+use super::state::{millis, quarantined, QuarantinedView};
 use crate::control::pools::PoolKeeper;
 use crate::observe::clock;
 use crate::snapshot::pool::{
     Algorithm, DnsRecord, HashKey, HealthKind, Member, Pool, PoolProtocol, PoolSettings, Source,
 };
+use crate::snapshot::quarantine::Kind;
 use crate::snapshot::tls::Verify;
 use crate::snapshot::Snapshot;
 
 #[derive(Serialize)]
 pub(super) struct Pools {
-    pub(super) pools: Vec<PoolView>,
+    pools: Vec<Entry>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Entry {
+    Sound(Box<PoolView>),
+    Broken(QuarantinedView),
 }
 
 #[derive(Serialize)]
@@ -95,11 +103,24 @@ pub(super) struct EndpointView {
     failures: u32,
 }
 
+impl Pools {
+    /// Those that are not quarantined.
+    pub(super) fn sound(self) -> Vec<PoolView> {
+        let sound = |entry| match entry {
+            Entry::Sound(pool) => Some(*pool),
+            Entry::Broken(_) => None,
+        };
+        self.pools.into_iter().filter_map(sound).collect()
+    }
+}
+
 /// Every pool of the snapshot as it is now.
 pub(super) fn view(snapshot: &Snapshot, keeper: &PoolKeeper) -> Pools {
     let pools = snapshot.pools.iter();
+    let sound = pools.map(|pool| Entry::Sound(Box::new(pool_view(pool, keeper))));
+    let broken = quarantined(snapshot, &[Kind::Pool]).into_iter();
     Pools {
-        pools: pools.map(|pool| pool_view(pool, keeper)).collect(),
+        pools: sound.chain(broken.map(Entry::Broken)).collect(),
     }
 }
 

@@ -6,16 +6,19 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::state::millis;
+use super::state::{millis, quarantined, QuarantinedView};
 use crate::explain::words;
 use crate::snapshot::chain::{Chain, Mode};
 use crate::snapshot::listener::Listener;
-use crate::snapshot::route::{Action, Candidate, PathPattern, Rule, TcpRule};
+use crate::snapshot::quarantine::Kind;
+use crate::snapshot::route::{Action, Candidate, PathPattern, Rule, Target, TcpRule};
 use crate::snapshot::Snapshot;
 
 #[derive(Serialize)]
 pub(super) struct Routes {
     listeners: Vec<ListenerView>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    quarantined: Vec<QuarantinedView>,
 }
 
 #[derive(Serialize)]
@@ -57,6 +60,7 @@ enum PathView {
     Exact(String),
     Prefix(String),
     Regex(String),
+    Unknown,
 }
 
 #[derive(Serialize)]
@@ -78,12 +82,15 @@ enum ActionView {
     Split(Vec<Share>),
     Redirect { status: u16 },
     Respond { status: u16 },
+    Quarantined,
 }
 
 #[derive(Serialize)]
 struct Share {
     pool: String,
     weight: u64,
+    #[serde(rename = "quarantined", skip_serializing_if = "std::ops::Not::not")]
+    is_quarantined: bool,
 }
 
 #[derive(Serialize)]
@@ -105,6 +112,7 @@ struct TimeoutsView {
 pub(super) fn view(snapshot: &Snapshot) -> Routes {
     Routes {
         listeners: snapshot.listeners.iter().map(|one| listener(one)).collect(),
+        quarantined: quarantined(snapshot, &[Kind::Route, Kind::Plugin]),
     }
 }
 
@@ -143,6 +151,7 @@ fn candidate(candidate: &Candidate) -> CandidateView {
             PathPattern::Prefix(path) if path.is_empty() => PathView::Prefix("/".into()),
             PathPattern::Prefix(path) => PathView::Prefix(path.to_string()),
             PathPattern::Regex(regex) => PathView::Regex(regex.as_str().into()),
+            PathPattern::Unknown => PathView::Unknown,
         },
         conditions: words::conditions(&candidate.conditions),
         rule: rule(&candidate.rule),
@@ -182,9 +191,10 @@ fn action(action: &Action) -> ActionView {
         Action::Pool(pool) => ActionView::Pool(pool.name.to_string()),
         Action::Split(split) => {
             let mut before = 0;
-            let share = |(sum, pool): &(u64, std::sync::Arc<crate::snapshot::pool::Pool>)| Share {
-                pool: pool.name.to_string(),
+            let share = |(sum, target): &(u64, Target)| Share {
+                pool: target.name().to_owned(),
                 weight: sum - std::mem::replace(&mut before, *sum),
+                is_quarantined: target.pool().is_none(),
             };
             ActionView::Split(split.targets.iter().map(share).collect())
         }
@@ -194,6 +204,7 @@ fn action(action: &Action) -> ActionView {
         Action::Respond(respond) => ActionView::Respond {
             status: respond.status.as_u16(),
         },
+        Action::Quarantined => ActionView::Quarantined,
     }
 }
 

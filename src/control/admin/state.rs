@@ -12,6 +12,7 @@ use windrose_plugins::contract::builtin_causes;
 use crate::control::certs::{days_left, CertKeeper};
 use crate::control::status::{self, BindState, ListenerState, Reload, Status};
 use crate::snapshot::certs::Cert;
+use crate::snapshot::quarantine::{Kind, Trouble};
 use crate::snapshot::Snapshot;
 
 /// Whether new traffic should be sent here.
@@ -26,6 +27,8 @@ pub(super) struct Ready {
     config_differs_because: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     probation: Option<Probation>,
+    /// How many objects are broken and answered for with 503: ready, but not for everything.
+    quarantined: usize,
     last_reload: Option<Outcome>,
 }
 
@@ -36,6 +39,7 @@ impl Ready {
             ready: reason.is_none(),
             reason,
             generation: snapshot.generation,
+            quarantined: snapshot.quarantined.len(),
             config_differs_from_disk: status.disk_differs.load(Relaxed),
             config_differs_because: status.disk_reason.load().as_ref().clone(),
             probation: probation(status).on_probation,
@@ -66,12 +70,23 @@ pub(super) struct Outcome {
     changes: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     problems: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    quarantined: Vec<String>,
     took_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     probation: Option<Probation>,
 }
 
 impl Outcome {
+    /// With what of the configuration in force is broken, in words.
+    pub(super) fn with_quarantined(self, snapshot: &Snapshot) -> Outcome {
+        let all = snapshot.quarantined.iter();
+        Outcome {
+            quarantined: all.map(ToString::to_string).collect(),
+            ..self
+        }
+    }
+
     pub(super) fn new(reload: &Reload) -> Outcome {
         Outcome {
             ok: reload.result.is_ok(),
@@ -79,6 +94,7 @@ impl Outcome {
             generation: reload.generation,
             changes: reload.result.as_ref().ok().cloned(),
             problems: reload.result.as_ref().err().cloned(),
+            quarantined: Vec::new(),
             took_ms: millis(reload.took),
             probation: None,
         }
@@ -152,6 +168,7 @@ pub(super) struct Config<'s> {
     built: String,
     warnings: &'s [String],
     probation: Option<Probation>,
+    quarantined: Vec<QuarantinedView>,
     config: serde_json::Value,
 }
 
@@ -163,6 +180,7 @@ impl<'s> Config<'s> {
             built: rfc3339(snapshot.built),
             warnings: &snapshot.warnings,
             probation: probation(status).on_probation,
+            quarantined: quarantined(snapshot, &Kind::ALL),
             // Written by us from plain data; should it ever not be JSON's kind of YAML, the text is better than nothing.
             config: serde_yaml::from_str(&snapshot.effective)
                 .unwrap_or_else(|_| snapshot.effective.clone().into()),
@@ -170,9 +188,52 @@ impl<'s> Config<'s> {
     }
 }
 
+/// A broken object, with what is wrong.
+#[derive(Serialize)]
+pub(super) struct QuarantinedView {
+    kind: &'static str,
+    name: String,
+    state: &'static str,
+    effect: &'static str,
+    problems: Vec<Problem>,
+}
+
+#[derive(Serialize)]
+struct Problem {
+    /// `file:line:column`.
+    place: String,
+    path: String,
+    text: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    remedy: String,
+}
+
+/// The broken objects of these kinds.
+pub(super) fn quarantined(snapshot: &Snapshot, kinds: &[Kind]) -> Vec<QuarantinedView> {
+    let problem = |trouble: &Trouble| Problem {
+        place: trouble.place.to_string(),
+        path: trouble.path.to_string(),
+        text: trouble.fact.to_string(),
+        remedy: trouble.remedy.to_string(),
+    };
+    let of_kinds = snapshot.quarantined.iter();
+    let of_kinds = of_kinds.filter(|one| kinds.contains(&one.kind));
+    of_kinds
+        .map(|one| QuarantinedView {
+            kind: one.kind.as_str(),
+            name: one.name.to_string(),
+            state: "quarantined",
+            effect: one.effect,
+            problems: one.problems.iter().map(problem).collect(),
+        })
+        .collect()
+}
+
 #[derive(Serialize)]
 pub(super) struct Listeners {
     pub(super) listeners: Vec<Listener>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    quarantined: Vec<QuarantinedView>,
 }
 
 #[derive(Serialize)]
@@ -229,6 +290,7 @@ pub(super) fn listeners(snapshot: &Snapshot, status: &Status, certs: &CertKeeper
     };
     Listeners {
         listeners: states.iter().map(view).collect(),
+        quarantined: quarantined(snapshot, &[Kind::Listener]),
     }
 }
 

@@ -30,19 +30,55 @@ pub fn render(
     request_id: &str,
     retry_after: Option<u32>,
 ) -> Rendered {
+    let words = Words {
+        cause,
+        status,
+        request_id,
+        detail: None,
+    };
+    rendered(&words, preference, retry_after)
+}
+
+/// Renders the answer for a cause with a sentence more, which RFC 9457 calls `detail`. It must be fit for clients.
+pub fn render_with_detail(
+    cause: &'static Cause,
+    status: u16,
+    preference: Preference,
+    request_id: &str,
+    detail: &str,
+) -> Rendered {
+    let words = Words {
+        cause,
+        status,
+        request_id,
+        detail: Some(detail),
+    };
+    rendered(&words, preference, None)
+}
+
+/// What an answer says, in whatever form.
+struct Words<'a> {
+    cause: &'static Cause,
+    status: u16,
+    request_id: &'a str,
+    detail: Option<&'a str>,
+}
+
+fn rendered(words: &Words<'_>, preference: Preference, retry_after: Option<u32>) -> Rendered {
+    let status = words.status;
     let retry_after = retry_after.or(matches!(status, 429 | 503).then_some(1));
     let mut rendered = match preference {
-        Preference::Grpc => grpc(cause, status),
+        Preference::Grpc => grpc(words),
         Preference::Problem => {
-            let body = problem(cause, status, request_id);
+            let body = problem(words);
             with_body(status, "application/problem+json", body)
         }
         Preference::Html => {
-            let body = html(cause, status, request_id);
+            let body = html(words);
             with_body(status, "text/html; charset=utf-8", body)
         }
         Preference::Text => {
-            let body = text(cause, status, request_id);
+            let body = text(words);
             with_body(status, "text/plain; charset=utf-8", body)
         }
     };
@@ -66,19 +102,26 @@ fn with_body(status: u16, content_type: &'static str, body: String) -> Rendered 
 }
 
 /// RFC 9457. Members beyond its own are `why` and `request_id`.
-fn problem(cause: &Cause, status: u16, request_id: &str) -> String {
+fn problem(words: &Words<'_>) -> String {
+    let detail = words.detail.map_or(String::new(), |detail| {
+        format!(r#""detail":{},"#, json(detail))
+    });
     format!(
-        r#"{{"type":{kind},"title":{title},"status":{status},"why":{why},"request_id":{id}}}"#,
-        kind = json(&format!("urn:windrose:cause:{}", cause.name)),
-        title = json(cause.title),
-        why = json(cause.name),
-        id = json(request_id),
+        r#"{{"type":{kind},"title":{title},"status":{status},{detail}"why":{why},"request_id":{id}}}"#,
+        kind = json(&format!("urn:windrose:cause:{}", words.cause.name)),
+        title = json(words.cause.title),
+        status = words.status,
+        why = json(words.cause.name),
+        id = json(words.request_id),
     )
 }
 
-fn html(cause: &Cause, status: u16, request_id: &str) -> String {
-    let (title, why) = (escape(cause.title), escape(cause.name));
-    let id = escape(request_id);
+fn html(words: &Words<'_>) -> String {
+    let (status, title) = (words.status, escape(words.cause.title));
+    let (why, id) = (escape(words.cause.name), escape(words.request_id));
+    let detail = words
+        .detail
+        .map_or(String::new(), |detail| format!("<p>{}</p>", escape(detail)));
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\">\
@@ -86,23 +129,31 @@ fn html(cause: &Cause, status: u16, request_id: &str) -> String {
          body{{font:16px/1.5 system-ui,sans-serif;margin:15vh auto;max-width:34rem;padding:0 1rem;color:#222;background:#fff}}\
          h1{{font-size:1.4rem}}dl{{color:#666;font-size:.85rem}}dt,dd{{display:inline;margin:0 .4em 0 0}}\
          @media(prefers-color-scheme:dark){{body{{color:#ddd;background:#161616}}dl{{color:#999}}}}\
-         </style></head><body><h1>{status} {title}</h1>\
+         </style></head><body><h1>{status} {title}</h1>{detail}\
          <dl><dt>Why:</dt><dd>{why}</dd><dt>Request:</dt><dd>{id}</dd></dl></body></html>\n"
     )
 }
 
-fn text(cause: &Cause, status: u16, request_id: &str) -> String {
+fn text(words: &Words<'_>) -> String {
     // A request id kept from a trusted peer is still text from outside: one line it stays.
-    let id: String = request_id.chars().filter(|c| !c.is_control()).collect();
+    let id = words.request_id.chars().filter(|c| !c.is_control());
+    let id: String = id.collect();
+    let detail = words
+        .detail
+        .map_or(String::new(), |detail| format!("{detail}\n"));
     format!(
-        "{status} {}\nwhy: {}\nrequest: {id}\n",
-        cause.title, cause.name
+        "{} {}\n{detail}why: {}\nrequest: {id}\n",
+        words.status, words.cause.title, words.cause.name
     )
 }
 
 /// "Trailers-Only" of the gRPC protocol: the fields of a 200 without a body.
-fn grpc(cause: &Cause, status: u16) -> Rendered {
-    let message = percent(&format!("{} ({})", cause.title, cause.name));
+fn grpc(words: &Words<'_>) -> Rendered {
+    let (cause, status) = (words.cause, words.status);
+    let message = match words.detail {
+        Some(detail) => percent(&format!("{} ({}): {detail}", cause.title, cause.name)),
+        None => percent(&format!("{} ({})", cause.title, cause.name)),
+    };
     let message = HeaderValue::from_str(&message);
     Rendered {
         status: 200,

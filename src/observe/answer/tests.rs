@@ -43,6 +43,24 @@ fn a_problem_has_the_members_of_rfc_9457_and_the_cause() {
 }
 
 #[test]
+fn a_detail_is_told_in_every_form_and_stays_text() {
+    let body = |preference| {
+        let about = "the route \"<a>\"";
+        let rendered = render_with_detail(&causes::QUARANTINED, 503, preference, "r", about);
+        let message = field(&rendered, "grpc-message").unwrap_or_default();
+        format!("{}{message}", String::from_utf8_lossy(&rendered.body))
+    };
+
+    let problem: serde_json::Value =
+        serde_json::from_str(&body(Preference::Problem)).expect("JSON");
+
+    assert_eq!(problem["detail"], "the route \"<a>\"");
+    assert!(body(Preference::Html).contains("<p>the route &quot;&lt;a&gt;&quot;</p>"));
+    assert!(body(Preference::Text).contains("\nthe route \"<a>\"\n"));
+    assert!(body(Preference::Grpc).ends_with("(quarantined): the route \"<a>\""));
+}
+
+#[test]
 fn too_many_and_unavailable_always_say_when_to_retry() {
     for preference in [
         Preference::Problem,

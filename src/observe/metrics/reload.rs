@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{Histogram, IntCounter, IntGauge};
 
-use super::family::{Counters, Maker};
+use super::family::{Counters, Gauges, Maker};
 use super::SECONDS;
 
 /// How a reload ended.
@@ -46,6 +46,7 @@ pub struct ReloadMetrics {
     seconds: Histogram,
     probation: IntGauge,
     probations: Counters,
+    quarantined: Gauges,
 }
 
 impl ReloadMetrics {
@@ -71,6 +72,11 @@ impl ReloadMetrics {
             differs: gauge(
                 "windrose_config_differs",
                 "Whether the configuration on disk is another one than that in force (1) or not (0).",
+            ),
+            quarantined: make.gauges(
+                "windrose_config_quarantined",
+                "Objects of the configuration in force that are broken and answered for with 503, by kind.",
+                &["kind"],
             ),
             seconds: make
                 .histograms(
@@ -134,6 +140,12 @@ impl ReloadMetrics {
     pub fn generation(&self, generation: u64) {
         self.generation
             .set(i64::try_from(generation).unwrap_or(i64::MAX));
+    }
+
+    /// How many objects of a kind are quarantined.
+    pub fn quarantined(&self, kind: &str, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.quarantined.with(&[kind]).set(count);
     }
 
     /// Whether what is on disk is not what is in force.
