@@ -312,3 +312,16 @@ fn a_reload_finds_the_file_again_that_was_missing() {
     );
     assert_eq!(ask(&proxy, "a.test").0, 401);
 }
+
+#[test]
+fn the_status_names_what_is_quarantined() {
+    let broken = "plugns: [], rules: [{respond: {status: 200}}]";
+    let proxy = Proxy::http(&format!("{ON}{}", routes(broken, &saying("b"))));
+
+    let output = run(&["status", "-c", proxy.config().to_str().unwrap()]);
+
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("route \"a\" is quarantined: "), "{text}");
+    assert!(text.contains("unknown key \"plugns\""), "{text}");
+}
