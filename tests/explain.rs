@@ -204,6 +204,23 @@ fn explanations_traffic_and_tests_agree() {
     }
 }
 
+#[test]
+fn explanations_and_tests_agree_over_many_configurations() {
+    for seed in 1_000..2_000 {
+        let mut dice = Dice(seed);
+        let routes = routes(&mut dice);
+        let yaml = format!("{WEB}{routes}pools: [{{name: app, endpoints: [127.0.0.1:1]}}]\n");
+        let snapshot = built(&yaml).snapshot;
+        let tests = (0..5).map(|at| {
+            let question = question(&mut dice, at);
+            as_test(&question, &explain(&snapshot, &question, false).unwrap())
+        });
+        let tests = serde_json::to_string(&tests.collect::<Vec<_>>()).unwrap();
+
+        built(&format!("{yaml}tests: {tests}\n"));
+    }
+}
+
 fn agree(explanation: &Explanation, line: &Value, seen: &Value, context: &str) {
     let outcome = &explanation.outcome;
     let route = line["route"].as_str().map(str::to_owned);

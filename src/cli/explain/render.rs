@@ -128,10 +128,10 @@ fn answered(page: &mut Page, outcome: &Outcome, cause: &str, status: u16) {
 
 fn forwarded(page: &mut Page, explanation: &Explanation) {
     let outcome = &explanation.outcome;
-    page.head(&format!(
-        "goes on by route {}",
-        outcome.route.as_deref().unwrap_or_default()
-    ));
+    let route = outcome.route.as_deref().unwrap_or_default();
+    let place = outcome.place.as_deref().unwrap_or_default();
+    page.text.push('\n');
+    page.line(0, &format!("goes on by route {route}"), place);
     outcome.pools.iter().for_each(|one| pool(page, one));
     let path = outcome.path.as_deref().unwrap_or_default();
     let query = explanation.request.url.split_once('?');
