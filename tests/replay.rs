@@ -66,7 +66,10 @@ fn a_bundle_is_decided_as_it_was_and_otherwise_by_another_configuration() {
         same.contains("5 of 6 decisions are the recorded ones"),
         "{same}"
     );
-    assert!(same.contains("1 depend on state"), "{same}");
+    assert!(
+        same.contains("1 depend on what only the process had"),
+        "{same}"
+    );
     assert_eq!(changed_code, 1);
     assert!(changed.contains("route old was met, now new"), "{changed}");
     assert!(!changed.contains("secret"), "{changed}");

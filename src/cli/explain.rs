@@ -93,8 +93,8 @@ fn told(explanations: &[Explanation], json: bool) -> ExitCode {
         print!("{}", texts.join("\n"));
     }
     let refused = explanations.last().is_some_and(|last| {
-        let cause = last.outcome.cause.as_deref();
-        cause.is_some_and(|cause| !matches!(cause, "route.redirect" | "route.respond"))
+        let is_error = last.outcome.status.is_some_and(|status| status >= 400);
+        is_error && last.outcome.cause.as_deref() != Some("route.respond")
     });
     if refused {
         ExitCode::FAILURE

@@ -71,17 +71,16 @@ struct Side {
 }
 
 fn side(path: &Path, plugins: &[PluginDef]) -> Result<Side, String> {
-    let loaded = config::load(path, plugins).map_err(|report| report.to_string())?;
-    let findings = loaded.warnings.findings().iter();
-    let findings = findings.filter(|finding| finding.severity == Severity::Warning);
-    let warnings = findings
-        .map(|finding| format!("{}: {}", finding.path, finding.fact))
-        .collect();
-    let built = dry_resources(plugins, |resources| {
-        config::build_loaded(loaded, path, resources)
-    });
+    let built = dry_resources(plugins, |resources| config::build(path, resources));
     let built = built.map_err(|report| report.to_string())?;
-    Ok(Side { built, warnings })
+    let findings = built.warnings.findings().iter();
+    let findings = findings.filter(|finding| finding.severity == Severity::Warning);
+    let warnings = findings.map(|finding| format!("{}: {}", finding.path, finding.fact));
+    let quarantined = built.snapshot.quarantined.iter().map(ToString::to_string);
+    Ok(Side {
+        warnings: warnings.chain(quarantined).collect(),
+        built,
+    })
 }
 
 fn make(path: &Path, wish: &Wish, plugins: &[PluginDef]) -> Result<Plan, String> {

@@ -392,10 +392,11 @@ impl Reloader {
             orphans.len()
         );
         let pause = over / u32::try_from(orphans.len()).unwrap_or(u32::MAX).max(1);
+        let leases = self.leases.clone();
         tokio::spawn(async move {
             for orphan in orphans {
                 tokio::time::sleep(pause).await;
-                orphan.revoke();
+                leases.revoke(orphan);
             }
         });
     }

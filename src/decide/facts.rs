@@ -106,7 +106,8 @@ fn bounds(head: &RequestHeader, listener: &Listener) -> Result<(), &'static Caus
     Ok(())
 }
 
-/// What the request is for: the authority of HTTP/2 and absolute targets, else Host.
+/// What the request is for: the authority of HTTP/2, else Host. The authority of an absolute target (HTTP/1) is not in the URI here;
+/// Pingora refuses a request whose Host differs from it.
 fn authority(head: &RequestHeader) -> Result<WireText, &'static Cause> {
     if let Some(authority) = head.uri.authority() {
         return WireText::new(authority.as_str()).ok_or(&causes::BAD_HOST);

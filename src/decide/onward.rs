@@ -25,14 +25,14 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Fields that are added to most requests, with some room for the route's.
 const ADDED: usize = 8;
 
-/// Spellings of managed fields that some servers read as the same name (CGI maps `-` and `_` alike).
-const TWINS: [&str; 6] = [
-    "x_forwarded_for",
-    "x_forwarded_proto",
-    "x_forwarded_host",
-    "x_forwarded_port",
-    "x_request_id",
-    "x_real_ip",
+/// Fields that only a proxy may say.
+const MANAGED: [HeaderName; 6] = [
+    FOR,
+    PROTO,
+    FORWARDED_HOST,
+    FORWARDED_PORT,
+    REQUEST_ID,
+    REAL_IP,
 ];
 
 /// Said again in W3C form; two parents would contradict each other.
@@ -116,14 +116,22 @@ fn correct(headers: &mut HeaderMap, trusted: bool) {
     }
 }
 
-/// What only a proxy may say, where none that is trusted said it.
+/// What only a proxy may say, where none that is trusted said it; and spellings of it with `_`, which some servers read as the same
+/// name (CGI maps `-` and `_` alike), whoever said it.
 fn remove_claims(headers: &mut HeaderMap, trusted: bool) {
-    for twin in TWINS {
+    let is_twin = |name: &&HeaderName| {
+        let name = name.as_str();
+        let dashed = name.replace('_', "-");
+        name.contains('_') && MANAGED.iter().any(|managed| managed.as_str() == dashed)
+    };
+    let twins: Vec<HeaderName> = headers.keys().filter(is_twin).cloned().collect();
+    for twin in twins {
         headers.remove(twin);
     }
-    let managed = [FORWARDED, REAL_IP, PROTO, FORWARDED_HOST, FORWARDED_PORT];
-    for name in managed.iter().filter(|_| !trusted) {
-        headers.remove(name);
+    if !trusted {
+        for name in MANAGED.into_iter().chain([FORWARDED]) {
+            headers.remove(name);
+        }
     }
 }
 

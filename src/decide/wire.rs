@@ -7,12 +7,12 @@ use std::ops::Deref;
 
 use http::HeaderValue;
 
-/// Visible ASCII, ready to be sent. The default is empty.
+/// Visible ASCII, spaces and tabs, ready to be sent. The default is empty.
 #[derive(Clone)]
 pub struct WireText(HeaderValue);
 
 impl WireText {
-    /// This text; `None` if a byte of it is not visible ASCII or a space.
+    /// This text; `None` if a byte of it is another.
     pub fn new(text: &str) -> Option<WireText> {
         WireText::received(HeaderValue::from_str(text).ok()?)
     }

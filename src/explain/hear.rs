@@ -77,7 +77,13 @@ impl Heard {
         listener: &Listener,
         facts: &Facts,
         chosen: Option<&Arc<Candidate>>,
+        decided: bool,
     ) -> Vec<CandidateSeen> {
+        let without = if decided {
+            "path differs"
+        } else {
+            "not looked at"
+        };
         let mut all: Vec<CandidateSeen> = Vec::new();
         for (order, seen) in &self.candidates {
             let mut seen = seen.clone();
@@ -93,12 +99,11 @@ impl Heard {
         let fits =
             |one: &Candidate| one.host.is_empty() || HostPattern::new(&one.host).matches(host);
         let others = listener.routes.all().map(|one| &**one);
-        let others = others.filter(|one| !self.candidates.is_empty() || fits(one));
         let others = others.filter(|one| fits(one) && !compared(one));
         all.extend(
             others
                 .take(MOST_OTHERS)
-                .map(|one| seen(one, "path differs", Vec::new())),
+                .map(|one| seen(one, without, Vec::new())),
         );
         all
     }

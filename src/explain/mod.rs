@@ -22,7 +22,7 @@ use windrose_plugins::contract::{
 use crate::decide::{Facts, Hop, Next, Stage, Tls, Walk, WireText};
 use crate::snapshot::certs::Cert;
 use crate::snapshot::listener::Listener;
-use crate::snapshot::route::Candidate;
+use crate::snapshot::route::{Action, Candidate};
 use crate::snapshot::Snapshot;
 use hear::Heard;
 pub use question::Question;
@@ -134,7 +134,8 @@ impl Teller<'_> {
         };
         let candidate = now(walk.find(head, &mut self.heard))?;
         self.candidate = Some(candidate.clone());
-        let next = now(walk.act(&candidate, head, 0, &mut self.heard))?;
+        let random = first_sound(&candidate.rule.action);
+        let next = now(walk.act(&candidate, head, random, &mut self.heard))?;
         let hop = Hop {
             peer,
             traceparent: None,
@@ -178,6 +179,8 @@ impl Teller<'_> {
         live: bool,
     ) -> Explanation {
         let candidate = self.candidate.as_ref();
+        let no_route = |answer: &Answer| *answer.cause == causes::NO_ROUTE;
+        let decided = candidate.is_some() || ended.as_ref().is_err_and(|answer| no_route(answer));
         let outcome = match &ended {
             Ok(_) => view::forwarded(candidate, facts, head, live),
             Err(answer) => view::answered(candidate, answer),
@@ -186,11 +189,28 @@ impl Teller<'_> {
             request: view::asked(question, facts, self.principal.as_ref()),
             listener: view::listener(self.listener, cert),
             notes: view::notes(self.listener, question),
-            candidates: self.heard.candidates(self.listener, facts, candidate),
+            candidates: self
+                .heard
+                .candidates(self.listener, facts, candidate, decided),
             plugins: self.heard.plugins(self.listener, candidate),
             outcome,
         }
     }
+}
+
+/// The random number that chooses the first share of a split that goes somewhere; shares of broken pools are told beside it.
+fn first_sound(action: &Action) -> u64 {
+    let Action::Split(split) = action else {
+        return 0;
+    };
+    let mut before = 0;
+    for (sum, target) in &split.targets {
+        if target.pool().is_some() && *sum > before {
+            return before;
+        }
+        before = *sum;
+    }
+    0
 }
 
 /// A dry run's hooks are ready at once; one that waits all the same cannot be known here.

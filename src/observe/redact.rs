@@ -144,6 +144,11 @@ const PARTS: &[&str] = &[
     "apikey",
     "sessionid",
     "sessid",
+    "authori",
+    "cookie",
+    "passphrase",
+    "csrf",
+    "xsrf",
 ];
 
 /// Telling only as a word of their own: `code`, not `postcode`.
@@ -156,6 +161,7 @@ const FIELDS: &[&str] = &[
     "authorization",
     "proxy-authorization",
     "x-forwarded-client-cert",
+    "sec-websocket-protocol",
 ];
 
 /// Schemes of credentials.

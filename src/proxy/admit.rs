@@ -49,7 +49,7 @@ fn strict(raw: &[u8]) -> Result<(), &'static Cause> {
         begin = end + 1;
         let line = match line.strip_suffix(b"\r") {
             Some(line) => line,
-            None if line.is_empty() => continue,
+            None if line.is_empty() && end == raw.len() => continue,
             None => return Err(&causes::BAD_FRAMING),
         };
         match line.first().map(u8::to_ascii_lowercase) {
@@ -93,6 +93,10 @@ mod tests {
         assert_eq!(refused("GET / HTTP/1.1\r\nHost: a\r\n\r\n"), None);
         assert_eq!(
             refused("GET / HTTP/1.1\r\nHost: a\n\r\n"),
+            Some("bad_request.framing")
+        );
+        assert_eq!(
+            refused("GET / HTTP/1.1\r\nHost: a\r\n\n"),
             Some("bad_request.framing")
         );
         assert_eq!(

@@ -102,6 +102,13 @@ impl Connection {
         self.header_seen.load(Relaxed)
     }
 
+    /// Says that the request's body was read to its end: what follows belongs to the next request.
+    pub(super) fn body_ended(&self) {
+        if !self.http2 {
+            self.body.store(0, Relaxed);
+        }
+    }
+
     /// Says that the connection left HTTP with a 101.
     pub(super) fn switched(&self) {
         self.body.store(UNBOUNDED, Relaxed);

@@ -21,13 +21,14 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Sends an answer of the proxy's own.
 pub(super) async fn answer(session: &mut Session, ctx: &mut Ctx, answer: Answer) -> Result<()> {
     ctx.cause = Some(answer.cause);
-    let (mut head, mut body) = render(session, ctx, answer)?;
-    respond_hooks(session, ctx, &mut head);
-    head.insert_header(REQUEST_ID, ctx.facts.request_id.value())?;
     let sees_cause = ctx
         .facts
         .client
         .is_some_and(|client| ctx.snapshot.show_cause_to.contains(client));
+    let (mut head, mut body) = render(session, ctx, answer, sees_cause)?;
+    ctx.note_own_grpc_status(&head.headers);
+    respond_hooks(session, ctx, &mut head);
+    head.insert_header(REQUEST_ID, ctx.facts.request_id.value())?;
     if let (true, Some(cause)) = (sees_cause, ctx.cause) {
         head.insert_header(WHY, cause.name)?;
     }
@@ -72,7 +73,12 @@ fn is_large(session: &Session) -> bool {
     length.is_none_or(|length| length > 64 * 1024)
 }
 
-fn render(session: &Session, ctx: &Ctx, answer: Answer) -> Result<(ResponseHeader, Bytes)> {
+fn render(
+    session: &Session,
+    ctx: &Ctx,
+    answer: Answer,
+    sees_cause: bool,
+) -> Result<(ResponseHeader, Bytes)> {
     let Answer {
         status,
         cause,
@@ -92,7 +98,8 @@ fn render(session: &Session, ctx: &Ctx, answer: Answer) -> Result<(ResponseHeade
             let preference = answer::preference(&session.req_header().headers);
             let id = &ctx.facts.request_id;
             let rendered = match (cause == &causes::QUARANTINED, ctx.route()) {
-                (true, route) if !route.is_empty() => {
+                // The name is for those who may see causes.
+                (true, route) if sees_cause && !route.is_empty() => {
                     let detail = format!("The route \"{route}\" cannot serve this request.");
                     answer::render_with_detail(cause, status, preference, id, &detail)
                 }

@@ -69,6 +69,9 @@ pub(super) fn request_body(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -
         return Ok(());
     };
     let upgraded = ctx.attempt.status == StatusCode::SWITCHING_PROTOCOLS.as_u16();
+    if let (true, false, Some(connection)) = (end, upgraded, &ctx.connection) {
+        connection.body_ended();
+    }
     if ctx.request_bytes > candidate.rule.body_limit && !upgraded && !ctx.is_grpc {
         return plan(ctx, refuse(&causes::BODY_TOO_LARGE));
     }
@@ -181,7 +184,7 @@ fn lease(session: &Session, head: &ResponseHeader, ctx: &mut Ctx, shared: &Arc<S
         route: candidate.rule.route.clone(),
         pool: pool.name.clone(),
     };
-    // A connection of HTTP/1 carries this one stream, and its socket ends with it; a stream of HTTP/2 ends alone.
+    // On HTTP/1 the socket ends with the stream while the lease is held; a stream of HTTP/2 ends alone.
     let cut = if connection.http2 {
         ctx.unfinished = Some(Box::new(Unfinished {
             head: session.req_header().clone(),

@@ -23,6 +23,7 @@ pub(super) fn outcome(ctx: &Ctx, status: u16, now: u64) -> Outcome {
     Outcome {
         status,
         cause: ctx.cause,
+        grpc_status: ctx.grpc_status,
         duration: clock::between(ctx.started, end),
         now,
         random: random::bits(),

@@ -154,9 +154,13 @@ impl Ctx {
 
     /// Remembers the gRPC status of a response, from its header or trailers.
     pub(super) fn note_grpc_status(&mut self, headers: &HeaderMap) {
-        if !self.is_stream {
-            return;
+        if self.is_stream {
+            self.note_own_grpc_status(headers);
         }
+    }
+
+    /// The same for an answer of the proxy's own, which is known to be looked at.
+    pub(super) fn note_own_grpc_status(&mut self, headers: &HeaderMap) {
         let status = headers
             .get(GRPC_STATUS)
             .and_then(|value| value.to_str().ok()?.parse().ok());

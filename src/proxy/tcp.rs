@@ -75,8 +75,17 @@ pub(super) async fn serve(
             format!("sni={:?}", sni.clone().flatten().unwrap_or_default()),
         )
     })?;
-    let pool = pool(rule)?;
     rule.metrics.started();
+    let pool = match pool(rule) {
+        Ok(pool) => pool,
+        Err(refusal) => {
+            rule.metrics.finished(&RequestSample {
+                cause: Some(refusal.cause),
+                ..RequestSample::default()
+            });
+            return Err(refusal);
+        }
+    };
     let mut stream = Stream {
         started: clock::now(),
         at: std::time::SystemTime::now(),

@@ -69,6 +69,8 @@ pub(super) fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>
     peer.options.read_timeout = read_timeout(timeouts, ctx, now);
     peer.options.write_timeout = timeouts.idle;
     dial(&mut peer, &pool.settings, ctx, &member.endpoint);
+    // Each attempt sends the body from its begin.
+    ctx.request_bytes = 0;
     let attempt = &mut ctx.attempt;
     attempt.count += 1;
     attempt.tried.push(u16::try_from(at).unwrap_or(u16::MAX));

@@ -120,7 +120,7 @@ impl Instance {
         effects: Effects,
         hear: &mut Hear<'_>,
     ) -> Option<Box<Answer>> {
-        if self.mode == Mode::Enforce || effects == Effects::Dry {
+        if self.mode == Mode::Enforce || !effects.is_live() {
             return self.settle(verdict, effects, hear);
         }
         self.settle(verdict, effects, &mut |one, turn| {
@@ -170,11 +170,8 @@ impl Instance {
         if effects.is_live() {
             self.failed.inc();
             event::warn("plugin failed", &self.name, || {
-                let outcome = if self.fails_open {
-                    "goes on"
-                } else {
-                    "is refused"
-                };
+                let goes_on = self.fails_open || self.mode == Mode::Shadow;
+                let outcome = if goes_on { "goes on" } else { "is refused" };
                 format!("plugin could not do its work, request {outcome}: plugin={} cause={cause} reason={reason}", self.name)
             });
         }

@@ -81,12 +81,18 @@ impl Leases {
     }
 
     /// The streams whose tenancy is `gone`.
-    pub fn orphans(&self, gone: impl Fn(&Tenancy) -> bool) -> Vec<Arc<Cut>> {
+    pub fn orphans(&self, gone: impl Fn(&Tenancy) -> bool) -> Vec<u64> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.values()
-            .filter(|(tenancy, _)| gone(tenancy))
-            .map(|(_, cut)| cut.clone())
-            .collect()
+        let orphans = held.iter().filter(|(_, (tenancy, _))| gone(tenancy));
+        orphans.map(|(id, _)| *id).collect()
+    }
+
+    /// Asks a stream to end, if it has not: its connection may carry others by now.
+    pub fn revoke(&self, id: u64) {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, cut)) = held.get(&id) {
+            cut.revoke();
+        }
     }
 }
 
@@ -116,10 +122,28 @@ mod tests {
         let lost = leases.take(tenancy("lost"), Arc::default());
 
         let orphans = leases.orphans(|tenancy| &*tenancy.pool == "lost");
-        orphans.iter().for_each(|cut| cut.revoke());
+        orphans.iter().for_each(|id| leases.revoke(*id));
 
         assert!(lost.cut.is_revoked() && !kept.cut.is_revoked());
         drop(lost);
         assert_eq!(leases.count(), 1);
+    }
+
+    #[test]
+    fn a_stream_that_ended_by_itself_takes_nothing_with_it() {
+        let leases = Arc::new(Leases::default());
+        let tenancy = Tenancy {
+            listener: "l".into(),
+            route: "r".into(),
+            pool: "p".into(),
+        };
+        let connection = Arc::<Cut>::default();
+        let over = leases.take(tenancy, connection.clone());
+        let orphans = leases.orphans(|_| true);
+
+        drop(over);
+        orphans.iter().for_each(|id| leases.revoke(*id));
+
+        assert!(!connection.is_revoked());
     }
 }

@@ -384,7 +384,7 @@ impl PathTable {
         self.unknown.sort_by_key(order);
     }
 
-    /// Candidates for a canonical path, in order of precedence: exact, then longer prefixes, then regular expressions.
+    /// Candidates for a canonical path, in order of precedence: those whose pattern could not be understood, exact ones, longer prefixes, regular expressions.
     /// Costs one look-up for each path segment up to the longest prefix known, however many rules there are.
     pub fn candidates<'t>(&'t self, path: &'t str) -> impl Iterator<Item = &'t Arc<Candidate>> {
         let exact = self.exact.get(path).into_iter().flatten();

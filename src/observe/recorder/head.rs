@@ -74,13 +74,16 @@ fn target(target: &[u8], asked: &mut Asked) {
         .filter(|pair| !pair.is_empty())
     {
         let equals = pair.iter().position(|byte| *byte == b'=');
-        // A name without a value may be a token.
-        let is_bare = equals.is_none() && (pair.len() > LONGEST_BARE || redact::holds_jwt(pair));
+        let value = equals.map_or(&b""[..], |at| &pair[at + 1..]);
+        // A name without a value may be a token; `=` at its end may be padding.
+        let is_alone = value.iter().all(|byte| *byte == b'=');
+        let is_token = pair.len() > LONGEST_BARE || redact::holds_jwt(pair) || !value.is_empty();
+        let is_padded = equals.is_some() && pair.len() % 4 == 0 && pair.len() >= 8;
+        let is_bare = is_alone && (is_token || is_padded);
         let name = match equals {
             _ if is_bare => b"***",
             equals => &pair[..equals.unwrap_or(pair.len())],
         };
-        let value = equals.map_or(&b""[..], |at| &pair[at + 1..]);
         let mut pair = keep(name, if value.is_empty() { b"" } else { b"***" }, room);
         pair.redacted = is_bare || !value.is_empty();
         push(pair, &mut asked.query, &mut asked.left_out, &mut room);

@@ -9,7 +9,7 @@ mod store;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{mpsc, Mutex, MutexGuard, PoisonError};
+use std::sync::{mpsc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,8 @@ pub struct Outcome {
     pub status: u16,
     /// Set when the proxy answered or cut the response itself.
     pub cause: Option<&'static Cause>,
+    /// `grpc-status` of a gRPC call.
+    pub grpc_status: Option<u16>,
     /// Time to the end, of a stream to its response header.
     pub duration: Duration,
     /// A moment of `clock::now`.
@@ -192,15 +194,18 @@ impl Recorder {
             trace_id: record.trace_id.into(),
             json: json.into(),
         };
-        if self.waiting.fetch_add(1, Relaxed) >= LONGEST_QUEUE {
+        if self.waiting.fetch_add(1, Relaxed) < LONGEST_QUEUE {
+            // The receiver lives as long as the recorder.
+            let _ = self.queue.send(kept);
+        } else {
             self.waiting.fetch_sub(1, Relaxed);
             self.metrics.lost.inc();
-            return;
         }
-        // The receiver lives as long as the recorder.
-        let _ = self.queue.send(kept);
-        if let Ok(mut shelf) = self.store.try_lock() {
-            self.shelve(&mut shelf);
+        // Also where there was no room: else a full queue would stay full.
+        match self.store.try_lock() {
+            Ok(mut shelf) => self.shelve(&mut shelf),
+            Err(TryLockError::Poisoned(shelf)) => self.shelve(&mut shelf.into_inner()),
+            Err(TryLockError::WouldBlock) => {}
         }
     }
 
@@ -251,7 +256,10 @@ fn is_error(outcome: &Outcome) -> bool {
         return outcome.status >= 500;
     };
     let is_written = *cause == causes::ROUTE_RESPOND || *cause == causes::ROUTE_REDIRECT;
-    let is_meant = cause.blame == Blame::Policy && (1..400).contains(&outcome.status);
+    // A refused gRPC call has status 200, and says in a field of its own that it was refused.
+    let is_refused = outcome.grpc_status.is_some_and(|status| status != 0);
+    let is_meant =
+        cause.blame == Blame::Policy && (1..400).contains(&outcome.status) && !is_refused;
     outcome.status >= 500 || !(is_written || is_meant)
 }
 

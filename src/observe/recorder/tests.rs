@@ -19,6 +19,7 @@ fn outcome(status: u16, cause: Option<&'static Cause>) -> Outcome {
     Outcome {
         status,
         cause,
+        grpc_status: None,
         duration: Duration::from_millis(1),
         now: 5_000_000_000,
         random: u64::MAX,
@@ -201,7 +202,14 @@ fn records_that_find_the_store_in_use_wait_and_too_many_are_lost_and_counted() {
 
     drop(in_use);
     assert_eq!(recorder.metrics.lost.get(), 2);
-    assert_eq!(recorder.all().len(), LONGEST_QUEUE);
+    keep(&recorder, Reason::Error, &entry("r2", "t2"));
+    keep(&recorder, Reason::Error, &entry("r3", "t3"));
+    assert_eq!(
+        recorder.metrics.lost.get(),
+        3,
+        "only what met the full queue"
+    );
+    assert_eq!(recorder.all().len(), LONGEST_QUEUE + 1);
 }
 
 #[test]
