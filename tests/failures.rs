@@ -389,3 +389,21 @@ fn a_switch_nobody_asked_for_is_not_passed_on() {
 
     assert_eq!(reply.status, 502);
 }
+
+#[test]
+fn each_attempt_counts_its_own_bytes() {
+    let (closing, well) = (Upstream::closing(), Upstream::answering("hello"));
+    let pools = pool("app", &[&closing, &well]);
+    let rule = "rules: [{pool: app, body_limit: 10KiB}]";
+    let proxy = Proxy::http(&format!("routes: [{{name: all, {rule}}}]\n{pools}"));
+    let body = "x".repeat(6 * 1024);
+
+    for _ in 0..8 {
+        let head = "PUT / HTTP/1.1\r\nhost: test\r\ncontent-length: 6144\r\n\r\n";
+        let reply = proxy.connect().ask(format!("{head}{body}"));
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+
+    let line = proxy.logged(|line| line["attempts"] == 2);
+    assert_eq!(line["request_bytes"], 6144, "{line}");
+}

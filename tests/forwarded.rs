@@ -22,7 +22,7 @@ fn claims_of_strangers_are_replaced() {
     let reply = proxy.ask(
         "GET",
         "/",
-        &format!("{CLAIMS}forwarded: for=6.6.6.6\r\nx-real-ip: 6.6.6.6\r\n"),
+        &format!("{CLAIMS}forwarded: for=6.6.6.6\r\nx-real-ip: 6.6.6.6\r\nX-Forwarded_For: 6.6.6.6\r\nx-real_ip: 6.6.6.6\r\n"),
     );
 
     let seen = service.last();
@@ -30,7 +30,8 @@ fn claims_of_strangers_are_replaced() {
     assert_eq!(seen.all("x-forwarded-proto"), ["http"]);
     assert_eq!(seen.all("x-forwarded-host"), ["a.test:8080"]);
     assert_eq!(seen.all("x-forwarded-port"), ["8080"]);
-    for name in ["forwarded", "x-real-ip", "x_forwarded_for"] {
+    let claims = ["forwarded", "x-real-ip", "x_forwarded_for"];
+    for name in claims.iter().chain(&["x-forwarded_for", "x-real_ip"]) {
         assert_eq!(seen.header(name), None, "{name}");
     }
     assert_ne!(reply.header("x-request-id"), Some("mine"));

@@ -163,6 +163,22 @@ fn a_request_after_chunks_ends_with_the_connection() {
 }
 
 #[test]
+fn a_request_that_comes_while_one_with_chunks_is_served_takes_nothing_from_it() {
+    let (service, gate) = gated();
+    let proxy = Proxy::to(&[&service]);
+    let mut conn = proxy.connect();
+
+    conn.send(
+        "POST /1 HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+    );
+    gate.wait();
+    conn.send(get("/2"));
+    gate.open();
+
+    assert_eq!(conn.reply().unwrap().status, 200);
+}
+
+#[test]
 fn requests_in_one_tls_record_are_answered_in_order() {
     let service = telling();
     let folder = tempfile::TempDir::new().unwrap();
