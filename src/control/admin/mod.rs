@@ -65,7 +65,11 @@ pub fn service(bind: &Bind, admin: Admin) -> Service<HttpServer<Desk>> {
         Bind::Tcp(_) => Reach::Network,
         Bind::Unix(_) => Reach::File,
     };
-    let desk = Desk { admin, reach };
+    let desk = Desk {
+        admin,
+        reach,
+        explaining: Default::default(),
+    };
     let mut service = Service::new("admin".into(), HttpServer::new_app(desk));
     service.threads = Some(1);
     match bind {
@@ -82,6 +86,7 @@ pub fn service(bind: &Bind, admin: Admin) -> Service<HttpServer<Desk>> {
 pub struct Desk {
     admin: Admin,
     reach: Reach,
+    explaining: tokio::sync::Mutex<()>,
 }
 
 /// How a client gets here.
@@ -273,7 +278,7 @@ impl Desk {
                 Method::POST => self.act(entry.place, asked).await,
                 _ => answer::not_allowed("POST"),
             },
-            (Place::Explain, _) if asked.method == Method::POST => self.explain(asked),
+            (Place::Explain, _) if asked.method == Method::POST => self.explain(asked).await,
             (Place::Explain, _) => answer::not_allowed("POST"),
             (_, false) => answer::not_allowed("GET, HEAD"),
             (place, true) => self.view(place, asked),
@@ -323,12 +328,21 @@ impl Desk {
         }
     }
 
-    /// What would become of a request, with the health and limits of this moment. Changes nothing.
-    fn explain(&self, asked: &Asked) -> Response<Vec<u8>> {
-        let question = serde_json::from_slice::<Question>(&asked.body);
-        let explained = question
-            .map_err(|error| format!("the body is not a request: {error}"))
-            .and_then(|question| explain(&self.admin.current.load(), &question, true));
+    /// What would become of a request, with the health and limits of this moment. Changes nothing. Checking a password takes its
+    /// time, and the thread here also answers health checks: so elsewhere, one at a time.
+    async fn explain(&self, asked: &Asked) -> Response<Vec<u8>> {
+        let question = match serde_json::from_slice::<Question>(&asked.body) {
+            Ok(question) => question,
+            Err(error) => {
+                let problem = format!("the body is not a request: {error}");
+                return answer::refusal(StatusCode::BAD_REQUEST, &problem);
+            }
+        };
+        let _turn = self.explaining.lock().await;
+        let snapshot = self.admin.current.load();
+        let work = move || explain(&snapshot, &question, true);
+        let explained = tokio::task::spawn_blocking(work).await;
+        let explained = explained.unwrap_or_else(|error| Err(error.to_string()));
         match explained {
             Ok(explanation) => answer::json(StatusCode::OK, &explanation),
             Err(problem) => answer::refusal(StatusCode::BAD_REQUEST, &problem),

@@ -159,7 +159,14 @@ fn desk(reach: Reach, status: &Arc<Status>, refuses: &Arc<AtomicBool>) -> (Desk,
         status: status.clone(),
         reload: Arc::new(reload),
     };
-    (Desk { admin, reach }, pool)
+    (
+        Desk {
+            admin,
+            reach,
+            explaining: Default::default(),
+        },
+        pool,
+    )
 }
 
 #[tokio::test]
