@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use pingora::http::RequestHeader;
 use pingora::Result;
-use windrose_plugins::contract::{causes, Answer, Effects, Principal, Request, Slots};
+use windrose_plugins::contract::{causes, Answer, ClientFacts, Effects, Principal, Request, Slots};
 
 use super::fields::Nature;
 use super::onward::{onward, Hop};
@@ -142,13 +142,7 @@ impl Walk<'_> {
                 continue;
             }
             let client = self.facts.view(self.listener, &rule.route);
-            let mut request = Request {
-                head,
-                client: &client,
-                principal: self.principal,
-                slots: self.slots,
-                effects: self.effects,
-            };
+            let mut request = self.request(head, &client);
             let mut hear =
                 |plugin: &Instance, turn: Turn<'_>| trace.plugin(Stage::Upstream, plugin, turn);
             if let Some(answer) = chain.upstream_request(&mut request, &mut hear).await {
@@ -167,17 +161,26 @@ impl Walk<'_> {
         trace: &mut T,
     ) -> Result<(), Refused> {
         let client = self.facts.view(self.listener, route);
-        let mut request = Request {
-            head,
-            client: &client,
-            principal: self.principal,
-            slots: self.slots,
-            effects: self.effects,
-        };
+        let mut request = self.request(head, &client);
         let mut hear = |plugin: &Instance, turn: Turn<'_>| trace.plugin(stage, plugin, turn);
         match chain.request(&mut request, &mut hear).await {
             Some(answer) => Err(answer),
             None => Ok(()),
+        }
+    }
+
+    /// The request as a plugin gets it.
+    fn request<'r>(
+        &'r mut self,
+        head: &'r mut RequestHeader,
+        client: &'r ClientFacts<'r>,
+    ) -> Request<'r> {
+        Request {
+            head,
+            client,
+            principal: self.principal,
+            slots: self.slots,
+            effects: self.effects,
         }
     }
 

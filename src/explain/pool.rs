@@ -5,8 +5,9 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::view::{EndpointSeen, PoolSeen};
+use super::words;
 use crate::observe::clock;
-use crate::snapshot::pool::{Algorithm, HashKey, Member, Pool, PoolSettings};
+use crate::snapshot::pool::{Member, Pool, PoolSettings};
 
 pub(super) fn seen(pool: &Pool, share_percent: f64, live: bool) -> PoolSeen {
     let set = pool.set.load();
@@ -50,21 +51,9 @@ fn out(member: &Member, now: u64, live: bool) -> Option<String> {
 
 /// How an endpoint is chosen, with what is hashed.
 fn balance(settings: &PoolSettings) -> String {
-    let name = match settings.algorithm {
-        Algorithm::Ewma => "ewma",
-        Algorithm::RoundRobin => "round_robin",
-        Algorithm::LeastRequest => "least_request",
-        Algorithm::Random => "random",
-        Algorithm::Maglev => "maglev",
-        Algorithm::Ketama => "ketama",
-    };
-    if !matches!(settings.algorithm, Algorithm::Maglev | Algorithm::Ketama) {
-        return name.to_owned();
-    }
-    match &settings.hash {
-        HashKey::ClientIp => format!("{name} by client address"),
-        HashKey::Header(field) => format!("{name} by header {field}"),
-        HashKey::Cookie(cookie) => format!("{name} by cookie {cookie}"),
-        HashKey::Path => format!("{name} by path"),
+    let name = words::algorithm(settings.algorithm);
+    match words::hash(settings) {
+        Some(hash) => format!("{name} by {hash}"),
+        None => name.to_owned(),
     }
 }

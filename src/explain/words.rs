@@ -6,6 +6,7 @@ use std::cmp::Reverse;
 use std::fmt::Write;
 
 use crate::decide::Condition;
+use crate::snapshot::pool::{Algorithm, HashKey, PoolSettings};
 use crate::snapshot::route::{
     Candidate, Conditions, HostPattern, PathPattern, PrincipalPattern, ValueCondition,
 };
@@ -119,6 +120,34 @@ pub fn conditions(conditions: &Conditions) -> Vec<String> {
     words.extend(hosts(&conditions.sni));
     words.extend(principals(conditions));
     words
+}
+
+/// How an endpoint is chosen.
+pub fn algorithm(algorithm: Algorithm) -> &'static str {
+    match algorithm {
+        Algorithm::Ewma => "ewma",
+        Algorithm::RoundRobin => "round_robin",
+        Algorithm::LeastRequest => "least_request",
+        Algorithm::Random => "random",
+        Algorithm::Maglev => "maglev",
+        Algorithm::Ketama => "ketama",
+    }
+}
+
+/// What is hashed, where something is.
+pub fn hash(settings: &PoolSettings) -> Option<String> {
+    match settings.algorithm {
+        Algorithm::Maglev | Algorithm::Ketama => {}
+        Algorithm::Ewma | Algorithm::RoundRobin | Algorithm::LeastRequest | Algorithm::Random => {
+            return None;
+        }
+    }
+    Some(match &settings.hash {
+        HashKey::ClientIp => "client_ip".into(),
+        HashKey::Header(name) => format!("header {name}"),
+        HashKey::Cookie(name) => format!("cookie {name}"),
+        HashKey::Path => "path".into(),
+    })
 }
 
 /// Server names.

@@ -9,10 +9,9 @@ use serde::Serialize;
 
 use super::state::{millis, quarantined, QuarantinedView};
 use crate::control::pools::PoolKeeper;
+use crate::explain::words;
 use crate::observe::clock;
-use crate::snapshot::pool::{
-    Algorithm, DnsRecord, HashKey, HealthKind, Member, Pool, PoolProtocol, PoolSettings, Source,
-};
+use crate::snapshot::pool::{DnsRecord, HealthKind, Member, Pool, PoolProtocol, Source};
 use crate::snapshot::quarantine::Kind;
 use crate::snapshot::tls::Verify;
 use crate::snapshot::Snapshot;
@@ -136,8 +135,8 @@ fn pool_view(pool: &Pool, keeper: &PoolKeeper) -> PoolView {
     PoolView {
         name: pool.name.to_string(),
         protocol: protocol(settings.protocol),
-        algorithm: algorithm(settings.algorithm),
-        hash: hash(settings),
+        algorithm: words::algorithm(settings.algorithm),
+        hash: words::hash(settings),
         source: source(&settings.source),
         source_problem: keeper.problem(&pool.name),
         tls: settings.tls.as_ref().map(|tls| TlsView {
@@ -204,32 +203,6 @@ fn protocol(protocol: PoolProtocol) -> &'static str {
         PoolProtocol::Auto => "auto",
         PoolProtocol::Tcp => "tcp",
     }
-}
-
-fn algorithm(algorithm: Algorithm) -> &'static str {
-    match algorithm {
-        Algorithm::Ewma => "ewma",
-        Algorithm::RoundRobin => "round_robin",
-        Algorithm::LeastRequest => "least_request",
-        Algorithm::Random => "random",
-        Algorithm::Maglev => "maglev",
-        Algorithm::Ketama => "ketama",
-    }
-}
-
-fn hash(settings: &PoolSettings) -> Option<String> {
-    match settings.algorithm {
-        Algorithm::Maglev | Algorithm::Ketama => {}
-        Algorithm::Ewma | Algorithm::RoundRobin | Algorithm::LeastRequest | Algorithm::Random => {
-            return None;
-        }
-    }
-    Some(match &settings.hash {
-        HashKey::ClientIp => "client_ip".into(),
-        HashKey::Header(name) => format!("header {name}"),
-        HashKey::Cookie(name) => format!("cookie {name}"),
-        HashKey::Path => "path".into(),
-    })
 }
 
 fn source(source: &Source) -> SourceView {
