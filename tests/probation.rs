@@ -347,6 +347,35 @@ fn no_upgrade_reads_what_is_on_probation_and_a_stop_says_what_comes_next() {
 }
 
 #[test]
+fn nothing_goes_on_probation_while_a_new_process_takes_over() {
+    let mut proxy = Proxy::start(&saying("old"));
+    let old = proxy.pid();
+
+    proxy.signal("USR2");
+    until("the new process is being started", || {
+        has_child(&old.to_string()).then_some(())
+    });
+    let tried = command(&proxy, &["reload", "--confirm", "10m", "--detach"]);
+    proxy.wait_exit();
+
+    assert_eq!(tried.status.code(), Some(1), "{}", out(&tried));
+    let words = "went to a new process";
+    assert!(err(&tried).contains(words), "{}", err(&tried));
+    assert!(!proxy.stderr().contains("configuration on probation"));
+    assert_eq!(proxy.get("/").text(), "old");
+}
+
+/// Whether a process started another (proc(5): the parent is the second field after the name).
+fn has_child(parent: &str) -> bool {
+    let folders = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut all = folders.filter_map(|one| std::fs::read_to_string(one.path().join("stat")).ok());
+    all.any(|stat| {
+        let after_name = stat.rsplit(") ").next().unwrap_or_default();
+        after_name.split(' ').nth(1) == Some(parent)
+    })
+}
+
+#[test]
 fn after_a_roll_back_the_next_reload_is_an_ordinary_one() {
     let proxy = Proxy::start(&saying("old"));
     try_out(&proxy, &saying("new"), "1s");

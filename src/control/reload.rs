@@ -27,6 +27,9 @@ use crate::snapshot::lease::{Leases, Tenancy};
 use crate::snapshot::quarantine::Kind;
 use crate::snapshot::{Current, Snapshot};
 
+/// Why nothing is done about a configuration any more.
+pub(super) const HANDED_OVER: &str =
+    "the sockets went to a new process, which has read the configuration; ask that one";
 /// How long the first answers of discovered pools may hold up a reload.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -114,6 +117,10 @@ impl Reloader {
         let _turn = self.turn.lock().await;
         let started = Instant::now();
         let is_reload = matches!(order, Order::Reload | Order::Probation(_));
+        if self.status.handed_over.load(Relaxed) {
+            let result = self.refuse(HANDED_OVER.to_owned(), started);
+            return self.came_of(started, result);
+        }
         if is_reload {
             self.notices.reloading();
         }
@@ -126,16 +133,20 @@ impl Reloader {
             Order::Confirm => self.confirm().await,
             Order::RollBack => self.go_back().await,
         };
-        let reload = Reload {
-            at: SystemTime::now(),
-            took: started.elapsed(),
-            generation: self.current.peek().generation,
-            result,
-        };
+        let reload = self.came_of(started, result);
         if is_reload || reload.result.is_ok() {
             self.notices.ready(&reload.words());
         }
         reload
+    }
+
+    fn came_of(&self, started: Instant, result: Outcome) -> Reload {
+        Reload {
+            at: SystemTime::now(),
+            took: started.elapsed(),
+            generation: self.current.peek().generation,
+            result,
+        }
     }
 
     /// Puts the very first snapshot into force.
@@ -197,12 +208,7 @@ impl Reloader {
     }
 
     fn remember(&self, started: Instant, result: &Outcome, terms: Option<Terms>) {
-        let reload = Reload {
-            at: SystemTime::now(),
-            took: started.elapsed(),
-            generation: self.current.peek().generation,
-            result: result.clone(),
-        };
+        let reload = self.came_of(started, result.clone());
         let trial = terms.map_or(String::new(), |terms| {
             format!(", on probation for {}", Time(terms.time))
         });

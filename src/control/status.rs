@@ -17,6 +17,8 @@ pub struct Status {
     pub started: SystemTime,
     /// Whether it is going away: no new connections, requests in flight finish.
     pub draining: AtomicBool,
+    /// Whether the listening sockets go to a new process, which reads the configuration for itself.
+    pub handed_over: AtomicBool,
     /// Whether the files on disk are no longer what is running.
     pub disk_differs: AtomicBool,
     /// The last attempt to reload, also when it was refused.
@@ -42,6 +44,7 @@ impl Default for Status {
         Status {
             started: SystemTime::now(),
             draining: AtomicBool::new(false),
+            handed_over: AtomicBool::new(false),
             disk_differs: AtomicBool::new(false),
             last_reload: ArcSwap::from_pointee(None),
             disk_reason: ArcSwap::from_pointee(None),
