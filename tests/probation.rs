@@ -104,10 +104,13 @@ fn a_confirmed_configuration_stays() {
         (proxy.metric("windrose_config_probation", &[]) == 1.0).then_some(())
     });
 
+    let field = "content-length: 0\r\nx-windrose-admin: reload\r\n";
+    let another = proxy.ask_admin("POST", "/confirm?generation=7", field);
     let confirmed = command(&proxy, &["confirm"]);
     let again = command(&proxy, &["confirm"]);
     let status = until("the command ends", || waiting.try_wait().unwrap());
 
+    assert_eq!(another.unwrap().status, 409, "that is not on probation");
     assert_eq!(confirmed.status.code(), Some(0), "{}", err(&confirmed));
     assert!(out(&confirmed).contains("generation 2 confirmed"));
     assert_eq!(again.status.code(), Some(1));
@@ -124,7 +127,8 @@ fn enter_at_the_waiting_command_confirms() {
     let proxy = Proxy::start(&saying("old"));
     proxy.rewrite(&saying("new"));
 
-    let mut command = begin(&proxy, &["reload", "--confirm", "10m"]);
+    let arguments = ["reload", "--confirm", "10m", "--confirm-by-line"];
+    let mut command = begin(&proxy, &arguments);
     command.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     let told = command.wait_with_output().unwrap();
 
@@ -135,6 +139,21 @@ fn enter_at_the_waiting_command_confirms() {
         out(&told)
     );
     assert_eq!(proxy.get("/").text(), "new");
+}
+
+#[test]
+fn a_line_of_a_script_confirms_nothing() {
+    let proxy = Proxy::start(&saying("old"));
+    proxy.rewrite(&saying("new"));
+
+    let mut command = begin(&proxy, &["reload", "--confirm", "2s"]);
+    command.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    let told = command.wait_with_output().unwrap();
+
+    assert_eq!(told.status.code(), Some(1), "{}", out(&told));
+    assert!(err(&told).contains("not confirmed"), "{}", err(&told));
+    assert!(!out(&told).contains("Enter"), "{}", out(&told));
+    assert_eq!(proxy.get("/").text(), "old");
 }
 
 #[test]

@@ -101,6 +101,18 @@ impl Trial {
         Some((candidate.generation, candidate.fallback.clone()))
     }
 
+    /// Takes what is on probation, if it is the generation that is meant.
+    fn take(&self, meant: Option<u64>) -> Result<Candidate, String> {
+        let mut held = self.held();
+        let generation = held.as_ref().ok_or(NOTHING)?.generation;
+        match meant.filter(|meant| *meant != generation) {
+            Some(meant) => Err(format!(
+                "generation {generation} is on probation, not generation {meant}"
+            )),
+            None => held.take().ok_or_else(|| NOTHING.to_owned()),
+        }
+    }
+
     fn held(&self) -> MutexGuard<'_, Option<Candidate>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -171,11 +183,9 @@ impl Reloader {
         fallback
     }
 
-    /// Keeps what is on probation. The caller has the turn.
-    pub(super) async fn confirm(self: &Arc<Reloader>) -> Outcome {
-        let Some(candidate) = self.trial.held().take() else {
-            return Err(vec![NOTHING.to_owned()]);
-        };
+    /// Keeps what is on probation, if it is the generation that is meant. The caller has the turn.
+    pub(super) async fn confirm(self: &Arc<Reloader>, meant: Option<u64>) -> Outcome {
+        let candidate = self.trial.take(meant).map_err(|problem| vec![problem])?;
         let snapshot = self.current.load();
         self.listeners.release(&snapshot);
         let words = format!("generation {} confirmed", candidate.generation);

@@ -84,8 +84,8 @@ pub enum Order {
     Reload,
     /// The same, on probation.
     Probation(Terms),
-    /// Keep what is on probation.
-    Confirm,
+    /// Keep what is on probation, if it is this generation where one is given.
+    Confirm(Option<u64>),
     /// Go back to what was in force before the probation.
     RollBack,
 }
@@ -130,7 +130,7 @@ impl Reloader {
                 None => self.reload(None, started).await,
             },
             Order::Probation(terms) => self.reload(Some(terms), started).await,
-            Order::Confirm => self.confirm().await,
+            Order::Confirm(generation) => self.confirm(generation).await,
             Order::RollBack => self.go_back().await,
         };
         let reload = self.came_of(started, result);
@@ -159,6 +159,7 @@ impl Reloader {
         let prepared = self.listeners.prepare(&snapshot)?;
         self.pools.prepare(&snapshot, PATIENCE).await;
         self.listeners.commit(prepared, &snapshot, None);
+        self.status.has_started.store(true, Relaxed);
         self.follow(&snapshot);
         self.forget(&snapshot, None);
         self.metrics.reload().generation(snapshot.generation);
