@@ -191,6 +191,44 @@ fn a_configuration_that_makes_requests_fail_goes_back_with_the_reason() {
 }
 
 #[test]
+fn trying_again_after_a_roll_back_is_measured_against_the_minutes_before_the_first() {
+    let (live, dead) = (Upstream::answering("ok"), Upstream::refusing());
+    let config = |to: &Upstream| format!("{WEB}{}{ALL_TO_APP}", pool("app", &[to]));
+    let proxy = Proxy::start(&config(&live));
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/").status, 200);
+    }
+    proxy.rewrite(&config(&dead));
+    let go_back = || {
+        let mut command = begin(&proxy, &["reload", "--confirm", "10m"]);
+        until("it goes back under load", || {
+            proxy.get("/");
+            command.try_wait().unwrap()
+        });
+        err(&command.wait_with_output().unwrap())
+    };
+
+    let first = go_back();
+    let second = go_back();
+
+    assert!(first.contains("5xx went from 0.0 % to "), "{first}");
+    assert!(second.contains("5xx went from 0.0 % to "), "{second}");
+}
+
+#[test]
+fn a_comment_on_probation_is_told_as_a_change_of_the_text() {
+    let proxy = Proxy::start(&saying("old"));
+    proxy.rewrite(&format!("# a word\n{}", saying("old")));
+
+    let told = command(&proxy, &["reload", "--confirm", "10m", "--detach"]);
+
+    assert_eq!(told.status.code(), Some(0), "{}", err(&told));
+    assert!(out(&told).contains("no object changed, the text did"));
+    assert!(!out(&told).contains("nothing changed"), "{}", out(&told));
+    assert!(out(&told).contains("generation 2 is live on probation"));
+}
+
+#[test]
 fn streams_of_what_comes_back_are_not_cut_and_those_of_what_goes_are() {
     let service = WebSocket::service();
     let config = |name: &str| {

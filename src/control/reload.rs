@@ -242,6 +242,10 @@ impl Reloader {
             let mut changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
             let before = &me.current.load().quarantined;
             config::plan::note_quarantine(before, &built.snapshot.quarantined, &mut changes);
+            let is_other_text = built.snapshot.digest != me.current.peek().digest;
+            if changes.is_empty() && is_other_text {
+                changes.push("no object changed, the text did".to_owned());
+            }
             Ok((built, changes))
         });
         let built: Result<_, Vec<String>> = built.await.map_err(|error| vec![error.to_string()])?;
