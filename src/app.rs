@@ -3,7 +3,7 @@
 //! Called by `cli::run`.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -128,7 +128,6 @@ impl Parts {
         (reloader.traces)(&config);
         write_pid(&config).map_err(|problem| vec![problem])?;
         let exit = exit(shared.clone(), config.server.pid_file.clone());
-        let handed_over = Arc::new(AtomicBool::new(false));
         let opt = Opt {
             upgrade: start.upgrade,
             ..Opt::default()
@@ -142,8 +141,7 @@ impl Parts {
             stream_drain: config.server.stream_drain_timeout.0,
             notices: reloader.notices.clone(),
             is_heir: start.upgrade,
-            upgrade: upgrade(handover.clone()),
-            handed_over: handed_over.clone(),
+            upgrade: upgrade(handover.clone(), reloader.status.clone()),
             exit: exit.clone(),
         });
         if let Some(bind) = boot::admin_bind(&config) {
@@ -152,7 +150,7 @@ impl Parts {
         server.run(RunArgs {
             shutdown_signal: Box::new(Signals {
                 handover,
-                handed_over,
+                status: reloader.status.clone(),
                 notices: reloader.notices.clone(),
                 exit: exit.clone(),
             }),
@@ -304,16 +302,20 @@ fn exit(shared: Arc<Shared>, pid_file: Option<String>) -> Arc<dyn Fn(i32) + Send
 }
 
 /// Starts the new binary and, once it waits for the sockets, asks Pingora to hand them over.
-fn upgrade(handover: Arc<Handover>) -> Arc<dyn Fn() + Send + Sync> {
+fn upgrade(handover: Arc<Handover>, status: Arc<Status>) -> Arc<dyn Fn() + Send + Sync> {
+    let told = status.clone();
     let hand_over = move || {
         let heir = handover.start_heir()?;
         log::info!("upgrade: handing over to process {heir}");
+        // From here on the new process has the configuration it will run.
+        told.handed_over.store(true, Relaxed);
         let own = rustix::process::getpid();
         rustix::process::kill_process(own, rustix::process::Signal::QUIT)
             .map_err(|error| error.to_string())
     };
     Arc::new(move || {
         if let Err(problem) = hand_over() {
+            status.handed_over.store(false, Relaxed);
             log::error!("upgrade refused, this process goes on: {problem}");
         }
     })
@@ -323,7 +325,7 @@ fn upgrade(handover: Arc<Handover>) -> Arc<dyn Fn() + Send + Sync> {
 /// and where none of our own user does, changes nothing: Pingora would stop serving all the same.
 struct Signals {
     handover: Arc<Handover>,
-    handed_over: Arc<AtomicBool>,
+    status: Arc<Status>,
     notices: Arc<Notices>,
     exit: Arc<dyn Fn(i32) + Send + Sync>,
 }
@@ -343,11 +345,14 @@ impl ShutdownSignalWatch for Signals {
             tokio::select! {
                 _ = quit.recv() => match self.handover.check_heir() {
                     Ok(()) => {
-                        self.handed_over.store(true, Relaxed);
+                        self.status.handed_over.store(true, Relaxed);
                         self.notices.fall_silent();
                         return ShutdownSignal::GracefulUpgrade;
                     }
-                    Err(problem) => log::error!("nothing handed over, this process goes on: {problem}"),
+                    Err(problem) => {
+                        self.status.handed_over.store(false, Relaxed);
+                        log::error!("nothing handed over, this process goes on: {problem}");
+                    }
                 },
                 _ = term.recv() => break,
                 _ = int.recv() => break,

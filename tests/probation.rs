@@ -104,10 +104,13 @@ fn a_confirmed_configuration_stays() {
         (proxy.metric("windrose_config_probation", &[]) == 1.0).then_some(())
     });
 
+    let field = "content-length: 0\r\nx-windrose-admin: reload\r\n";
+    let another = proxy.ask_admin("POST", "/confirm?generation=7", field);
     let confirmed = command(&proxy, &["confirm"]);
     let again = command(&proxy, &["confirm"]);
     let status = until("the command ends", || waiting.try_wait().unwrap());
 
+    assert_eq!(another.unwrap().status, 409, "that is not on probation");
     assert_eq!(confirmed.status.code(), Some(0), "{}", err(&confirmed));
     assert!(out(&confirmed).contains("generation 2 confirmed"));
     assert_eq!(again.status.code(), Some(1));
@@ -124,7 +127,8 @@ fn enter_at_the_waiting_command_confirms() {
     let proxy = Proxy::start(&saying("old"));
     proxy.rewrite(&saying("new"));
 
-    let mut command = begin(&proxy, &["reload", "--confirm", "10m"]);
+    let arguments = ["reload", "--confirm", "10m", "--confirm-by-line"];
+    let mut command = begin(&proxy, &arguments);
     command.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     let told = command.wait_with_output().unwrap();
 
@@ -135,6 +139,21 @@ fn enter_at_the_waiting_command_confirms() {
         out(&told)
     );
     assert_eq!(proxy.get("/").text(), "new");
+}
+
+#[test]
+fn a_line_of_a_script_confirms_nothing() {
+    let proxy = Proxy::start(&saying("old"));
+    proxy.rewrite(&saying("new"));
+
+    let mut command = begin(&proxy, &["reload", "--confirm", "2s"]);
+    command.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    let told = command.wait_with_output().unwrap();
+
+    assert_eq!(told.status.code(), Some(1), "{}", out(&told));
+    assert!(err(&told).contains("not confirmed"), "{}", err(&told));
+    assert!(!out(&told).contains("Enter"), "{}", out(&told));
+    assert_eq!(proxy.get("/").text(), "old");
 }
 
 #[test]
@@ -169,6 +188,44 @@ fn a_configuration_that_makes_requests_fail_goes_back_with_the_reason() {
         reloads[0]["outcome"].to_string().contains("5xx went"),
         "{reloads}"
     );
+}
+
+#[test]
+fn trying_again_after_a_roll_back_is_measured_against_the_minutes_before_the_first() {
+    let (live, dead) = (Upstream::answering("ok"), Upstream::refusing());
+    let config = |to: &Upstream| format!("{WEB}{}{ALL_TO_APP}", pool("app", &[to]));
+    let proxy = Proxy::start(&config(&live));
+    for _ in 0..20 {
+        assert_eq!(proxy.get("/").status, 200);
+    }
+    proxy.rewrite(&config(&dead));
+    let go_back = || {
+        let mut command = begin(&proxy, &["reload", "--confirm", "10m"]);
+        until("it goes back under load", || {
+            proxy.get("/");
+            command.try_wait().unwrap()
+        });
+        err(&command.wait_with_output().unwrap())
+    };
+
+    let first = go_back();
+    let second = go_back();
+
+    assert!(first.contains("5xx went from 0.0 % to "), "{first}");
+    assert!(second.contains("5xx went from 0.0 % to "), "{second}");
+}
+
+#[test]
+fn a_comment_on_probation_is_told_as_a_change_of_the_text() {
+    let proxy = Proxy::start(&saying("old"));
+    proxy.rewrite(&format!("# a word\n{}", saying("old")));
+
+    let told = command(&proxy, &["reload", "--confirm", "10m", "--detach"]);
+
+    assert_eq!(told.status.code(), Some(0), "{}", err(&told));
+    assert!(out(&told).contains("no object changed, the text did"));
+    assert!(!out(&told).contains("nothing changed"), "{}", out(&told));
+    assert!(out(&told).contains("generation 2 is live on probation"));
 }
 
 #[test]
@@ -344,6 +401,35 @@ fn no_upgrade_reads_what_is_on_probation_and_a_stop_says_what_comes_next() {
         "{}",
         proxy.stderr()
     );
+}
+
+#[test]
+fn nothing_goes_on_probation_while_a_new_process_takes_over() {
+    let mut proxy = Proxy::start(&saying("old"));
+    let old = proxy.pid();
+
+    proxy.signal("USR2");
+    until("the new process is being started", || {
+        has_child(&old.to_string()).then_some(())
+    });
+    let tried = command(&proxy, &["reload", "--confirm", "10m", "--detach"]);
+    proxy.wait_exit();
+
+    assert_eq!(tried.status.code(), Some(1), "{}", out(&tried));
+    let words = "went to a new process";
+    assert!(err(&tried).contains(words), "{}", err(&tried));
+    assert!(!proxy.stderr().contains("configuration on probation"));
+    assert_eq!(proxy.get("/").text(), "old");
+}
+
+/// Whether a process started another (proc(5): the parent is the second field after the name).
+fn has_child(parent: &str) -> bool {
+    let folders = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut all = folders.filter_map(|one| std::fs::read_to_string(one.path().join("stat")).ok());
+    all.any(|stat| {
+        let after_name = stat.rsplit(") ").next().unwrap_or_default();
+        after_name.split(' ').nth(1) == Some(parent)
+    })
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! It must not judge anything; the running process does and says what came of it.
 //! Called by `cli`; exit code 0 for in force or confirmed, 1 for refused or rolled back.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -28,6 +28,9 @@ pub(super) struct Probation {
     /// Return as soon as it is live on probation.
     #[arg(long, requires = "confirm")]
     detach: bool,
+    /// Take a line of an input that is no terminal for Enter, too: a script's input may have lines that mean something else.
+    #[arg(long, requires = "confirm", hide = true)]
+    confirm_by_line: bool,
     /// Go back at once to the configuration before the one on probation.
     #[arg(long, conflicts_with = "confirm")]
     rollback: bool,
@@ -107,27 +110,39 @@ fn try_out(path: &Path, time: Time, probation: &Probation) -> Result<ExitCode, S
     if probation.detach {
         return Ok(ExitCode::SUCCESS);
     }
-    println!("or press Enter; Ctrl-C leaves it on probation");
-    wait(&bind, generation)
+    let listens = io::stdin().is_terminal() || probation.confirm_by_line;
+    match listens {
+        true => println!("or press Enter; Ctrl-C leaves it on probation"),
+        false => println!("Ctrl-C leaves it on probation"),
+    }
+    let entered = listens.then(entered);
+    wait(&bind, generation, entered)
 }
 
 /// Waits until the probation of a generation is over, and tells what came of it.
-fn wait(bind: &Bind, generation: u64) -> Result<ExitCode, String> {
-    let entered = entered();
-    let mut listens = true;
+fn wait(
+    bind: &Bind,
+    generation: u64,
+    mut entered: Option<Receiver<()>>,
+) -> Result<ExitCode, String> {
     loop {
         let (_, body) = ask(bind, "GET", "/probation")?;
         if body["on_probation"]["generation"] != generation {
             return Ok(outcome(&body["last"], generation));
         }
-        if !listens {
+        let Some(told) = &entered else {
             std::thread::sleep(LOOK);
             continue;
-        }
-        match entered.recv_timeout(LOOK) {
-            Ok(()) => drop(ask(bind, "POST", "/confirm")?),
+        };
+        match told.recv_timeout(LOOK) {
+            // Another may have taken its place since the last look.
+            Ok(()) => drop(ask(
+                bind,
+                "POST",
+                &format!("/confirm?generation={generation}"),
+            )?),
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => listens = false,
+            Err(RecvTimeoutError::Disconnected) => entered = None,
         }
     }
 }

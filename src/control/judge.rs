@@ -32,7 +32,7 @@ pub(super) struct Bound {
 pub(super) struct Worse {
     /// The share of answers from 500 on.
     errors: Change,
-    /// The cause whose share rose most, if the proxy gave one.
+    /// The cause whose share rose most, of those beyond the bound if there are any.
     cause: Option<(Arc<str>, Change)>,
     /// Which of the two is beyond the bound.
     by: By,
@@ -75,7 +75,12 @@ pub(super) fn worse(before: &Counts, after: &Counts, bound: &Bound) -> Option<Wo
         let count = |counts: &Counts, of: &str| counts.causes.get(of).copied().unwrap_or(0);
         (name.clone(), change(count, name))
     });
-    let most = causes.max_by(|(_, one), (_, other)| one.rise().total_cmp(&other.rise()));
+    let by_rise = |(_, one): &(Arc<str>, Change), (_, other): &(Arc<str>, Change)| {
+        one.rise().total_cmp(&other.rise())
+    };
+    // The largest rise may be within the bound, of a share that was high before, and a smaller one beyond it.
+    let beyond = causes.clone().filter(|(_, change)| change.is_beyond(bound));
+    let most = beyond.max_by(by_rise).or_else(|| causes.max_by(by_rise));
     let by = match &most {
         _ if errors.is_beyond(bound) => By::Errors,
         Some((_, change)) if change.is_beyond(bound) => By::Cause,
@@ -186,6 +191,17 @@ mod tests {
         assert_eq!(
             told(&counts(100, 0, &[]), &after).as_deref(),
             Some("cause `no_route` went from 0.0 % to 30.0 %")
+        );
+    }
+
+    #[test]
+    fn a_cause_beyond_the_bound_counts_although_another_rose_more() {
+        let before = counts(100, 0, &[("no_route", 20)]);
+        let after = counts(100, 0, &[("no_route", 35), ("rate_limited", 10)]);
+
+        assert_eq!(
+            told(&before, &after).as_deref(),
+            Some("cause `rate_limited` went from 0.0 % to 10.0 %")
         );
     }
 

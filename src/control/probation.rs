@@ -37,9 +37,19 @@ impl Default for Terms {
     }
 }
 
-/// The probation under way, if there is one.
+/// The probation under way, if there is one, and what is remembered of the one before.
 #[derive(Default)]
-pub struct Trial(Mutex<Option<Candidate>>);
+pub struct Trial {
+    candidate: Mutex<Option<Candidate>>,
+    mark: Mutex<Option<Mark>>,
+}
+
+/// What a probation that went back was measured against. The minutes after it contain its failures, which would let the
+/// next one fail as much.
+struct Mark {
+    before: Counts,
+    ended: Instant,
+}
 
 /// A configuration on probation, with everything to judge it by and to go back to.
 struct Candidate {
@@ -48,7 +58,7 @@ struct Candidate {
     until: Instant,
     /// The last configuration that was in force for good.
     fallback: Arc<Fallback>,
-    /// What came in the minutes before the first probation since then.
+    /// What came in the minutes before the first probation since then, also before one that went back lately.
     before: Counts,
     /// What had been counted when this one began.
     begun: Look,
@@ -101,8 +111,43 @@ impl Trial {
         Some((candidate.generation, candidate.fallback.clone()))
     }
 
+    /// Takes what is on probation, if it is the generation that is meant.
+    fn take(&self, meant: Option<u64>) -> Result<Candidate, String> {
+        let mut held = self.held();
+        let generation = held.as_ref().ok_or(NOTHING)?.generation;
+        match meant.filter(|meant| *meant != generation) {
+            Some(meant) => Err(format!(
+                "generation {generation} is on probation, not generation {meant}"
+            )),
+            None => held.take().ok_or_else(|| NOTHING.to_owned()),
+        }
+    }
+
+    /// Keeps the mark of a probation that went back, and lets go of it once one was confirmed.
+    fn remember(&self, before: &Counts, end: ProbationEnd, ended: Instant) {
+        let mark = match end {
+            ProbationEnd::Replaced => return,
+            ProbationEnd::Confirmed => None,
+            _ => Some(Mark {
+                before: before.clone(),
+                ended,
+            }),
+        };
+        *self.mark.lock().unwrap_or_else(PoisonError::into_inner) = mark;
+    }
+
+    /// The mark of the last probation, while its failures are in the minutes that would be looked at.
+    fn mark(&self, now: Instant) -> Option<Counts> {
+        let mark = self.mark.lock().unwrap_or_else(PoisonError::into_inner);
+        let mark = mark.as_ref();
+        let recent = mark.filter(|mark| now.duration_since(mark.ended) < MINUTES);
+        recent.map(|mark| mark.before.clone())
+    }
+
     fn held(&self) -> MutexGuard<'_, Option<Candidate>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.candidate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -124,10 +169,11 @@ impl Reloader {
         let known = self.trial.held();
         let (fallback, before) = match known.as_ref() {
             Some(known) => (known.fallback.clone(), known.before.clone()),
-            None => (
-                Arc::new(self.fallback()),
-                self.status.traffic.before(&begun, MINUTES).counts,
-            ),
+            None => {
+                let minutes = || self.status.traffic.before(&begun, MINUTES).counts;
+                let before = self.trial.mark(begun.at).unwrap_or_else(minutes);
+                (Arc::new(self.fallback()), before)
+            }
         };
         Candidate {
             generation: self.current.peek().generation + 1,
@@ -171,11 +217,9 @@ impl Reloader {
         fallback
     }
 
-    /// Keeps what is on probation. The caller has the turn.
-    pub(super) async fn confirm(self: &Arc<Reloader>) -> Outcome {
-        let Some(candidate) = self.trial.held().take() else {
-            return Err(vec![NOTHING.to_owned()]);
-        };
+    /// Keeps what is on probation, if it is the generation that is meant. The caller has the turn.
+    pub(super) async fn confirm(self: &Arc<Reloader>, meant: Option<u64>) -> Outcome {
+        let candidate = self.trial.take(meant).map_err(|problem| vec![problem])?;
         let snapshot = self.current.load();
         self.listeners.release(&snapshot);
         let words = format!("generation {} confirmed", candidate.generation);
@@ -243,6 +287,7 @@ impl Reloader {
     }
 
     fn ended(&self, candidate: &Candidate, end: ProbationEnd, words: String) {
+        self.trial.remember(&candidate.before, end, Instant::now());
         self.metrics.reload().probation_ended(end);
         self.status.probation.store(Arc::new(None));
         let ended = Ended {
@@ -375,5 +420,23 @@ mod tests {
 
         let left: Vec<&str> = judged.causes.keys().map(|name| &**name).collect();
         assert_eq!(left, ["no_route", "shop.closed"]);
+    }
+
+    #[test]
+    fn the_mark_of_a_probation_that_went_back_holds_while_its_minutes_would_count() {
+        let (trial, ended) = (Trial::default(), Instant::now());
+        let before = Counts {
+            requests: 100,
+            ..Counts::default()
+        };
+
+        trial.remember(&before, ProbationEnd::Worse, ended);
+        trial.remember(&Counts::default(), ProbationEnd::Replaced, ended);
+
+        let just_in_time = ended + MINUTES - Duration::from_secs(1);
+        assert_eq!(trial.mark(just_in_time), Some(before));
+        assert_eq!(trial.mark(ended + MINUTES), None, "the minutes are clean");
+        trial.remember(&Counts::default(), ProbationEnd::Confirmed, ended);
+        assert_eq!(trial.mark(ended), None, "what is confirmed is the measure");
     }
 }

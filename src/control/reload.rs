@@ -27,6 +27,9 @@ use crate::snapshot::lease::{Leases, Tenancy};
 use crate::snapshot::quarantine::Kind;
 use crate::snapshot::{Current, Snapshot};
 
+/// Why nothing is done about a configuration any more.
+pub(super) const HANDED_OVER: &str =
+    "the sockets went to a new process, which has read the configuration; ask that one";
 /// How long the first answers of discovered pools may hold up a reload.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -81,8 +84,8 @@ pub enum Order {
     Reload,
     /// The same, on probation.
     Probation(Terms),
-    /// Keep what is on probation.
-    Confirm,
+    /// Keep what is on probation, if it is this generation where one is given.
+    Confirm(Option<u64>),
     /// Go back to what was in force before the probation.
     RollBack,
 }
@@ -114,6 +117,10 @@ impl Reloader {
         let _turn = self.turn.lock().await;
         let started = Instant::now();
         let is_reload = matches!(order, Order::Reload | Order::Probation(_));
+        if self.status.handed_over.load(Relaxed) {
+            let result = self.refuse(HANDED_OVER.to_owned(), started);
+            return self.came_of(started, result);
+        }
         if is_reload {
             self.notices.reloading();
         }
@@ -123,19 +130,23 @@ impl Reloader {
                 None => self.reload(None, started).await,
             },
             Order::Probation(terms) => self.reload(Some(terms), started).await,
-            Order::Confirm => self.confirm().await,
+            Order::Confirm(generation) => self.confirm(generation).await,
             Order::RollBack => self.go_back().await,
         };
-        let reload = Reload {
-            at: SystemTime::now(),
-            took: started.elapsed(),
-            generation: self.current.peek().generation,
-            result,
-        };
+        let reload = self.came_of(started, result);
         if is_reload || reload.result.is_ok() {
             self.notices.ready(&reload.words());
         }
         reload
+    }
+
+    fn came_of(&self, started: Instant, result: Outcome) -> Reload {
+        Reload {
+            at: SystemTime::now(),
+            took: started.elapsed(),
+            generation: self.current.peek().generation,
+            result,
+        }
     }
 
     /// Puts the very first snapshot into force.
@@ -148,6 +159,7 @@ impl Reloader {
         let prepared = self.listeners.prepare(&snapshot)?;
         self.pools.prepare(&snapshot, PATIENCE).await;
         self.listeners.commit(prepared, &snapshot, None);
+        self.status.has_started.store(true, Relaxed);
         self.follow(&snapshot);
         self.forget(&snapshot, None);
         self.metrics.reload().generation(snapshot.generation);
@@ -197,12 +209,7 @@ impl Reloader {
     }
 
     fn remember(&self, started: Instant, result: &Outcome, terms: Option<Terms>) {
-        let reload = Reload {
-            at: SystemTime::now(),
-            took: started.elapsed(),
-            generation: self.current.peek().generation,
-            result: result.clone(),
-        };
+        let reload = self.came_of(started, result.clone());
         let trial = terms.map_or(String::new(), |terms| {
             format!(", on probation for {}", Time(terms.time))
         });
@@ -235,6 +242,10 @@ impl Reloader {
             let mut changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
             let before = &me.current.load().quarantined;
             config::plan::note_quarantine(before, &built.snapshot.quarantined, &mut changes);
+            let is_other_text = built.snapshot.digest != me.current.peek().digest;
+            if changes.is_empty() && is_other_text {
+                changes.push("no object changed, the text did".to_owned());
+            }
             Ok((built, changes))
         });
         let built: Result<_, Vec<String>> = built.await.map_err(|error| vec![error.to_string()])?;

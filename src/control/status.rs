@@ -17,6 +17,10 @@ pub struct Status {
     pub started: SystemTime,
     /// Whether it is going away: no new connections, requests in flight finish.
     pub draining: AtomicBool,
+    /// Whether the first configuration came into force.
+    pub has_started: AtomicBool,
+    /// Whether the listening sockets go to a new process, which reads the configuration for itself.
+    pub handed_over: AtomicBool,
     /// Whether the files on disk are no longer what is running.
     pub disk_differs: AtomicBool,
     /// The last attempt to reload, also when it was refused.
@@ -42,6 +46,8 @@ impl Default for Status {
         Status {
             started: SystemTime::now(),
             draining: AtomicBool::new(false),
+            has_started: AtomicBool::new(false),
+            handed_over: AtomicBool::new(false),
             disk_differs: AtomicBool::new(false),
             last_reload: ArcSwap::from_pointee(None),
             disk_reason: ArcSwap::from_pointee(None),
@@ -62,7 +68,10 @@ impl Status {
         if self.draining.load(Relaxed) {
             Err("draining")
         } else if listeners.is_empty() {
-            Err("starting")
+            match self.has_started.load(Relaxed) {
+                true => Err("no listener is bound"),
+                false => Err("starting"),
+            }
         } else if listeners
             .iter()
             .any(|listener| matches!(listener.state, BindState::Failed(_)))
@@ -196,3 +205,19 @@ pub enum BindState {
 }
 
 const MOST_DEEDS: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_whose_listeners_are_all_left_out_does_not_say_that_it_is_starting() {
+        let status = Status::default();
+        let before = status.readiness();
+
+        status.has_started.store(true, Relaxed);
+
+        assert_eq!(before, Err("starting"));
+        assert_eq!(status.readiness(), Err("no listener is bound"));
+    }
+}

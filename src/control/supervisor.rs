@@ -12,7 +12,7 @@ use pingora::services::Service;
 use tokio::signal::unix::{signal, Signal, SignalKind};
 
 use super::notices::Notices;
-use super::reload::{Order, Reloader};
+use super::reload::{Order, Reloader, HANDED_OVER};
 use super::traffic;
 use crate::observe::event;
 
@@ -32,8 +32,6 @@ pub struct Supervisor {
     pub is_heir: bool,
     /// Starts the new binary on SIGUSR2; given by `app`, which knows the command line.
     pub upgrade: Arc<dyn Fn() + Send + Sync>,
-    /// Whether the listening sockets were handed to a new process.
-    pub handed_over: Arc<std::sync::atomic::AtomicBool>,
     /// Ends the process; given by `app`.
     pub exit: Arc<dyn Fn(i32) + Send + Sync>,
 }
@@ -107,7 +105,7 @@ impl Supervisor {
                 break;
             }
         }
-        if !self.handed_over.load(Relaxed) {
+        if !reloader.status.handed_over.load(Relaxed) {
             reloader.listeners.remove_files();
         }
     }
@@ -173,13 +171,19 @@ async fn hear(
                 reloader.carry_out(Order::Reload).await;
             }
             _ = signals.usr1.recv() => reloader.access_log.reopen(),
-            _ = signals.usr2.recv() => if let Some(refusal) = reloader.trial.refusal() {
-                // The new process would read what is on disk as if it had been confirmed.
-                log::error!("upgrade refused: {refusal}");
-            } else {
-                let upgrade = upgrade.clone();
-                let _ = tokio::task::spawn_blocking(move || upgrade()).await;
-            }
+            _ = signals.usr2.recv() => hand_over(&reloader, upgrade.clone()).await,
         }
     }
+}
+
+/// Starts the new process. Nothing may come into force meanwhile: it would read what is on probation as if confirmed.
+async fn hand_over(reloader: &Reloader, upgrade: Arc<dyn Fn() + Send + Sync>) {
+    let _turn = reloader.turn.lock().await;
+    if let Some(refusal) = reloader.trial.refusal() {
+        return log::error!("upgrade refused: {refusal}");
+    }
+    if reloader.status.handed_over.load(Relaxed) {
+        return log::error!("upgrade refused: {HANDED_OVER}");
+    }
+    let _ = tokio::task::spawn_blocking(move || upgrade()).await;
 }

@@ -162,6 +162,8 @@ fn left(document: &Document, object: Object, broken: &Broken<'_>) -> Option<(Nod
             if let Value::Map(placed) = place.node.kind {
                 entries.extend(placed);
             }
+            // They say what should become of requests, which does not hold any more.
+            entries.extend(picked(node, &["tests"]));
             Some((map(entries, node.at), Mark::Route(place.widened)))
         }
         Kind::Listener => Some(listener(document, object, node, hold(&path, broken))),

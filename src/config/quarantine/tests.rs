@@ -127,6 +127,10 @@ fn what_belongs_to_no_object_refuses_the_whole() {
             "where the route belongs",
         ),
         (
+            "routes: [{name: r, hosts: [a], rules: [{pool: wbe}], tests: [{request: {url: 'http://a/'}, expect: {pool: app}}]}]",
+            "refuses the whole configuration",
+        ),
+        (
             "tests: [{request: {url: 'http://a/'}, expect: {status: 200}}]",
             "refuses the whole configuration",
         ),

@@ -208,7 +208,7 @@ const PLACES: &[Entry] = &[
     entry(
         "/confirm",
         Place::Confirm,
-        "POST with the same field keeps the configuration on probation",
+        "POST with the same field keeps the configuration on probation; ?generation=N only if it is that one",
     ),
     entry(
         "/rollback",
@@ -358,7 +358,7 @@ impl Desk {
             );
         }
         let order = match place {
-            Place::Confirm => Ok(Order::Confirm),
+            Place::Confirm => meant(&asked.query).map(Order::Confirm),
             Place::RollBack => Ok(Order::RollBack),
             _ => order(&asked.query),
         };
@@ -375,6 +375,19 @@ impl Desk {
         let outcome = state::Outcome::new(&reload);
         let outcome = outcome.with_quarantined(&self.admin.current.load());
         answer::json(status, &outcome.with(on_probation.as_ref().as_ref()))
+    }
+}
+
+/// Which generation is to be confirmed, if it is said.
+fn meant(query: &str) -> Result<Option<u64>, String> {
+    if query.is_empty() {
+        return Ok(None);
+    }
+    let number = query.strip_prefix("generation=").map(str::parse);
+    match number {
+        Some(Ok(generation)) => Ok(Some(generation)),
+        Some(Err(_)) => Err("generation: not a number".to_owned()),
+        None => Err(format!("\"{query}\" is not known; there is generation")),
     }
 }
 

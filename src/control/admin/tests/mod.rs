@@ -135,6 +135,7 @@ fn desk(reach: Reach, status: &Arc<Status>, refuses: &Arc<AtomicBool>) -> (Desk,
             true => Err(vec!["a.yaml:1:1: wrong".to_owned()]),
             false => Ok(vec![match order {
                 Order::Probation(terms) => format!("{terms:?}"),
+                Order::Confirm(Some(generation)) => format!("generation {generation} confirmed"),
                 _ => "route web changed".to_owned(),
             }]),
         };
@@ -376,6 +377,19 @@ async fn a_probation_is_asked_for_with_its_terms() {
         assert_eq!(reply.status, 400);
         assert!(reply.body.contains(words), "{}", reply.body);
     }
+}
+
+#[tokio::test]
+async fn a_generation_to_confirm_can_be_named() {
+    let bench = Bench::new().await;
+    let ask = |target: &'static str| bench.ask("POST", target, "x-windrose-admin: reload\r\n");
+
+    let named = ask("/confirm?generation=12").await;
+    let wrong = ask("/confirm?generation=soon").await;
+    let unknown = ask("/confirm?confirm=5m").await;
+
+    assert_eq!(named.json()["changes"][0], "generation 12 confirmed");
+    assert_eq!((wrong.status, unknown.status), (400, 400));
 }
 
 #[tokio::test]
