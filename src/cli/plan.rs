@@ -14,6 +14,7 @@ use super::commands::dry_resources;
 use super::replay;
 use crate::config::plan::{self, changes, order, Change, Moved, Replayed};
 use crate::config::report::Severity;
+use crate::config::source::Document;
 use crate::config::{self, Built};
 use crate::explain::{explain, Question};
 
@@ -67,6 +68,7 @@ pub(super) fn run(path: &Path, wish: &Wish, plugins: &[PluginDef]) -> ExitCode {
 /// A configuration, built, and its warnings.
 struct Side {
     built: Built,
+    document: Document,
     warnings: Vec<String>,
 }
 
@@ -77,11 +79,16 @@ fn side(path: &Path, plugins: &[PluginDef]) -> Result<Side, String> {
     let warnings = findings
         .map(|finding| format!("{}: {}", finding.path, finding.fact))
         .collect();
+    let document = loaded.document.clone();
     let built = dry_resources(plugins, |resources| {
         config::build_loaded(loaded, path, resources)
     });
     let built = built.map_err(|report| report.to_string())?;
-    Ok(Side { built, warnings })
+    Ok(Side {
+        built,
+        document,
+        warnings,
+    })
 }
 
 fn make(path: &Path, wish: &Wish, plugins: &[PluginDef]) -> Result<Plan, String> {
@@ -89,7 +96,10 @@ fn make(path: &Path, wish: &Wish, plugins: &[PluginDef]) -> Result<Plan, String>
     let new = side(&wish.new, plugins)?;
     let is_new = |warning: &&String| !old.warnings.contains(warning);
     Ok(Plan {
-        changes: changes(&old.built.config, &new.built.config),
+        changes: changes(
+            plan::Side::of(&old.built.config, &old.document),
+            plan::Side::of(&new.built.config, &new.document),
+        ),
         moved: order(&old.built.snapshot, &new.built.snapshot),
         warnings: new.warnings.iter().filter(is_new).cloned().collect(),
         requests: replayed(path, wish, &old.built, &new.built)?,
