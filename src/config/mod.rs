@@ -22,4 +22,4 @@ pub mod source;
 
 pub use build::{build, build_loaded, Built, Resources};
 pub use disk::Disk;
-pub use load::{load, load_text, Loaded};
+pub use load::{load, load_section, load_text, Loaded};

@@ -144,6 +144,14 @@ impl Document {
         files::Reader::new(path.parent().unwrap_or(Path::new(""))).file(path)
     }
 
+    /// Reads one section of a file, wherever it stands; of the rest only that it is YAML.
+    ///
+    /// # Errors
+    /// What is wrong with the section, and what keeps it from being found.
+    pub fn read_section(path: &Path, key: &'static str) -> Result<Document, Report> {
+        files::Reader::section(path, key)
+    }
+
     /// Reads text as if it stood in a file of this name in the current folder.
     ///
     /// # Errors
