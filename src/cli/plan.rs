@@ -17,6 +17,7 @@ use crate::config::report::Severity;
 use crate::config::source::Document;
 use crate::config::{self, Built};
 use crate::explain::{explain, Question};
+use crate::snapshot::secrets::Secrets;
 
 /// What to compare.
 #[derive(Args)]
@@ -95,7 +96,7 @@ fn make(path: &Path, wish: &Wish, plugins: &[PluginDef]) -> Result<Plan, String>
     let old = side(path, plugins)?;
     let new = side(&wish.new, plugins)?;
     let is_new = |warning: &&String| !old.warnings.contains(warning);
-    Ok(Plan {
+    let mut plan = Plan {
         changes: changes(
             plan::Side::of(&old.built.config, &old.document),
             plan::Side::of(&new.built.config, &new.document),
@@ -103,7 +104,24 @@ fn make(path: &Path, wish: &Wish, plugins: &[PluginDef]) -> Result<Plan, String>
         moved: order(&old.built.snapshot, &new.built.snapshot),
         warnings: new.warnings.iter().filter(is_new).cloned().collect(),
         requests: replayed(path, wish, &old.built, &new.built)?,
-    })
+    };
+    for side in [&old, &new] {
+        hide(&mut plan, &side.built.snapshot.secrets);
+    }
+    Ok(plan)
+}
+
+/// What a rule matches and where it redirects may hold secrets; values that differ are told without them already.
+fn hide(plan: &mut Plan, secrets: &Secrets) {
+    for moved in &mut plan.moved {
+        moved.matches = secrets.hidden(&moved.matches);
+        for rule in &mut moved.now_before {
+            *rule = secrets.hidden(rule);
+        }
+    }
+    for group in plan.requests.iter_mut().flat_map(|all| &mut all.groups) {
+        group.change = secrets.hidden(&group.change);
+    }
 }
 
 fn replayed(

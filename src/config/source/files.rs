@@ -2,7 +2,7 @@
 //! It must not know YAML; `parse` does.
 //! Called by `Document`, by `include` for further files and by `interpolate` for `${file:…}`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -25,6 +25,8 @@ pub(super) struct Reader {
     pub(super) inserted: u64,
     /// Texts of `${file:…}` by path.
     pub(super) texts: HashMap<PathBuf, Arc<str>>,
+    /// Secret texts that were put in.
+    pub(super) secrets: HashSet<Arc<str>>,
     names: Vec<Arc<str>>,
     files: Vec<PathBuf>,
     /// Folders in which a new file would be included.
@@ -45,6 +47,7 @@ impl Reader {
             nodes: 0,
             inserted: 0,
             texts: HashMap::new(),
+            secrets: HashSet::new(),
             names: Vec::new(),
             files: Vec::new(),
             folders: Vec::new(),
@@ -128,6 +131,7 @@ impl Reader {
                 names: self.names,
                 files: self.files,
                 folders: self.folders,
+                secrets: self.secrets,
                 digest: hex(&self.sha.finish()),
             }),
             _ => {

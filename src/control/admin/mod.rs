@@ -303,7 +303,7 @@ impl Desk {
                 answer::json(StatusCode::OK, &state::Config::new(&snapshot, status))
             }
             Place::Config => answer::config(&snapshot),
-            Place::Routes => answer::json(StatusCode::OK, &routes::view(&snapshot)),
+            Place::Routes => routes::answer(&snapshot),
             Place::Pools => answer::json(StatusCode::OK, &pools::view(&snapshot, pools)),
             Place::Plugins => answer::json(StatusCode::OK, &plugins::view(&snapshot)),
             Place::Listeners => {
@@ -328,7 +328,11 @@ impl Desk {
         let question = serde_json::from_slice::<Question>(&asked.body);
         let explained = question
             .map_err(|error| format!("the body is not a request: {error}"))
-            .and_then(|question| explain(&self.admin.current.load(), &question, true));
+            .and_then(|question| {
+                let snapshot = self.admin.current.load();
+                let explanation = explain(&snapshot, &question, true)?;
+                snapshot.secrets.hidden_in(explanation)
+            });
         match explained {
             Ok(explanation) => answer::json(StatusCode::OK, &explanation),
             Err(problem) => answer::refusal(StatusCode::BAD_REQUEST, &problem),
