@@ -12,9 +12,8 @@ use std::time::{Duration, Instant};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::config::boot;
 use crate::config::schema::{Config, Server};
-use crate::config::source::Document;
+use crate::config::{boot, load_section};
 use crate::snapshot::listener::Bind;
 
 /// Reloads and waits.
@@ -131,9 +130,15 @@ pub(super) fn admin(path: &Path) -> Result<Bind, String> {
         admin: section(path, "admin")?,
         ..Config::default()
     };
-    boot::admin_bind(&config).ok_or_else(|| {
-        "`admin.bind` is off, so the process cannot be asked; send it SIGHUP and read its log"
-            .to_owned()
+    boot::admin_bind(&config).ok_or_else(|| match config.admin.bind.as_str() {
+        "off" => {
+            "`admin.bind` is off, so the process cannot be asked; send it SIGHUP and read its log"
+                .to_owned()
+        }
+        other => format!(
+            "{}: admin.bind: \"{other}\" is not an address, so the process cannot be asked",
+            path.display()
+        ),
     })
 }
 
@@ -142,10 +147,8 @@ pub(super) fn post(path: &Path, target: &str, body: &str) -> Result<(u16, Value)
     exchange(&admin(path)?, "POST", target, body)
 }
 
-fn section<T: DeserializeOwned + Default>(path: &Path, key: &str) -> Result<T, String> {
-    let document = Document::read(path).map_err(|report| report.to_string())?;
-    let written = document.value().get(key).cloned().unwrap_or_default();
-    Ok(serde_yaml::from_value(written).unwrap_or_default())
+fn section<T: DeserializeOwned + Default>(path: &Path, key: &'static str) -> Result<T, String> {
+    load_section(path, key).map_err(|report| report.to_string())
 }
 
 pub(super) fn ask(bind: &Bind, method: &str, target: &str) -> Result<(u16, Value), String> {
@@ -153,20 +156,11 @@ pub(super) fn ask(bind: &Bind, method: &str, target: &str) -> Result<(u16, Value
 }
 
 fn exchange(bind: &Bind, method: &str, target: &str, body: &str) -> Result<(u16, Value), String> {
-    let exchange = || -> io::Result<String> {
-        let length = body.len();
-        let request = format!(
-            "{method} {target} HTTP/1.1\r\nhost: localhost\r\nx-windrose-admin: reload\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
-        );
-        match bind {
-            Bind::Tcp(address) => talk(
-                TcpStream::connect_timeout(address, Duration::from_secs(2))?,
-                &request,
-            ),
-            Bind::Unix(path) => talk(UnixStream::connect(path)?, &request),
-        }
-    };
-    let text = exchange().map_err(|error| {
+    let length = body.len();
+    let request = format!(
+        "{method} {target} HTTP/1.1\r\nhost: localhost\r\nx-windrose-admin: reload\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+    );
+    let text = sent(bind, &request, patience(target)).map_err(|error| {
         format!(
             "{bind} does not answer: {error}\n  help: is windrose running with this configuration?"
         )
@@ -180,7 +174,41 @@ fn exchange(bind: &Bind, method: &str, target: &str, body: &str) -> Result<(u16,
     Ok((status, serde_json::from_str(body).unwrap_or(Value::Null)))
 }
 
-/// One exchange; an answer is bounded, and a reload may wait for discovery and large configurations.
+/// How long an answer may be silent: a reload waits for discovery and large configurations.
+fn patience(target: &str) -> Duration {
+    let path = target.split('?').next().unwrap_or_default();
+    Duration::from_secs(match path {
+        "/reload" | "/explain" => 300,
+        _ => 10,
+    })
+}
+
+fn sent(bind: &Bind, request: &str, patience: Duration) -> io::Result<String> {
+    let answer = match bind {
+        Bind::Tcp(address) => {
+            let stream = TcpStream::connect_timeout(address, Duration::from_secs(2))?;
+            stream.set_read_timeout(Some(patience))?;
+            stream.set_write_timeout(Some(patience))?;
+            talk(stream, request)
+        }
+        Bind::Unix(path) => {
+            let stream = UnixStream::connect(path)?;
+            stream.set_read_timeout(Some(patience))?;
+            stream.set_write_timeout(Some(patience))?;
+            talk(stream, request)
+        }
+    };
+    // The system's word for it is "resource temporarily unavailable".
+    answer.map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("nothing came within {} s", patience.as_secs()),
+        ),
+        _ => error,
+    })
+}
+
+/// One exchange; an answer is bounded.
 fn talk(mut stream: impl Read + Write, request: &str) -> io::Result<String> {
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
@@ -190,3 +218,87 @@ fn talk(mut stream: impl Read + Write, request: &str) -> io::Result<String> {
 
 /// A bundle of the largest recorder.
 const LARGEST_ANSWER: u64 = 256 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::net::TcpListener;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// The admin address of a configuration, and of files beside it.
+    fn found(text: &str, others: &[(&str, &str)]) -> Result<String, String> {
+        let folder = TempDir::new().unwrap();
+        for (name, text) in [("gw.yaml", text)].iter().chain(others) {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        admin(&folder.path().join("gw.yaml")).map(|bind| bind.to_string())
+    }
+
+    const ADDRESS: &str = "127.0.0.1:4321";
+
+    #[test]
+    fn what_is_wrong_elsewhere_does_not_hide_the_admin_address() {
+        let elsewhere = [
+            "pools: [{name: '${env:WINDROSE_TEST_NOT_SET}'}]",
+            "pools: ['${file:missing.txt}']",
+            "polls: {unknown: [key]}",
+            "routes: 5",
+            "routes: [{a: 1, a: 2}]",
+            "include: [missing.yaml, '${env:WINDROSE_TEST_NOT_SET}']",
+        ];
+
+        for wrong in elsewhere {
+            let admin = "admin: {bind: '127.0.0.1:4321'}";
+            for text in [format!("{wrong}\n{admin}\n"), format!("{admin}\n{wrong}\n")] {
+                assert_eq!(found(&text, &[]).as_deref(), Ok(ADDRESS), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_included_file_may_have_the_admin_address() {
+        let more = "pools: ['${env:WINDROSE_TEST_NOT_SET}']\nadmin: {bind: '${env:WINDROSE_TEST_NOT_SET:-127.0.0.1:4321}'}\n";
+
+        let bind = found("include: [more.yaml]\npools: 5\n", &[("more.yaml", more)]);
+        let missing = found("include: [more.yaml]\n", &[]).unwrap_err();
+
+        assert_eq!(bind.as_deref(), Ok(ADDRESS));
+        assert!(missing.contains("gw.yaml:1:"), "{missing}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_admin_section_is_told_with_its_place() {
+        let wrong = [
+            ("admin: {bind: [1]}", "gw.yaml:1:15: admin.bind: "),
+            ("admin: {bnid: off}", "unknown field `bnid`"),
+            (
+                "admin: {bind: '${env:WINDROSE_TEST_NOT_SET}'}",
+                "WINDROSE_TEST_NOT_SET is not set",
+            ),
+            ("admin: {bind: nowhere}", "gw.yaml: admin.bind: \"nowhere\""),
+            ("admin: {bind: '127.0.0.1:1'}\nadmin: {}", "given twice"),
+            ("admin: {bind: '127.0.0.1:1'}\npools: [", "is not YAML"),
+        ];
+
+        for (text, expected) in wrong {
+            let problem = found(text, &[]).unwrap_err();
+            assert!(problem.contains(expected), "{text}: {problem}");
+            assert!(problem.contains("gw.yaml:"), "{text}: {problem}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_is_stuck_is_not_waited_for_forever() {
+        let stuck = TcpListener::bind("127.0.0.1:0").unwrap();
+        let bind = Bind::Tcp(stuck.local_addr().unwrap());
+
+        let error = sent(&bind, "GET / HTTP/1.1\r\n\r\n", Duration::from_millis(50)).unwrap_err();
+
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(patience("/status"), Duration::from_secs(10));
+        assert_eq!(patience("/reload?confirm=1m"), Duration::from_secs(300));
+    }
+}

@@ -209,7 +209,9 @@ fn offline(
     plugins: &[PluginDef],
 ) -> Result<Explanation, Trouble> {
     let snapshot = snapshot(path, plugins).map_err(Trouble::Configuration)?;
-    explain(&snapshot, question, false).map_err(Trouble::Question)
+    let explained = explain(&snapshot, question, false);
+    let shown = explained.and_then(|explanation| snapshot.secrets.hidden_in(explanation));
+    shown.map_err(Trouble::Question)
 }
 
 /// A configuration's snapshot, of which nothing runs.

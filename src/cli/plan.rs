@@ -13,9 +13,11 @@ use windrose_plugins::PluginDef;
 use super::commands::dry_resources;
 use super::replay;
 use crate::config::plan::{self, changes, order, Change, Moved, Replayed};
-use crate::config::report::Severity;
+use crate::config::report::{Report, Severity};
+use crate::config::source::Document;
 use crate::config::{self, Built};
 use crate::explain::{explain, Question};
+use crate::snapshot::secrets::Secrets;
 
 /// What to compare.
 #[derive(Args)]
@@ -67,18 +69,26 @@ pub(super) fn run(path: &Path, wish: &Wish, plugins: &[PluginDef]) -> ExitCode {
 /// A configuration, built, and its warnings.
 struct Side {
     built: Built,
+    document: Document,
     warnings: Vec<String>,
 }
 
 fn side(path: &Path, plugins: &[PluginDef]) -> Result<Side, String> {
-    let built = dry_resources(plugins, |resources| config::build(path, resources));
-    let built = built.map_err(|report| report.to_string())?;
+    let read = || {
+        let document = Document::read(path)?;
+        let built = dry_resources(plugins, |resources| {
+            config::build_document(&document, path, resources)
+        })?;
+        Ok((document, built))
+    };
+    let (document, built) = read().map_err(|report: Report| report.to_string())?;
     let findings = built.warnings.findings().iter();
     let findings = findings.filter(|finding| finding.severity == Severity::Warning);
     let warnings = findings.map(|finding| format!("{}: {}", finding.path, finding.fact));
     let quarantined = built.snapshot.quarantined.iter().map(ToString::to_string);
     Ok(Side {
         warnings: warnings.chain(quarantined).collect(),
+        document,
         built,
     })
 }
@@ -87,12 +97,32 @@ fn make(path: &Path, wish: &Wish, plugins: &[PluginDef]) -> Result<Plan, String>
     let old = side(path, plugins)?;
     let new = side(&wish.new, plugins)?;
     let is_new = |warning: &&String| !old.warnings.contains(warning);
-    Ok(Plan {
-        changes: changes(&old.built.config, &new.built.config),
+    let mut plan = Plan {
+        changes: changes(
+            plan::Side::of(&old.built.config, &old.document),
+            plan::Side::of(&new.built.config, &new.document),
+        ),
         moved: order(&old.built.snapshot, &new.built.snapshot),
         warnings: new.warnings.iter().filter(is_new).cloned().collect(),
         requests: replayed(path, wish, &old.built, &new.built)?,
-    })
+    };
+    for side in [&old, &new] {
+        hide(&mut plan, &side.built.snapshot.secrets);
+    }
+    Ok(plan)
+}
+
+/// What a rule matches and where it redirects may hold secrets; values that differ are told without them already.
+fn hide(plan: &mut Plan, secrets: &Secrets) {
+    for moved in &mut plan.moved {
+        moved.matches = secrets.hidden(&moved.matches);
+        for rule in &mut moved.now_before {
+            *rule = secrets.hidden(rule);
+        }
+    }
+    for group in plan.requests.iter_mut().flat_map(|all| &mut all.groups) {
+        group.change = secrets.hidden(&group.change);
+    }
 }
 
 fn replayed(

@@ -2,9 +2,9 @@
 //! It must not know how a record is made; the process hands it out over the admin address.
 //! Called by `cli`.
 
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -86,11 +86,17 @@ fn try_bundle(path: &Path, output: Option<&Path>) -> Result<String, String> {
     Ok(format!("{name}: {records} records"))
 }
 
-/// A bundle tells who asked for what.
+/// A bundle tells who asked for what. A file that is there may be open to others, and a link may lead anywhere.
 fn write_private(file: &Path, text: &str) -> io::Result<()> {
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    options.open(file)?.write_all(text.as_bytes())
+    options.write(true).create(true).mode(0o600);
+    let mut file = options.custom_flags(libc::O_NOFOLLOW).open(file)?;
+    // Not of a pipe or a device.
+    if file.metadata()?.is_file() {
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        file.set_len(0)?;
+    }
+    file.write_all(text.as_bytes())
 }
 
 /// Why there is no record.
@@ -203,4 +209,38 @@ fn escaped(id: &str) -> String {
         false => format!("%{byte:02X}"),
     };
     id.bytes().map(escape).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_bundle_is_its_owners_even_where_a_file_was_open_to_all() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("bundle.json");
+        fs::write(&file, "something longer").unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+
+        write_private(&file, "{}").unwrap();
+
+        let mode = fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(fs::read_to_string(&file).unwrap(), "{}");
+    }
+
+    #[test]
+    fn a_bundle_does_not_follow_a_link() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let (link, target) = (folder.path().join("link"), folder.path().join("target"));
+        fs::write(&target, "untouched").unwrap();
+        symlink(&target, &link).unwrap();
+
+        assert!(write_private(&link, "{}").is_err());
+
+        assert_eq!(fs::read_to_string(&target).unwrap(), "untouched");
+    }
 }

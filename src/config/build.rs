@@ -17,6 +17,7 @@ use super::{cases, load, print, Loaded};
 use crate::observe::metrics::Metrics;
 use crate::snapshot::endpoint::Endpoints;
 use crate::snapshot::quarantine::Quarantined;
+use crate::snapshot::secrets::Secrets;
 use crate::snapshot::Snapshot;
 
 /// What a snapshot is built with besides text.
@@ -53,8 +54,8 @@ pub fn build(path: &Path, resources: &Resources<'_>) -> Result<Built, Report> {
     build_document(&Document::read(path)?, path, resources)
 }
 
-/// What is found late may lie in what earlier rounds could not see; each round sets something more apart, or is the last.
-pub(super) fn build_document(
+/// Builds what was read. What is found late may lie in what earlier rounds could not see; each round sets something more apart, or is the last.
+pub fn build_document(
     document: &Document,
     path: &Path,
     resources: &Resources<'_>,
@@ -122,6 +123,7 @@ fn compiled(
     let origin = Origin {
         digest: loaded.document.digest().to_owned(),
         effective: print::show(&loaded),
+        secrets: Secrets::new(loaded.document.secrets()),
         warnings: warnings
             .filter(|finding| finding.severity == Severity::Warning)
             .map(ToString::to_string)
@@ -200,6 +202,40 @@ routes:
                 ("wide", Some(HostPattern::new("*.test"))),
             ]
         );
+    }
+
+    #[test]
+    fn explanations_are_shown_without_secrets_and_tests_see_them() {
+        let text = "
+listeners: [{name: web, bind: '127.0.0.1:0'}]
+pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}]
+routes:
+- name: r
+  rules:
+  - match: [{path: {prefix: /}, headers: {x-key: '${env:WINDROSE_UNSET_KEY:-first-hidden}'}}]
+    pool: p
+    request_headers: {set: {authorization: 'Bearer ${env:WINDROSE_UNSET_TOKEN:-second-hidden}'}}
+tests:
+- request: {url: 'http://a/', headers: {x-key: first-hidden}}
+  expect: {headers: {authorization: Bearer second-hidden}}
+";
+        let snapshot = built(text)
+            .map(|built| built.snapshot)
+            .map_err(|report| report.to_string())
+            .unwrap();
+        let question = crate::explain::Question {
+            method: "GET".into(),
+            url: "http://a/".into(),
+            headers: vec![("x-key".into(), "first-hidden".into())],
+            ..Default::default()
+        };
+
+        let explanation = crate::explain::explain(&snapshot, &question, false).unwrap();
+        let shown = snapshot.secrets.hidden_in(explanation).unwrap();
+
+        let shown = serde_json::to_string(&shown).unwrap();
+        assert!(!shown.contains("hidden"), "{shown}");
+        assert!(shown.contains("Bearer ***"), "{shown}");
     }
 
     #[test]

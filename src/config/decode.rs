@@ -52,6 +52,24 @@ pub(super) fn decode(document: &Document, report: &mut Report) -> Config {
     config
 }
 
+/// Decodes one section.
+pub(super) fn section<T: DeserializeOwned + Default>(
+    document: &Document,
+    key: &str,
+    report: &mut Report,
+) -> T {
+    let Value::Object(root) = document.root().json() else {
+        return T::default();
+    };
+    let mut decoder = Decoder {
+        document,
+        root,
+        refused: Vec::new(),
+        report,
+    };
+    decoder.whole(key)
+}
+
 struct Decoder<'a> {
     document: &'a Document,
     root: Map<String, Value>,

@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use windrose_plugins::contract::PluginDef;
 
 use super::quarantine::Ward;
@@ -29,6 +30,24 @@ pub struct Loaded {
 /// Everything that is wrong, located and in the order of the text.
 pub fn load(path: &Path, plugins: &[PluginDef]) -> Result<Loaded, Report> {
     judge(Document::read(path)?, plugins, &Ward::default())
+}
+
+/// Loads one section of a file, whatever is wrong with the rest.
+///
+/// # Errors
+/// What is wrong with the section, located, or what keeps it from being found.
+pub fn load_section<T: DeserializeOwned + Default>(
+    path: &Path,
+    key: &'static str,
+) -> Result<T, Report> {
+    let document = Document::read_section(path, key)?;
+    let mut report = Report::new();
+    let section = decode::section(&document, key, &mut report);
+    report.locate(|path| document.place(path));
+    match report.has_errors() {
+        true => Err(report),
+        false => Ok(section),
+    }
 }
 
 /// Loads text as if it stood in a file of this name in the current folder.

@@ -20,6 +20,6 @@ pub mod rules;
 pub mod schema;
 pub mod source;
 
-pub use build::{build, build_loaded, Built, Resources};
+pub use build::{build, build_document, build_loaded, Built, Resources};
 pub use disk::Disk;
-pub use load::{load, load_text, Loaded};
+pub use load::{load, load_section, load_text, Loaded};

@@ -17,6 +17,7 @@ use super::notices::Notices;
 use super::pools::PoolKeeper;
 use super::probation::{watch, Terms, Trial};
 use super::status::{Reload, Status};
+use crate::config::plan::Side;
 use crate::config::schema::Config;
 use crate::config::{self, Built, Disk};
 use crate::observe::access_log::AccessLog;
@@ -238,7 +239,9 @@ impl Reloader {
         let built = tokio::task::spawn_blocking(move || {
             let built = me.build()?;
             let running = me.running.lock().unwrap_or_else(PoisonError::into_inner);
-            let changes = config::plan::changes(&running, &built.config);
+            // Only keys are told of them.
+            let (old, new) = (Side::unseen(&running), Side::unseen(&built.config));
+            let changes = config::plan::changes(old, new);
             let mut changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
             let before = &me.current.load().quarantined;
             config::plan::note_quarantine(before, &built.snapshot.quarantined, &mut changes);

@@ -13,6 +13,7 @@ pub mod net;
 pub mod pool;
 pub mod quarantine;
 pub mod route;
+pub mod secrets;
 pub mod shadow;
 pub mod tls;
 
@@ -27,6 +28,7 @@ use net::NetSet;
 use pool::Pool;
 use quarantine::{Kind, Quarantined};
 use route::Rule;
+use secrets::Secrets;
 
 use crate::observe::trace::Sampler;
 
@@ -51,6 +53,8 @@ pub struct Snapshot {
     pub sampler: Sampler,
     /// The effective configuration as YAML, secrets redacted.
     pub effective: String,
+    /// What must not be shown of it.
+    pub secrets: Arc<Secrets>,
     /// What `check` warns about.
     pub warnings: Vec<String>,
     /// Broken objects that a marked answer stands in for.

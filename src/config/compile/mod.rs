@@ -23,6 +23,7 @@ use crate::observe::trace::Sampler;
 use crate::snapshot::endpoint::Endpoints;
 use crate::snapshot::net::NetSet;
 use crate::snapshot::quarantine::Quarantined;
+use crate::snapshot::secrets::Secrets;
 use crate::snapshot::Snapshot;
 
 /// What a compilation works with.
@@ -68,6 +69,8 @@ pub struct Origin {
     pub digest: String,
     /// The effective configuration, secrets redacted.
     pub effective: String,
+    /// What must not be shown.
+    pub secrets: Secrets,
     /// Warnings, as printed.
     pub warnings: Vec<String>,
     /// Objects that are broken.
@@ -106,6 +109,7 @@ pub fn compile(config: &Config, origin: Origin, means: &Means<'_>) -> Result<Sna
             .map_or_else(NetSet::loopback, |nets| NetSet::new(nets.iter().copied())),
         sampler: sampler(config),
         effective: origin.effective,
+        secrets: Arc::new(origin.secrets),
         warnings: origin.warnings,
         quarantined: origin.quarantined,
         by_name: Default::default(),

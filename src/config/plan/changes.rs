@@ -2,14 +2,14 @@
 //! It must not know what runs, and must not show secrets.
 //! Printed by `windrose plan` and `windrose reload`, and shown on the admin address.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt;
 
 use serde::Serialize;
 use serde_yaml::Value;
 
 use crate::config::schema::Config;
-use crate::config::source;
+use crate::config::source::{self, Document, Kind as NodeKind, Node};
 use crate::snapshot::quarantine::Quarantined;
 
 /// An object that differs.
@@ -40,7 +40,7 @@ pub enum What {
     Reordered,
 }
 
-/// A value that differs. Secrets read `***`, on both sides.
+/// A value that differs. Secrets are not shown, on either side; without a document, no value is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Detail {
     /// Path below the object, such as `rules[0].pool`.
@@ -80,50 +80,129 @@ impl fmt::Display for Change {
     }
 }
 
+/// A configuration to compare.
+#[derive(Clone, Copy)]
+pub struct Side<'s> {
+    config: &'s Config,
+    root: Option<&'s Node>,
+}
+
+impl<'s> Side<'s> {
+    /// With the text it came from, which knows what is secret.
+    pub fn of(config: &'s Config, document: &'s Document) -> Side<'s> {
+        Side {
+            config,
+            root: Some(document.root()),
+        }
+    }
+
+    /// Without its text: nothing tells which values are secret, so all read `***`.
+    pub fn unseen(config: &'s Config) -> Side<'s> {
+        Side { config, root: None }
+    }
+
+    fn section(self, key: &str, of: &impl Serialize) -> Object<'s> {
+        let node = self.root.map(|root| root.child(key));
+        Object {
+            value: value(of),
+            node,
+        }
+    }
+
+    fn named<T: Serialize>(
+        self,
+        key: &str,
+        all: &[T],
+        name: impl Fn(&T) -> &String,
+    ) -> Objects<'s> {
+        let nodes = self.root.map(|root| match root.child(key) {
+            Some(Node {
+                kind: NodeKind::Seq(nodes),
+                ..
+            }) => nodes.as_slice(),
+            _ => &[],
+        });
+        let object = |(at, one): (usize, &T)| {
+            let value = value(one);
+            let node = nodes.map(|nodes| nodes.get(at));
+            (name(one).clone(), Object { value, node })
+        };
+        all.iter().enumerate().map(object).collect()
+    }
+
+    fn listeners(self) -> Objects<'s> {
+        self.named("listeners", &self.config.listeners, |one| &one.name)
+    }
+
+    fn routes(self) -> Objects<'s> {
+        self.named("routes", &self.config.routes, |one| &one.name)
+    }
+
+    fn pools(self) -> Objects<'s> {
+        self.named("pools", &self.config.pools, |one| &one.name)
+    }
+
+    fn plugins(self) -> Objects<'s> {
+        // By hash: there may be many.
+        let nodes = self.root.map(|root| match root.child("plugins") {
+            Some(Node {
+                kind: NodeKind::Map(nodes),
+                ..
+            }) => nodes.iter().map(|(key, node)| (&*key.name, node)).collect(),
+            _ => HashMap::new(),
+        });
+        let object = |(name, one)| {
+            let node = nodes
+                .as_ref()
+                .map(|nodes| nodes.get(String::as_str(name)).copied());
+            let value = value(one);
+            (name.clone(), Object { value, node })
+        };
+        self.config.plugins.iter().map(object).collect()
+    }
+
+    fn sections(self) -> [(&'static str, Object<'s>); 5] {
+        let config = self.config;
+        let on_invalid = self.section("on_invalid", &config.on_invalid);
+        [
+            ("on_invalid", on_invalid),
+            ("observe", self.section("observe", &config.observe)),
+            ("tests", self.section("tests", &config.tests)),
+            ("server", self.section("server", &config.server)),
+            ("admin", self.section("admin", &config.admin)),
+        ]
+    }
+
+    fn order(self) -> Vec<&'s str> {
+        let routes = self.config.routes.iter();
+        routes.map(|route| &*route.name).collect()
+    }
+}
+
 /// Every difference between an old and a new configuration.
-pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
+pub fn changes(old: Side<'_>, new: Side<'_>) -> Vec<Change> {
     let mut found = Vec::new();
-    let listeners = |config: &Config| by_name(&config.listeners, |one| &one.name);
-    objects("listener", listeners(old), listeners(new), &mut found);
-    let routes = |config: &Config| by_name(&config.routes, |one| &one.name);
-    objects("route", routes(old), routes(new), &mut found);
-    let pools = |config: &Config| by_name(&config.pools, |one| &one.name);
-    objects("pool", pools(old), pools(new), &mut found);
-    let plugins = |config: &Config| {
-        let plugins = config.plugins.iter();
-        plugins
-            .map(|(name, one)| (name.clone(), value(one)))
-            .collect()
-    };
-    objects("plugin", plugins(old), plugins(new), &mut found);
-    let names = |config: &Config| -> Vec<String> {
-        config
-            .routes
-            .iter()
-            .map(|route| route.name.clone())
-            .collect()
-    };
-    let (before, after) = (names(old), names(new));
-    let same = |one: &[String], other: &[String]| {
-        let kept = one.iter().filter(|name| other.contains(name));
-        kept.cloned().collect::<Vec<_>>()
-    };
-    if same(&before, &after) != same(&after, &before) {
+    objects("listener", old.listeners(), new.listeners(), &mut found);
+    objects("route", old.routes(), new.routes(), &mut found);
+    objects("pool", old.pools(), new.pools(), &mut found);
+    objects("plugin", old.plugins(), new.plugins(), &mut found);
+    let (before, after) = (old.order(), new.order());
+    if kept(&before, &after) != kept(&after, &before) {
         found.push(section("routes", What::Reordered, Vec::new()));
     }
-    let sections = [
-        ("on_invalid", value(&old.on_invalid), value(&new.on_invalid)),
-        ("observe", value(&old.observe), value(&new.observe)),
-        ("tests", value(&old.tests), value(&new.tests)),
-        ("server", value(&old.server), value(&new.server)),
-        ("admin", value(&old.admin), value(&new.admin)),
-    ];
-    for (kind, before, after) in sections {
-        if before != after {
+    for ((kind, before), (_, after)) in old.sections().into_iter().zip(new.sections()) {
+        if before.value != after.value {
             found.push(section(kind, What::Changed, details(&before, &after)));
         }
     }
     found
+}
+
+/// The names of the first that the second has too.
+fn kept<'n>(names: &[&'n str], others: &[&'n str]) -> Vec<&'n str> {
+    let others: HashSet<&str> = others.iter().copied().collect();
+    let kept = names.iter().filter(|name| others.contains(**name));
+    kept.copied().collect()
 }
 
 /// Adds which objects were quarantined or came back; their other differences are only what is left of them.
@@ -155,13 +234,22 @@ fn section(kind: &'static str, what: What, details: Vec<Detail>) -> Change {
     }
 }
 
-type Objects = BTreeMap<String, Value>;
-
-fn by_name<T: Serialize>(all: &[T], name: impl Fn(&T) -> &String) -> Objects {
-    all.iter()
-        .map(|one| (name(one).clone(), value(one)))
-        .collect()
+/// An object as a value, and what tells its secrets.
+struct Object<'s> {
+    value: Value,
+    /// What was written of it, if anything; `None` if that is not known.
+    node: Option<Option<&'s Node>>,
 }
+
+impl Object<'_> {
+    fn shown(&self) -> Option<Value> {
+        let mut value = self.value.clone();
+        source::redact(&mut value, self.node?);
+        Some(value)
+    }
+}
+
+type Objects<'s> = BTreeMap<String, Object<'s>>;
 
 /// As a reader writes it: `{header: x}`, not `!header x`.
 fn value(of: &impl Serialize) -> Value {
@@ -169,7 +257,7 @@ fn value(of: &impl Serialize) -> Value {
         .unwrap_or_default()
 }
 
-fn objects(kind: &'static str, old: Objects, new: Objects, found: &mut Vec<Change>) {
+fn objects(kind: &'static str, old: Objects<'_>, new: Objects<'_>, found: &mut Vec<Change>) {
     let change = |name: &String, what, details| Change {
         kind,
         name: name.clone(),
@@ -179,7 +267,7 @@ fn objects(kind: &'static str, old: Objects, new: Objects, found: &mut Vec<Chang
     for (name, after) in &new {
         match old.get(name) {
             None => found.push(change(name, What::Added, Vec::new())),
-            Some(before) if before != after => {
+            Some(before) if before.value != after.value => {
                 found.push(change(name, What::Changed, details(before, after)));
             }
             Some(_) => {}
@@ -192,19 +280,15 @@ fn objects(kind: &'static str, old: Objects, new: Objects, found: &mut Vec<Chang
 /// Details of one object that are told.
 const MOST_DETAILS: usize = 100;
 
-fn details(old: &Value, new: &Value) -> Vec<Detail> {
-    let hidden = |value: &Value| {
-        let mut value = value.clone();
-        source::redact(&mut value, None);
-        value
+fn details(old: &Object<'_>, new: &Object<'_>) -> Vec<Detail> {
+    let (old_shown, new_shown) = (old.shown(), new.shown());
+    let pair = Pair {
+        old: Some(&old.value),
+        new: Some(&new.value),
+        old_shown: old_shown.as_ref(),
+        new_shown: new_shown.as_ref(),
     };
     let mut found = Vec::new();
-    let pair = Pair {
-        old: Some(old),
-        new: Some(new),
-        old_shown: Some(&hidden(old)),
-        new_shown: Some(&hidden(new)),
-    };
     differ("", pair, &mut found);
     found.truncate(MOST_DETAILS);
     found
@@ -293,8 +377,18 @@ mod tests {
     }
 
     fn told(old: &str, new: &str) -> Vec<String> {
-        let found = changes(&config(old), &config(new));
+        let (old, new) = (config(old), config(new));
+        let found = changes(Side::unseen(&old), Side::unseen(&new));
         found.iter().map(ToString::to_string).collect()
+    }
+
+    /// As `plan` compares: with the documents.
+    fn seen(old: &str, new: &str) -> Vec<Change> {
+        let read = |text: &str| Document::read_text("gw.yaml", text).unwrap();
+        let decode = |document: &Document| serde_json::from_value(document.root().json()).unwrap();
+        let (old, new) = (read(old), read(new));
+        let (before, after): (Config, Config) = (decode(&old), decode(&new));
+        changes(Side::of(&before, &old), Side::of(&after, &new))
     }
 
     #[test]
@@ -320,7 +414,7 @@ mod tests {
         let old = "routes: [{name: r, rules: [{pool: a, body_limit: 1MiB}]}]";
         let new = "routes: [{name: r, rules: [{pool: b}, {pool: c}]}]";
 
-        let found = changes(&config(old), &config(new));
+        let found = seen(old, new);
 
         let details = &found[0].details;
         let at = |path: &str| details.iter().find(|detail| detail.path == path);
@@ -353,14 +447,50 @@ mod tests {
             )
         };
 
-        let found = changes(
-            &config(&users("first-secret")),
-            &config(&users("second-secret")),
-        );
+        let found = seen(&users("first-secret"), &users("second-secret"));
 
         let text = serde_json::to_string(&found).unwrap();
         assert_eq!(found.len(), 1);
         assert!(!text.contains("secret"), "{text}");
+    }
+
+    #[test]
+    fn interpolated_secrets_are_not_told() {
+        let text = |token: &str| {
+            format!("
+routes:
+- name: r
+  rules:
+  - {{pool: p, request_headers: {{set: {{authorization: 'Bearer ${{env:WINDROSE_UNSET_TOKEN:-{token}}}', x-plain: {token}-plain}}}}}}
+plugins: {{a: {{kind: headers, config: {{request: {{set: {{x-key: '${{env:WINDROSE_UNSET_KEY:-{token}}}'}}}}}}}}}}
+")
+        };
+
+        let found = seen(&text("first"), &text("second"));
+
+        let details: Vec<_> = found.iter().flat_map(|change| &change.details).collect();
+        let told = |value: &str| {
+            let all = details.iter().flat_map(|detail| [&detail.old, &detail.new]);
+            all.flatten().filter(|text| text.contains(value)).count()
+        };
+        assert_eq!((found.len(), details.len()), (2, 3), "{details:?}");
+        assert_eq!(told("first"), 1, "{details:?}");
+        assert_eq!(told("second"), 1, "{details:?}");
+        assert_eq!(told("-plain"), 2, "{details:?}");
+    }
+
+    #[test]
+    fn without_documents_no_value_is_told() {
+        let old = config("pools: [{name: a, endpoints: ['127.0.0.1:1']}]");
+        let new = config("pools: [{name: a, endpoints: ['127.0.0.1:2']}]");
+
+        let found = changes(Side::unseen(&old), Side::unseen(&new));
+
+        let text = serde_json::to_string(&found).unwrap();
+        assert!(
+            text.contains("***") && !text.contains("127.0.0.1"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -6,6 +6,6 @@ mod changes;
 mod order;
 mod replay;
 
-pub use changes::{changes, note_quarantine, Change, Detail, What};
+pub use changes::{changes, note_quarantine, Change, Detail, Side, What};
 pub use order::{order, Moved};
 pub use replay::{replay, Group, Replayed};

@@ -2,7 +2,7 @@
 //! It must not know YAML; `parse` does.
 //! Called by `Document`, by `include` for further files and by `interpolate` for `${file:…}`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -25,12 +25,18 @@ pub(super) struct Reader {
     pub(super) inserted: u64,
     /// Texts of `${file:…}` by path.
     pub(super) texts: HashMap<PathBuf, Arc<str>>,
+    /// Secret texts that were put in.
+    pub(super) secrets: HashSet<Arc<str>>,
     names: Vec<Arc<str>>,
     files: Vec<PathBuf>,
     /// Folders in which a new file would be included.
     pub(super) folders: Vec<PathBuf>,
     total: u64,
     sha: Sha256,
+    /// The only keys at the top that matter; if set, what is wrong elsewhere is not told, and nothing is put in there.
+    wanted: Option<Vec<&'static str>>,
+    /// Whether what is read now does not matter.
+    muted: bool,
 }
 
 impl Reader {
@@ -41,17 +47,62 @@ impl Reader {
             nodes: 0,
             inserted: 0,
             texts: HashMap::new(),
+            secrets: HashSet::new(),
             names: Vec::new(),
             files: Vec::new(),
             folders: Vec::new(),
             total: 0,
             sha: Sha256::new(),
+            wanted: None,
+            muted: false,
         }
     }
 
     pub(super) fn file(mut self, path: &Path) -> Result<Document, Report> {
         let root = self.tree(path);
         self.finish(root)
+    }
+
+    /// Reads one section of a file, or of a file it includes; an error anywhere else matters only if it may hide the section.
+    pub(super) fn section(path: &Path, key: &'static str) -> Result<Document, Report> {
+        let read = |wanted: &[&'static str]| {
+            let mut reader = Reader::new(path.parent().unwrap_or(Path::new("")));
+            reader.wanted = Some(wanted.to_vec());
+            let root = reader.tree(path);
+            reader.heed_all();
+            let root = root.and_then(|root| reader.rooted(root));
+            (reader, root)
+        };
+        let (reader, root) = read(&[key]);
+        let is_elsewhere =
+            |root: &Node| root.child(key).is_none() && root.child("include").is_some();
+        if !root.as_ref().is_some_and(is_elsewhere) {
+            return reader.document(root);
+        }
+        let (mut reader, root) = read(&[key, "include"]);
+        let root = root.map(|root| include::only(&mut reader, root, key));
+        reader.document(root)
+    }
+
+    /// Whether what is read now matters.
+    pub(super) fn heeds(&self) -> bool {
+        !self.muted
+    }
+
+    /// From here on everything matters.
+    pub(super) fn heed_all(&mut self) {
+        self.muted = false;
+    }
+
+    /// From here on nothing matters, if only some keys are wanted.
+    pub(super) fn heed_nothing(&mut self) {
+        self.muted = self.wanted.is_some();
+    }
+
+    /// The value of a key at the top follows.
+    pub(super) fn heed(&mut self, key: &str) {
+        let wanted = self.wanted.as_ref();
+        self.muted = wanted.is_some_and(|wanted| !wanted.contains(&key));
     }
 
     pub(super) fn text(mut self, name: &str, bytes: &[u8]) -> Result<Document, Report> {
@@ -70,12 +121,17 @@ impl Reader {
     fn finish(mut self, root: Option<Node>) -> Result<Document, Report> {
         let root = root.and_then(|root| self.rooted(root));
         let root = root.map(|root| include::merged(&mut self, root));
+        self.document(root)
+    }
+
+    fn document(mut self, root: Option<Node>) -> Result<Document, Report> {
         match root {
             Some(root) if !self.report.has_errors() => Ok(Document {
                 root,
                 names: self.names,
                 files: self.files,
                 folders: self.folders,
+                secrets: self.secrets,
                 digest: hex(&self.sha.finish()),
             }),
             _ => {
@@ -158,6 +214,9 @@ impl Reader {
     }
 
     pub(super) fn complain(&mut self, at: At, fact: impl Into<String>, remedy: impl Into<String>) {
+        if self.muted {
+            return;
+        }
         // Enough to repair; hostile text could make millions.
         if self.report.findings().len() >= MOST_FINDINGS {
             return;

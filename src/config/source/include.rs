@@ -26,6 +26,25 @@ pub(super) fn merged(reader: &mut Reader, root: Node) -> Node {
     Node { kind, at, secret }
 }
 
+/// The first file's tree, with one section that an included file may have.
+pub(super) fn only(reader: &mut Reader, root: Node, key: &str) -> Node {
+    let Node { kind, at, secret } = root;
+    let Kind::Map(mut entries) = kind else {
+        return Node { kind, at, secret };
+    };
+    for (pattern, place) in patterns(&entries) {
+        for path in paths(reader, &pattern, place) {
+            let tree = reader.tree(&path);
+            reader.heed_all();
+            if let Some(Kind::Map(more)) = tree.map(|tree| tree.kind) {
+                entries.extend(more.into_iter().filter(|(known, _)| known.name == key));
+            }
+        }
+    }
+    let kind = Kind::Map(entries);
+    Node { kind, at, secret }
+}
+
 /// What `include` lists. Anything else than a list of texts is refused later, with the schema.
 fn patterns(entries: &[(Key, Node)]) -> Vec<(String, At)> {
     let include = entries.iter().find(|(key, _)| key.name == "include");

@@ -60,14 +60,14 @@ fn source(inside: &str) -> Option<(&'static str, &str)> {
 }
 
 fn put(reader: &mut Reader, done: &mut Text, source: &str, argument: &str, at: At) {
-    let found = if source == "env" {
+    let (is_secret, found) = if source == "env" {
         let name = argument.split(":-").next().unwrap_or_default();
-        done.secret |= SECRET_NAMES.iter().any(|word| name.contains(word));
-        variable(argument)
+        let is_secret = SECRET_NAMES.iter().any(|word| name.contains(word));
+        (is_secret, variable(argument))
     } else {
-        done.secret = true;
-        file(reader, argument)
+        (true, file(reader, argument))
     };
+    done.secret |= is_secret;
     match found {
         Ok(text) => {
             reader.inserted += text.len() as u64;
@@ -76,6 +76,9 @@ fn put(reader: &mut Reader, done: &mut Text, source: &str, argument: &str, at: A
                 reader.complain(at, fact, "");
             } else {
                 done.text.push_str(&text);
+                if is_secret {
+                    reader.secrets.insert(text);
+                }
             }
         }
         Err((fact, remedy)) => reader.complain(at, fact, remedy),

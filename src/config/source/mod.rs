@@ -10,7 +10,7 @@ mod scalar;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -133,6 +133,8 @@ pub struct Document {
     files: Vec<PathBuf>,
     folders: Vec<PathBuf>,
     digest: String,
+    /// Secret texts that were put in.
+    secrets: HashSet<Arc<str>>,
 }
 
 impl Document {
@@ -142,6 +144,14 @@ impl Document {
     /// Everything that is wrong with the text, located.
     pub fn read(path: &Path) -> Result<Document, Report> {
         files::Reader::new(path.parent().unwrap_or(Path::new(""))).file(path)
+    }
+
+    /// Reads one section of a file, wherever it stands; of the rest only that it is YAML.
+    ///
+    /// # Errors
+    /// What is wrong with the section, and what keeps it from being found.
+    pub fn read_section(path: &Path, key: &'static str) -> Result<Document, Report> {
+        files::Reader::section(path, key)
     }
 
     /// Reads text as if it stood in a file of this name in the current folder.
@@ -199,6 +209,11 @@ impl Document {
         let mut value = self.value();
         redact(&mut value, Some(&self.root));
         value
+    }
+
+    /// Every text that was put in from a file, or from a variable that holds a secret.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.secrets.iter().map(|text| &**text)
     }
 
     /// SHA-256 of all bytes that were read, in hexadecimal digits.

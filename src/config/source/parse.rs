@@ -38,6 +38,7 @@ pub(super) fn tree(reader: &mut Reader, file: u32, bytes: &[u8]) -> Option<Node>
         anchored: 0,
         expanded: Measure::default(),
     };
+    events.reader.heed_nothing();
     events.document().ok()
 }
 
@@ -98,6 +99,7 @@ impl<'t> Events<'t, '_> {
             Some(Ok(found)) => Ok(found),
             Some(Err(error)) => {
                 let at = self.at(Span::empty(*error.marker()));
+                self.reader.heed_all();
                 self.reader
                     .complain(at, format!("is not YAML: {}", error.info()), "");
                 Err(Stop)
@@ -115,6 +117,8 @@ impl<'t> Events<'t, '_> {
     }
 
     fn stop<T>(&mut self, span: Span, fact: &str, remedy: &str) -> Result<T, Stop> {
+        // Also where nothing else is heeded: what follows is not read.
+        self.reader.heed_all();
         self.complain(span, fact, remedy);
         Err(Stop)
     }
@@ -155,7 +159,7 @@ impl<'t> Events<'t, '_> {
     fn scalar(&mut self, text: &str, style: ScalarStyle, span: Span) -> Node {
         let at = self.at(span);
         let is_plain = style == ScalarStyle::Plain;
-        if !text.contains("${") {
+        if !text.contains("${") || !self.reader.heeds() {
             let kind = if is_plain {
                 scalar::plain(text)
             } else {
@@ -200,11 +204,17 @@ impl<'t> Events<'t, '_> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
         let mut seen: HashMap<String, At> = HashMap::new();
         loop {
+            if depth == 0 {
+                self.reader.heed_nothing();
+            }
             let (event, key_span) = self.next()?;
             if event == Event::MappingEnd {
                 break;
             }
             let key = self.key(event, key_span, depth)?;
+            if let Some(key) = key.as_ref().filter(|_| depth == 0) {
+                self.reader.heed(&key.name);
+            }
             let (event, span) = self.next()?;
             let node = self.node(event, span, depth + 1)?;
             let Some(key) = key else { continue };

@@ -308,7 +308,7 @@ impl Desk {
                 answer::json(StatusCode::OK, &state::Config::new(&snapshot, status))
             }
             Place::Config => answer::config(&snapshot),
-            Place::Routes => answer::json(StatusCode::OK, &routes::view(&snapshot)),
+            Place::Routes => routes::answer(&snapshot),
             Place::Pools => answer::json(StatusCode::OK, &pools::view(&snapshot, pools)),
             Place::Plugins => answer::json(StatusCode::OK, &plugins::view(&snapshot)),
             Place::Listeners => {
@@ -340,7 +340,10 @@ impl Desk {
         };
         let _turn = self.explaining.lock().await;
         let snapshot = self.admin.current.load();
-        let work = move || explain(&snapshot, &question, true);
+        let work = move || {
+            let explanation = explain(&snapshot, &question, true)?;
+            snapshot.secrets.hidden_in(explanation)
+        };
         let explained = tokio::task::spawn_blocking(work).await;
         let explained = explained.unwrap_or_else(|error| Err(error.to_string()));
         match explained {

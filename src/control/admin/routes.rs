@@ -4,8 +4,10 @@
 
 use std::time::Duration;
 
+use http::{Response, StatusCode};
 use serde::Serialize;
 
+use super::answer;
 use super::state::{millis, quarantined, QuarantinedView};
 use crate::explain::words;
 use crate::snapshot::chain::{Chain, Mode};
@@ -15,7 +17,7 @@ use crate::snapshot::route::{Action, Candidate, PathPattern, Rule, Target, TcpRu
 use crate::snapshot::Snapshot;
 
 #[derive(Serialize)]
-pub(super) struct Routes {
+struct Routes {
     listeners: Vec<ListenerView>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     quarantined: Vec<QuarantinedView>,
@@ -108,8 +110,22 @@ struct TimeoutsView {
     request_ms: Option<f64>,
 }
 
-/// The rules of every listener.
-pub(super) fn view(snapshot: &Snapshot) -> Routes {
+/// The rules of every listener, without secrets.
+pub(super) fn answer(snapshot: &Snapshot) -> Response<Vec<u8>> {
+    let view = view(snapshot);
+    if snapshot.secrets.is_empty() {
+        return answer::json(StatusCode::OK, &view);
+    }
+    match snapshot.secrets.json(&view) {
+        Ok(view) => answer::json(StatusCode::OK, &view),
+        Err(error) => answer::refusal(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            &format!("cannot be shown: {error}"),
+        ),
+    }
+}
+
+fn view(snapshot: &Snapshot) -> Routes {
     Routes {
         listeners: snapshot.listeners.iter().map(|one| listener(one)).collect(),
         quarantined: quarantined(snapshot, &[Kind::Route, Kind::Plugin]),

@@ -98,6 +98,7 @@ pub(in crate::control) fn snapshot(pools: Vec<Arc<Pool>>) -> Arc<Snapshot> {
         sampler: crate::observe::trace::Sampler::passive(),
         by_name: Default::default(),
         effective: "pools: []\n".into(),
+        secrets: Default::default(),
         quarantined: Vec::new(),
         warnings: Vec::new(),
     })

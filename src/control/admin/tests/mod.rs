@@ -274,7 +274,7 @@ async fn rules_stand_in_order_of_precedence() {
         .collect();
     assert_eq!(of_host, ["r6", "r4", "r5", "r3"]);
     assert_eq!(rules[0]["path"]["exact"], "/a");
-    assert_eq!(rules[2]["conditions"][0], "header x-beta = 1");
+    assert_eq!(rules[2]["conditions"][0], "header x-beta = ***");
     assert_eq!(rules[0]["timeouts"]["response_header_ms"], 60_000.0);
     assert_eq!(rules[0]["place"], "a.yaml:3");
     assert_eq!(hosts[1]["rules"][0]["action"]["pool"], "web");

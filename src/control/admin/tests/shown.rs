@@ -14,6 +14,7 @@ use crate::snapshot::route::{
     Action, Candidate, Conditions, HeaderOps, PathPattern, Respond, Retry, Rewrite, RouteTable,
     Rule, TcpTable, Timeouts, ValueCondition,
 };
+use crate::snapshot::secrets::Secrets;
 use crate::snapshot::Snapshot;
 
 /// A snapshot with one pool, one listener and some rules.
@@ -23,6 +24,7 @@ pub(super) fn shown(pool: &Arc<Pool>, metrics: &Arc<Metrics>) -> Snapshot {
     snapshot.generation = 7;
     snapshot.effective = "pools:\n- name: web\n".into();
     snapshot.warnings = vec!["pool <web> is unused".into()];
+    snapshot.secrets = Arc::new(Secrets::new(["put-in"].into_iter()));
     let mut order = 0;
     let mut candidate = |host: &str, path: PathPattern, conditions: Conditions, action: Action| {
         order += 1;
@@ -38,7 +40,11 @@ pub(super) fn shown(pool: &Arc<Pool>, metrics: &Arc<Metrics>) -> Snapshot {
     };
     let any = Conditions::default;
     let by_header = Conditions {
-        headers: [("x-beta".parse().unwrap(), ValueCondition::Exact("1".into()))].into(),
+        headers: [(
+            "x-beta".parse().unwrap(),
+            ValueCondition::Exact("put-in".into()),
+        )]
+        .into(),
         ..any()
     };
     let prefix = |path: &str| PathPattern::Prefix(path.into());
