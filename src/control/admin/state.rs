@@ -144,14 +144,11 @@ impl Probation {
 }
 
 pub(super) fn probation(status: &Status) -> Probations {
+    // In this order: how one ended is said before it is over.
+    let on_probation = status.probation.load();
     let last = status.last_probation.load();
     Probations {
-        on_probation: status
-            .probation
-            .load()
-            .as_ref()
-            .as_ref()
-            .map(Probation::new),
+        on_probation: on_probation.as_ref().as_ref().map(Probation::new),
         last: last.as_ref().as_ref().map(|ended| Ended {
             generation: ended.generation,
             confirmed: ended.confirmed,
