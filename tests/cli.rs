@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -411,4 +411,17 @@ fn a_test_of_a_route_expects_that_route() {
 
     assert_eq!(output.status.code(), Some(1));
     assert!(err.contains("expected \"all\", found \"other\""), "{err}");
+}
+
+#[test]
+fn a_reader_who_has_seen_enough_is_no_reason_to_panic() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_windrose"));
+    let command = command.arg("schema").stderr(Stdio::piped());
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+
+    let output = command.stdout(writer).output().unwrap();
+
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), told.as_str()), (Some(0), ""));
 }

@@ -3,6 +3,22 @@
 //! It must not do a command's work; one file for each command does.
 //! Called by `main`, also of programs that bring plugins of their own.
 
+/// As the standard library's, but a reader who has seen enough (`| head`) is no reason to panic.
+macro_rules! print {
+    ($($part:tt)*) => {{
+        use std::io::Write as _;
+        let _ = write!(std::io::stdout(), $($part)*);
+    }};
+}
+
+/// See [`print!`].
+macro_rules! println {
+    ($($part:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($part)*);
+    }};
+}
+
 mod client;
 mod commands;
 mod confirm;
