@@ -142,7 +142,7 @@ fn forwarded(page: &mut Page, explanation: &Explanation) {
         page.line(2, &format!("{name}: {value}"), "");
     }
     if let Some(times) = &outcome.times {
-        times_and_retries(page, times);
+        times_and_retries(page, times, place);
     }
 }
 
@@ -172,7 +172,7 @@ fn pool(page: &mut Page, pool: &PoolSeen) {
     }
 }
 
-fn times_and_retries(page: &mut Page, times: &Times) {
+fn times_and_retries(page: &mut Page, times: &Times, place: &str) {
     let bound = |time: Option<u64>| time.map_or("no bound".to_owned(), seconds);
     page.line(
         1,
@@ -183,7 +183,7 @@ fn times_and_retries(page: &mut Page, times: &Times) {
             bound(times.idle_ms),
             bound(times.request_ms)
         ),
-        "",
+        place,
     );
     let attempts = match times.retries {
         0 => "no further attempt".to_owned(),
@@ -194,7 +194,7 @@ fn times_and_retries(page: &mut Page, times: &Times) {
     page.line(
         1,
         &format!("retries: {attempts}; body up to {body} bytes"),
-        "",
+        place,
     );
 }
 
