@@ -94,3 +94,16 @@ fn a_configuration_that_cannot_run_has_no_plan() {
         "{text}"
     );
 }
+
+#[test]
+fn what_is_too_much_for_the_page_is_said_and_what_is_no_bundle_is_told() {
+    let rule = |at: usize| format!("{{match: [{{path: {{exact: /{at}}}}}], pool: two}}");
+    let rules = (0..103).map(rule).collect::<Vec<_>>().join(", ");
+    let new = OLD.replace("rules: [{pool: two}]", &format!("rules: [{rules}]"));
+
+    let (text, code) = plan(&new, &[]);
+    let (_, without) = plan(OLD, &["--bundle", "/dev/null"]);
+
+    assert_eq!((code, without), (0, 2));
+    assert!(text.contains("    and 3 more; --json has all\n"), "{text}");
+}

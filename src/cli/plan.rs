@@ -46,9 +46,16 @@ struct Plan {
     requests: Option<Replayed>,
 }
 
-/// Exit code 0 with the plan, 1 when one of the configurations cannot run or the process cannot be asked.
+/// Exit code 0 with the plan, 1 when one of the configurations cannot run or the process cannot be asked, 2 when the bundle is none.
 pub(super) fn run(path: &Path, wish: &Wish, plugins: &[PluginDef]) -> ExitCode {
-    match make(path, wish, plugins) {
+    let questions = match recorded(path, wish) {
+        Ok(questions) => questions,
+        Err(problem) => {
+            eprintln!("{problem}");
+            return ExitCode::from(if wish.live { 1 } else { 2 });
+        }
+    };
+    match make(path, wish, questions, plugins) {
         Ok(plan) => {
             match wish.json {
                 true => println!(
@@ -93,7 +100,12 @@ fn side(path: &Path, plugins: &[PluginDef]) -> Result<Side, String> {
     })
 }
 
-fn make(path: &Path, wish: &Wish, plugins: &[PluginDef]) -> Result<Plan, String> {
+fn make(
+    path: &Path,
+    wish: &Wish,
+    questions: Option<Vec<Question>>,
+    plugins: &[PluginDef],
+) -> Result<Plan, String> {
     let old = side(path, plugins)?;
     let new = side(&wish.new, plugins)?;
     let is_new = |warning: &&String| !old.warnings.contains(warning);
@@ -104,7 +116,7 @@ fn make(path: &Path, wish: &Wish, plugins: &[PluginDef]) -> Result<Plan, String>
         ),
         moved: order(&old.built.snapshot, &new.built.snapshot),
         warnings: new.warnings.iter().filter(is_new).cloned().collect(),
-        requests: replayed(path, wish, &old.built, &new.built)?,
+        requests: questions.map(|asked| replayed(&asked, &old.built, &new.built)),
     };
     for side in [&old, &new] {
         hide(&mut plan, &side.built.snapshot.secrets);
@@ -125,19 +137,14 @@ fn hide(plan: &mut Plan, secrets: &Secrets) {
     }
 }
 
-fn replayed(
-    path: &Path,
-    wish: &Wish,
-    old: &Built,
-    new: &Built,
-) -> Result<Option<Replayed>, String> {
-    let Some(questions) = recorded(path, wish)? else {
-        return Ok(None);
-    };
+fn replayed(questions: &[Question], old: &Built, new: &Built) -> Replayed {
     let old = |question: &Question| explain(&old.snapshot, question, false);
     let new = |question: &Question| explain(&new.snapshot, question, false);
-    Ok(Some(plan::replay(&questions, old, new)))
+    plan::replay(questions, old, new)
 }
+
+/// Differences of one object on the page.
+const MOST_DETAILS: usize = 100;
 
 fn text(plan: &Plan) -> String {
     let mut text = String::new();
@@ -147,10 +154,13 @@ fn text(plan: &Plan) -> String {
     }
     for change in &plan.changes {
         let _ = writeln!(text, "{change}");
-        for detail in &change.details {
+        for detail in change.details.iter().take(MOST_DETAILS) {
             let value = |value: &Option<String>| value.clone().unwrap_or("nothing".to_owned());
             let (old, new) = (value(&detail.old), value(&detail.new));
             let _ = writeln!(text, "    {}: {old} -> {new}", detail.path);
+        }
+        if let more @ 1.. = change.details.len().saturating_sub(MOST_DETAILS) {
+            let _ = writeln!(text, "    and {more} more; --json has all");
         }
     }
     for moved in &plan.moved {

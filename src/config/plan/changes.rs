@@ -277,9 +277,6 @@ fn objects(kind: &'static str, old: Objects<'_>, new: Objects<'_>, found: &mut V
     found.extend(gone.map(|name| change(name, What::Removed, Vec::new())));
 }
 
-/// Details of one object that are told.
-const MOST_DETAILS: usize = 100;
-
 fn details(old: &Object<'_>, new: &Object<'_>) -> Vec<Detail> {
     let (old_shown, new_shown) = (old.shown(), new.shown());
     let pair = Pair {
@@ -290,7 +287,6 @@ fn details(old: &Object<'_>, new: &Object<'_>) -> Vec<Detail> {
     };
     let mut found = Vec::new();
     differ("", pair, &mut found);
-    found.truncate(MOST_DETAILS);
     found
 }
 
