@@ -228,15 +228,18 @@ fn a_comment_on_probation_is_told_as_a_change_of_the_text() {
     assert!(out(&told).contains("generation 2 is live on probation"));
 }
 
+/// One route of this name to a service of streams.
+fn streaming(name: &str, service: &Upstream) -> String {
+    format!(
+        "server: {{stream_drain_timeout: 1s, drain_timeout: 1s}}\n{WEB}{}routes:\n- {{name: {name}, hosts: [test], rules: [{{pool: app}}]}}\n",
+        pool("app", &[service])
+    )
+}
+
 #[test]
 fn streams_of_what_comes_back_are_not_cut_and_those_of_what_goes_are() {
     let service = WebSocket::service();
-    let config = |name: &str| {
-        format!(
-            "server: {{stream_drain_timeout: 1s, drain_timeout: 1s}}\n{WEB}{}routes:\n- {{name: {name}, hosts: [test], rules: [{{pool: app}}]}}\n",
-            pool("app", &[&service])
-        )
-    };
+    let config = |name: &str| streaming(name, &service);
     let proxy = Proxy::start(&config("before"));
     let mut before = WebSocket::open(proxy.address("web"), "/");
 
@@ -256,12 +259,7 @@ fn streams_of_what_comes_back_are_not_cut_and_those_of_what_goes_are() {
 #[test]
 fn streams_of_what_was_replaced_are_drained_once_that_is_confirmed() {
     let service = WebSocket::service();
-    let config = |name: &str| {
-        format!(
-            "server: {{stream_drain_timeout: 1s, drain_timeout: 1s}}\n{WEB}{}routes:\n- {{name: {name}, hosts: [test], rules: [{{pool: app}}]}}\n",
-            pool("app", &[&service])
-        )
-    };
+    let config = |name: &str| streaming(name, &service);
     let proxy = Proxy::start(&config("before"));
     let mut before = WebSocket::open(proxy.address("web"), "/");
     try_out(&proxy, &config("tried"), "10m");

@@ -16,7 +16,7 @@ pub use canonical::{canonical_host, canonical_path, BadHost, BadPath, Host};
 pub use conditions::{Condition, Verdict};
 pub use edit::{edit, Fields};
 pub use facts::Facts;
-pub use onward::Hop;
+pub use onward::{Hop, REQUEST_ID};
 pub use target::{location, rewritten_path};
 pub use walk::{Next, Tls, Walk};
 pub use wire::WireText;

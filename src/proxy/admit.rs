@@ -2,14 +2,14 @@
 //! It must not know routes.
 //! Called first for every request; stricter than Pingora's parser where leniency is how requests are smuggled.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
 use pingora::proxy::Session;
 use windrose_plugins::contract::{causes, Cause};
 
 use super::connection::Connection;
 use super::random;
 use super::request::Ctx;
-use crate::decide::{fields, Facts, WireText};
+use crate::decide::{fields, Facts, WireText, REQUEST_ID};
 use crate::observe::trace::TraceContext;
 use crate::snapshot::listener::Listener;
 
@@ -69,8 +69,6 @@ fn is_named(line: &[u8], name: &[u8]) -> bool {
         && line[name.len()] == b':'
         && line[..name.len()].eq_ignore_ascii_case(name)
 }
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The request's id: a trusted peer's, if it is short and plain, else 128 random bits.
 fn request_id(trusted: bool, headers: &HeaderMap) -> WireText {

@@ -13,10 +13,10 @@ use windrose_plugins::contract::{causes, Answer, Cause, Effects, Response};
 
 use super::request::Ctx;
 use super::retry;
+use crate::decide::REQUEST_ID;
 use crate::observe::answer;
 
 const WHY: HeaderName = HeaderName::from_static("x-windrose-why");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Sends an answer of the proxy's own.
 pub(super) async fn answer(session: &mut Session, ctx: &mut Ctx, answer: Answer) -> Result<()> {

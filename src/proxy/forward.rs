@@ -13,15 +13,12 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 use windrose_plugins::contract::{causes, Answer, Effects, Response};
 
-use super::connection::TlsFacts;
 use super::finish::Unfinished;
-use super::request::{refuse, Ctx};
+use super::request::{refuse, walk, Ctx};
 use super::{serve, Shared};
-use crate::decide::{self, fields, Hop, Silent, Walk};
+use crate::decide::{self, fields, Hop, Silent, REQUEST_ID};
 use crate::observe::trace::TraceContext;
 use crate::snapshot::lease::Tenancy;
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// What Connection says besides names of fields, and fields that are Pingora's.
 const OPTIONS: [&str; 4] = ["keep-alive", "close", "upgrade", "transfer-encoding"];
@@ -35,14 +32,8 @@ pub(super) async fn request(head: &mut RequestHeader, ctx: &mut Ctx) -> Result<(
     ) else {
         return Error::e_explain(ErrorType::InternalError, "a request without a route");
     };
-    let mut walk = Walk {
-        listener: &listener,
-        tls: connection.tls.as_ref().map(TlsFacts::view),
-        facts: &ctx.facts,
-        principal: &mut ctx.principal,
-        slots: &mut ctx.slots,
-        effects: Effects::Live,
-    };
+    let (principal, slots) = (&mut ctx.principal, &mut ctx.slots);
+    let mut walk = walk(&connection, &listener, &ctx.facts, principal, slots);
     let hop = Hop {
         peer: &connection.address,
         traceparent: ctx.trace.as_ref().and_then(TraceContext::traceparent),

@@ -174,20 +174,32 @@ pub(super) fn refuse(cause: &'static Cause) -> Refused {
     Box::new(Answer::of(cause))
 }
 
+/// A request's way in traffic. It takes parts of the state, so that the others can change meanwhile.
+pub(super) fn walk<'a>(
+    connection: &'a Connection,
+    listener: &'a Listener,
+    facts: &'a Facts,
+    principal: &'a mut Option<Principal>,
+    slots: &'a mut Slots,
+) -> Walk<'a> {
+    Walk {
+        listener,
+        tls: connection.tls.as_ref().map(TlsFacts::view),
+        facts,
+        principal,
+        slots,
+        effects: Effects::Live,
+    }
+}
+
 /// From a header to a pool: admission, listener plugins, decision, route plugins. An error is the answer to send.
 pub(super) async fn route(session: &mut Session, ctx: &mut Ctx) -> Result<(), Refused> {
     let (Some(connection), Some(listener)) = (ctx.connection.clone(), ctx.listener.clone()) else {
         return Err(refuse(&causes::INTERNAL));
     };
     admit::admit(session, ctx, &connection, &listener).map_err(refuse)?;
-    let mut walk = Walk {
-        listener: &listener,
-        tls: connection.tls.as_ref().map(TlsFacts::view),
-        facts: &ctx.facts,
-        principal: &mut ctx.principal,
-        slots: &mut ctx.slots,
-        effects: Effects::Live,
-    };
+    let (principal, slots) = (&mut ctx.principal, &mut ctx.slots);
+    let mut walk = walk(&connection, &listener, &ctx.facts, principal, slots);
     let head = session.req_header_mut();
     let candidate = walk.find(head, &mut Silent).await?;
     candidate.metrics.started();
