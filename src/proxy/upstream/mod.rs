@@ -2,31 +2,33 @@
 //! It must not know why a request was routed to its pool.
 //! Called by the hooks in `proxy`; reports load, latency and failures to the endpoint's state.
 
+mod key;
+mod outcome;
+
+pub(in crate::proxy) use outcome::{gave_up, record_failure, responded};
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::StatusCode;
-use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use windrose_plugins::contract::{causes, Cause};
 
-use super::dial::Dial;
-use super::proxy_protocol;
-use super::random;
-use super::request::{Ctx, Past};
-use crate::decide::Facts;
 use crate::observe::clock;
 use crate::observe::trace::AttemptSpan;
+use crate::proxy::dial::Dial;
+use crate::proxy::proxy_protocol;
+use crate::proxy::random;
+use crate::proxy::request::Ctx;
 use crate::snapshot::balance::{self, Choice};
 use crate::snapshot::endpoint::{Endpoint, InFlight};
-use crate::snapshot::pool::{Algorithm, HashKey, Pool, PoolSettings};
+use crate::snapshot::pool::PoolSettings;
 use crate::snapshot::route::Timeouts;
 
 /// Chooses an endpoint for the next attempt and says how to connect to it.
-pub(super) fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+pub(in crate::proxy) fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
     let (Some(pool), Some(candidate)) = (ctx.pool.clone(), ctx.candidate.clone()) else {
         return fail(ctx, &causes::INTERNAL);
     };
@@ -48,7 +50,7 @@ pub(super) fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>
     if !same_set {
         ctx.attempt.tried.clear();
     }
-    let hash = hash(&pool, session.req_header(), &ctx.facts);
+    let hash = key::hash(&pool, session.req_header(), &ctx.facts);
     let choice = Choice {
         hash,
         tried: &ctx.attempt.tried,
@@ -107,7 +109,7 @@ fn open_span(ctx: &mut Ctx) {
 }
 
 /// Ends the attempt's span.
-pub(super) fn close_span(ctx: &mut Ctx, cause: Option<&'static Cause>) {
+pub(in crate::proxy) fn close_span(ctx: &mut Ctx, cause: Option<&'static Cause>) {
     let status = Some(ctx.attempt.status).filter(|_| ctx.attempt.responded.is_some());
     let reused = ctx.attempt.reused;
     if let Some(span) = ctx.spans.last_mut().filter(|span| span.duration.is_zero()) {
@@ -150,38 +152,6 @@ fn read_timeout(timeouts: &Timeouts, ctx: &Ctx, now: u64) -> Option<Duration> {
     }
 }
 
-fn hash(pool: &Pool, request: &RequestHeader, facts: &Facts) -> Option<u64> {
-    if !matches!(
-        pool.settings.algorithm,
-        Algorithm::Maglev | Algorithm::Ketama
-    ) {
-        return None;
-    }
-    match &pool.settings.hash {
-        HashKey::ClientIp => facts
-            .client
-            .map(|client| balance::hash_bytes(client.to_string().as_bytes())),
-        HashKey::Path => Some(balance::hash_bytes(facts.path.as_bytes())),
-        HashKey::Header(name) => request
-            .headers
-            .get(name)
-            .map(|value| balance::hash_bytes(value.as_bytes())),
-        HashKey::Cookie(name) => cookie(request, name).map(balance::hash_bytes),
-    }
-}
-
-fn cookie<'r>(request: &'r RequestHeader, wanted: &str) -> Option<&'r [u8]> {
-    let crumbs = request
-        .headers
-        .get_all(http::header::COOKIE)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
-    crumbs.map(<[u8]>::trim_ascii).find_map(|crumb| {
-        let value = crumb.strip_prefix(wanted.as_bytes())?;
-        value.strip_prefix(b"=")
-    })
-}
-
 /// Connections that begin with a PROXY header belong to that client alone; those for upgrades to one request.
 fn dial(peer: &mut HttpPeer, settings: &PoolSettings, ctx: &Ctx, endpoint: &Endpoint) {
     let upgrade = ctx.is_upgrade;
@@ -206,7 +176,7 @@ fn dial(peer: &mut HttpPeer, settings: &PoolSettings, ctx: &Ctx, endpoint: &Endp
 }
 
 /// A connection is there, new or kept.
-pub(super) fn connected(ctx: &mut Ctx, reused: bool) {
+pub(in crate::proxy) fn connected(ctx: &mut Ctx, reused: bool) {
     ctx.attempt.reused = reused;
     if let Some(endpoint) = endpoint(ctx) {
         let seconds = clock::between(ctx.attempt.started, clock::now()).as_secs_f64();
@@ -214,97 +184,10 @@ pub(super) fn connected(ctx: &mut Ctx, reused: bool) {
     }
 }
 
-/// A response header arrived: the endpoint's latency and health learn from it.
-pub(super) fn responded(response: &ResponseHeader, ctx: &mut Ctx) {
-    if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
-        return;
-    }
-    let now = clock::now();
-    ctx.attempt.responded = Some(now);
-    ctx.attempt.status = response.status.as_u16();
-    ctx.cause = None;
-    ctx.note_grpc_status(&response.headers);
-    let Some(endpoint) = endpoint(ctx) else {
-        return;
-    };
-    let took = clock::between(ctx.attempt.started, now);
-    let failed = matches!(response.status.as_u16(), 502..=504);
-    if failed {
-        failure(ctx, &endpoint, now);
-    } else {
-        endpoint.state.succeeded();
-        balance::observe(&endpoint.state, now, took);
-    }
-    endpoint.metrics.attempt(!failed, took.as_secs_f64());
-}
-
-/// An attempt came to nothing: no connection, or one that broke before its response.
-pub(super) fn gave_up(ctx: &mut Ctx, blames_endpoint: bool) {
-    let now = clock::now();
-    if ctx.attempt.responded.is_none() {
-        if let Some(endpoint) = endpoint(ctx) {
-            endpoint.metrics.attempt(
-                false,
-                clock::between(ctx.attempt.started, now).as_secs_f64(),
-            );
-            if blames_endpoint {
-                failure(ctx, &endpoint, now);
-            }
-        }
-    }
-    let cause = ctx.cause;
-    close_span(ctx, cause);
-    if let (true, Some(endpoint)) = (ctx.attempt.in_flight.take().is_some(), endpoint(ctx)) {
-        let attempt = &mut ctx.attempt;
-        attempt.past.push(Past {
-            endpoint,
-            cause,
-            status: attempt.responded.map(|_| attempt.status),
-            reused: attempt.reused,
-            duration: clock::between(attempt.started, now),
-        });
-    }
-}
-
 /// The endpoint of the last attempt.
-pub(super) fn endpoint(ctx: &Ctx) -> Option<Arc<Endpoint>> {
+pub(in crate::proxy) fn endpoint(ctx: &Ctx) -> Option<Arc<Endpoint>> {
     let set = ctx.attempt.set.as_ref()?;
     set.members
         .get(ctx.attempt.member)
         .map(|member| member.endpoint.clone())
-}
-
-/// Counts a failure of a real request and ejects the endpoint when there were enough in a row.
-fn failure(ctx: &Ctx, endpoint: &Endpoint, now: u64) {
-    let (Some(pool), Some(set)) = (&ctx.pool, &ctx.attempt.set) else {
-        return;
-    };
-    record_failure(pool, set, endpoint, now);
-}
-
-/// See [`failure`]; also for connections passed through as bytes.
-pub(super) fn record_failure(
-    pool: &Pool,
-    set: &crate::snapshot::pool::EndpointSet,
-    endpoint: &Endpoint,
-    now: u64,
-) {
-    let ejection = &pool.settings.ejection;
-    let in_a_row = endpoint.state.failed();
-    let enough = ejection.consecutive_failures > 0 && in_a_row >= ejection.consecutive_failures;
-    if enough
-        && set.members.len() > 1
-        && balance::may_eject(&set.members, now, ejection.max_ejected)
-    {
-        let time = endpoint
-            .state
-            .eject(now, ejection.base_time, ejection.max_time);
-        endpoint.metrics.ejected(true);
-        log::warn!(
-            "endpoint ejected: pool={} endpoint={} failures={in_a_row} seconds={}",
-            pool.name,
-            endpoint.label,
-            time.as_secs_f64()
-        );
-    }
 }

@@ -1,0 +1,65 @@
+//! How Pingora connects to an endpoint of a pool.
+//! It must not know which endpoint is chosen.
+//! Called for each member of a new set.
+
+use pingora::protocols::ALPN;
+use pingora::upstreams::peer::HttpPeer;
+
+use super::{PoolProtocol, PoolSettings};
+use crate::snapshot::endpoint::Address;
+
+/// The template that Pingora connects with. Its group key separates whatever Pingora's own pool key leaves out:
+/// pool, trust, own certificate and idle time never share a socket with another pool's.
+pub(super) fn peer(
+    pool: &str,
+    settings: &PoolSettings,
+    address: &Address,
+) -> Option<Box<HttpPeer>> {
+    if settings.protocol == PoolProtocol::Tcp {
+        return None;
+    }
+    let sni = settings
+        .tls
+        .as_ref()
+        .map(|tls| tls.sni.clone())
+        .unwrap_or_default();
+    let mut peer = match address {
+        Address::Tcp(address) => HttpPeer::new(address, settings.tls.is_some(), sni),
+        Address::Unix(path) => {
+            HttpPeer::new_uds(path.to_str()?, settings.tls.is_some(), sni).ok()?
+        }
+    };
+    let options = &mut peer.options;
+    options.connection_timeout = Some(settings.connect_timeout);
+    options.total_connection_timeout = Some(settings.connect_timeout * 2);
+    options.idle_timeout = Some(settings.idle_timeout);
+    options.max_h2_streams = settings.h2_streams as usize;
+    options.alpn = match settings.protocol {
+        PoolProtocol::Http1 | PoolProtocol::Tcp => ALPN::H1,
+        PoolProtocol::Http2 => ALPN::H2,
+        PoolProtocol::Auto => ALPN::H2H1,
+    };
+    if let Some(tls) = &settings.tls {
+        tls.apply(&mut peer);
+    }
+    peer.group_key = group_key(pool, settings);
+    Some(Box::new(peer))
+}
+
+fn group_key(pool: &str, settings: &PoolSettings) -> u64 {
+    use std::hash::{BuildHasher, Hash, Hasher};
+    let mut hasher = ahash::RandomState::with_seeds(1, 2, 3, 4).build_hasher();
+    pool.hash(&mut hasher);
+    settings.idle_timeout.hash(&mut hasher);
+    settings.protocol.hash_into(&mut hasher);
+    if let Some(tls) = &settings.tls {
+        tls.fingerprint.hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+impl PoolProtocol {
+    fn hash_into(self, hasher: &mut impl std::hash::Hasher) {
+        hasher.write_u8(self as u8);
+    }
+}

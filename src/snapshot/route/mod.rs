@@ -1,0 +1,142 @@
+//! Rules in matching form and the tables that find candidates for a request.
+//! It must not know how a request came in, nor evaluate conditions: `decide` walks these tables.
+//! Built by `config::compile`, one table for each listener.
+
+mod action;
+mod conditions;
+mod table;
+
+pub use action::*;
+pub use conditions::*;
+pub use table::*;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+
+use super::chain::Chain;
+use super::net::NetSet;
+use crate::observe::metrics::RouteMetrics;
+
+/// A rule of a route, compiled.
+pub struct Rule {
+    /// The route's name.
+    pub route: Arc<str>,
+    /// Position of the rule in its route.
+    pub index: usize,
+    /// Where it stands, as a path: `routes[3].rules[0]`.
+    pub path: Box<str>,
+    /// Where it stands, as `file:line`.
+    pub place: Box<str>,
+    /// What becomes of the request.
+    pub action: Action,
+    /// Changes of host and path.
+    pub rewrite: Rewrite,
+    /// Edits of the request's fields.
+    pub request_headers: HeaderOps,
+    /// Edits of the response's fields.
+    pub response_headers: HeaderOps,
+    /// Times.
+    pub timeouts: Timeouts,
+    /// Attempts after a failure.
+    pub retry: Retry,
+    /// Largest request body in bytes.
+    pub body_limit: u64,
+    /// Plugins, the route's before the rule's.
+    pub chain: Chain,
+}
+
+impl fmt::Debug for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Rule({}[{}])", self.route, self.index)
+    }
+}
+
+/// Edits of fields: removed, then set, then added.
+#[derive(Debug, Clone, Default)]
+pub struct HeaderOps {
+    /// Taken away.
+    pub remove: Box<[HeaderName]>,
+    /// Replaced or created.
+    pub set: Box<[(HeaderName, HeaderValue)]>,
+    /// Appended.
+    pub add: Box<[(HeaderName, HeaderValue)]>,
+}
+
+impl HeaderOps {
+    /// Whether nothing is to be done.
+    pub fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
+    }
+}
+
+/// Times of a request; `None` for no bound.
+#[derive(Debug, Clone)]
+pub struct Timeouts {
+    /// Until the response's header.
+    pub response_header: Option<Duration>,
+    /// Silence while bodies are under way.
+    pub idle: Option<Duration>,
+    /// Everything until the response's header, all attempts together.
+    pub request: Option<Duration>,
+}
+
+/// Attempts after a failure.
+#[derive(Debug, Clone)]
+pub struct Retry {
+    /// Further attempts.
+    pub attempts: u8,
+    /// Whether a connection that was not made is tried again.
+    pub on_connect_failure: bool,
+    /// Whether a connection that broke before the response is tried again.
+    pub on_reset: bool,
+    /// Methods that may be sent twice.
+    pub methods: Box<[Method]>,
+}
+
+/// One alternative of a rule, ready to be compared with a request.
+#[derive(Clone)]
+pub struct Candidate {
+    /// The rule it belongs to.
+    pub rule: Arc<Rule>,
+    /// Position of the alternative in the rule's `match`.
+    pub alternative: usize,
+    /// The host pattern it stands under; empty for any.
+    pub host: Arc<str>,
+    /// The path pattern.
+    pub path: PathPattern,
+    /// The other conditions.
+    pub conditions: Arc<Conditions>,
+    /// Counters of the listener and route.
+    pub metrics: Arc<RouteMetrics>,
+    /// Order written, over all rules.
+    pub order: u32,
+}
+
+impl fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Candidate({:?} {} {:?})",
+            self.rule, self.host, self.path
+        )
+    }
+}
+
+/// A rule for connections passed through as bytes, under one of its names.
+pub struct TcpRule {
+    /// The name in TLS this is for; `None` for any, and for connections without TLS.
+    pub sni: Option<HostPattern>,
+    /// Networks this is for; empty for any.
+    pub clients: NetSet,
+    /// The compiled rule; its action is a pool or a split.
+    pub rule: Arc<Rule>,
+    /// Counters of the listener and route.
+    pub metrics: Arc<RouteMetrics>,
+}
+
+/// The `tcp` rules of a listener, most specific first.
+#[derive(Default)]
+pub struct TcpTable(pub Box<[TcpRule]>);

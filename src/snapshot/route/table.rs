@@ -1,0 +1,165 @@
+//! The tables that find candidates by host and path.
+//! It must not evaluate conditions.
+//! One for each listener; `decide` walks it.
+
+use std::sync::Arc;
+
+use ahash::AHashMap;
+
+use super::{Candidate, PathPattern};
+
+/// The candidates under one host pattern.
+#[derive(Debug, Default)]
+pub struct PathTable {
+    unknown: Vec<Arc<Candidate>>,
+    exact: AHashMap<Box<str>, Vec<Arc<Candidate>>>,
+    prefix: AHashMap<Box<str>, Vec<Arc<Candidate>>>,
+    regex: Vec<Arc<Candidate>>,
+    longest_prefix: usize,
+}
+
+impl PathTable {
+    fn add(&mut self, candidate: Arc<Candidate>) {
+        match &candidate.path {
+            PathPattern::Exact(path) => self.exact.entry(path.clone()).or_default().push(candidate),
+            PathPattern::Prefix(path) => {
+                self.longest_prefix = self.longest_prefix.max(path.len());
+                self.prefix.entry(path.clone()).or_default().push(candidate);
+            }
+            PathPattern::Regex(_) => self.regex.push(candidate),
+            PathPattern::Unknown => self.unknown.push(candidate),
+        }
+    }
+
+    fn finish(&mut self) {
+        let order = |candidate: &Arc<Candidate>| {
+            (
+                std::cmp::Reverse(candidate.conditions.rank()),
+                candidate.order,
+            )
+        };
+        for list in self.exact.values_mut().chain(self.prefix.values_mut()) {
+            list.sort_by_key(order);
+        }
+        self.regex.sort_by_key(order);
+        self.unknown.sort_by_key(order);
+    }
+
+    /// Candidates for a canonical path, in order of precedence: those whose pattern could not be understood, exact ones, longer prefixes, regular expressions.
+    /// Costs one look-up for each path segment up to the longest prefix known, however many rules there are.
+    pub fn candidates<'t>(&'t self, path: &'t str) -> impl Iterator<Item = &'t Arc<Candidate>> {
+        let exact = self.exact.get(path).into_iter().flatten();
+        let prefixes = prefixes(path, self.longest_prefix);
+        let prefix = prefixes
+            .filter_map(|prefix| self.prefix.get(prefix))
+            .flatten();
+        let regex = self
+            .regex
+            .iter()
+            .filter(move |candidate| match &candidate.path {
+                PathPattern::Regex(regex) => regex.is_match(path),
+                PathPattern::Exact(_) | PathPattern::Prefix(_) | PathPattern::Unknown => false,
+            });
+        self.unknown.iter().chain(exact).chain(prefix).chain(regex)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Arc<Candidate>> {
+        self.exact
+            .values()
+            .flatten()
+            .chain(self.prefix.values().flatten())
+            .chain(&self.regex)
+            .chain(&self.unknown)
+    }
+}
+
+/// The prefixes of a path by whole segments, longest first, none longer than `longest`; the last is empty.
+fn prefixes(path: &str, longest: usize) -> impl Iterator<Item = &str> {
+    let whole = path.strip_suffix('/').unwrap_or(path);
+    let start = if whole.len() <= longest {
+        Some(whole)
+    } else {
+        let cut = whole.as_bytes()[..=longest]
+            .iter()
+            .rposition(|byte| *byte == b'/');
+        cut.map(|at| &whole[..at])
+    };
+    std::iter::successors(start, |prefix| prefix.rfind('/').map(|at| &prefix[..at]))
+}
+
+/// All rules of a listener, found by host and path.
+#[derive(Debug, Default)]
+pub struct RouteTable {
+    exact: AHashMap<Box<str>, PathTable>,
+    wildcard: AHashMap<Box<str>, PathTable>,
+    any: PathTable,
+}
+
+impl RouteTable {
+    /// A table of these candidates.
+    pub fn new(candidates: impl IntoIterator<Item = Candidate>) -> RouteTable {
+        let mut table = RouteTable::default();
+        for candidate in candidates {
+            let paths = match candidate.host.strip_prefix('*') {
+                Some(suffix) => table.wildcard.entry(suffix.into()).or_default(),
+                None if candidate.host.is_empty() => &mut table.any,
+                None => table.exact.entry((&*candidate.host).into()).or_default(),
+            };
+            paths.add(Arc::new(candidate));
+        }
+        let tables = table.exact.values_mut().chain(table.wildcard.values_mut());
+        tables.for_each(PathTable::finish);
+        table.any.finish();
+        table
+    }
+
+    /// Tables for a host in lower case: its own, then wildcards from the longest, then that of any host.
+    pub fn hosts<'t>(&'t self, host: &'t str) -> impl Iterator<Item = &'t PathTable> {
+        let exact = self.exact.get(host);
+        let suffixes = if self.wildcard.is_empty() { "" } else { host };
+        let suffixes = suffixes
+            .char_indices()
+            .filter(|(at, c)| *c == '.' && *at > 0)
+            .map(|(at, _)| &host[at..]);
+        let wildcards = suffixes.filter_map(|suffix| self.wildcard.get(suffix));
+        exact.into_iter().chain(wildcards).chain([&self.any])
+    }
+
+    /// Every candidate, in no order; for views and draining.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Candidate>> {
+        let tables = self
+            .exact
+            .values()
+            .chain(self.wildcard.values())
+            .chain([&self.any]);
+        tables.flat_map(PathTable::all)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_go_by_whole_segments_from_the_longest() {
+        assert_eq!(
+            prefixes("/a/b/c", 100).collect::<Vec<_>>(),
+            ["/a/b/c", "/a/b", "/a", ""]
+        );
+        assert_eq!(
+            prefixes("/a/b/", 100).collect::<Vec<_>>(),
+            ["/a/b", "/a", ""]
+        );
+        assert_eq!(prefixes("/", 100).collect::<Vec<_>>(), [""]);
+    }
+
+    #[test]
+    fn prefixes_longer_than_any_rule_are_not_tried() {
+        assert_eq!(
+            prefixes("/a/b/c", 4).collect::<Vec<_>>(),
+            ["/a/b", "/a", ""]
+        );
+        assert_eq!(prefixes("/abc/d", 2).collect::<Vec<_>>(), [""]);
+        assert_eq!(prefixes("/abc", 0).collect::<Vec<_>>(), [""]);
+    }
+}
