@@ -29,6 +29,7 @@ mod replay;
 mod roles;
 mod routing;
 mod service;
+mod split;
 mod strangers;
 mod streams;
 mod support;

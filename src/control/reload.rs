@@ -367,6 +367,7 @@ impl Reloader {
                 MetricFamily::Route => {
                     names.has_listener(first) && (second.is_empty() || names.has_route(second))
                 }
+                MetricFamily::Rule => names.has_route(first),
                 MetricFamily::Pool => names.has_pool(first),
                 MetricFamily::Endpoint => true,
             })

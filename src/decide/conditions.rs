@@ -140,7 +140,7 @@ fn field<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, str>> 
 }
 
 /// The first parameter of this name, decoded as forms are (`+` is a space).
-fn parameter<'a>(query: &'a str, wanted: &str) -> Option<Cow<'a, str>> {
+pub(super) fn parameter<'a>(query: &'a str, wanted: &str) -> Option<Cow<'a, str>> {
     query.split('&').find_map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         (decoded(name) == wanted).then(|| decoded(value))

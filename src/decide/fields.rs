@@ -2,7 +2,7 @@
 //! It must not know who asks.
 //! `admit` takes the case of names away with it; `forward` sets what endpoints and clients are told.
 
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, UPGRADE};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, UPGRADE};
 use http::{request, response, HeaderMap, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::Result;
@@ -39,6 +39,16 @@ pub fn change_response(
     change(&mut parts.headers);
     *head = parts.into();
     odd.map_or(Ok(()), |odd| head.set_reason_phrase(odd.as_deref()))
+}
+
+/// The value of a cookie; of a repeated one the first.
+pub fn cookie<'h>(headers: &'h HeaderMap, wanted: &str) -> Option<&'h [u8]> {
+    let fields = headers.get_all(COOKIE).iter();
+    let crumbs = fields.flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
+    crumbs.map(<[u8]>::trim_ascii).find_map(|crumb| {
+        let value = crumb.strip_prefix(wanted.as_bytes())?;
+        value.strip_prefix(b"=")
+    })
 }
 
 /// What a request says of itself that decides on times and bounds.

@@ -8,6 +8,7 @@ mod edit;
 mod facts;
 pub mod fields;
 mod onward;
+mod share;
 mod target;
 mod walk;
 mod wire;
@@ -17,18 +18,19 @@ pub use conditions::{Condition, Verdict};
 pub use edit::{edit, Fields};
 pub use facts::Facts;
 pub use onward::{Hop, REQUEST_ID};
+pub use share::share_of_connection;
 pub use target::{location, rewritten_path};
 pub use walk::{Next, Tls, Walk};
 pub use wire::WireText;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 
+use crate::observe::metrics::ChosenBy;
 use crate::snapshot::chain::{Instance, Turn};
-use crate::snapshot::pool::Pool;
-use crate::snapshot::route::{Action, Candidate, RouteTable};
-use std::sync::Arc;
+use crate::snapshot::route::{Candidate, RouteTable, Share};
 
 /// What a decision reads of a request. Host and path are canonical.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +79,8 @@ pub trait Trace: Send {
     fn candidate(&mut self, candidate: &Candidate, matched: bool);
     /// A plugin had its turn.
     fn plugin(&mut self, stage: Stage, plugin: &Instance, turn: Turn<'_>);
+    /// A share of the rule's split was chosen.
+    fn share(&mut self, share: &Share, by: ChosenBy);
 }
 
 /// Nobody listens.
@@ -91,6 +95,8 @@ impl Trace for Silent {
     fn candidate(&mut self, _: &Candidate, _: bool) {}
 
     fn plugin(&mut self, _: Stage, _: &Instance, _: Turn<'_>) {}
+
+    fn share(&mut self, _: &Share, _: ChosenBy) {}
 }
 
 /// The most specific rule whose conditions all hold: host, then path, then method, headers, query, then order.
@@ -120,15 +126,6 @@ pub fn decide<'t, T: Trace>(
         }
     }
     found
-}
-
-/// The pool a matched rule sends to; `None` for rules that answer by themselves and for shares of pools that are broken. `random` chooses in a split.
-pub fn pool(candidate: &Candidate, random: u64) -> Option<&Arc<Pool>> {
-    match &candidate.rule.action {
-        Action::Pool(pool) => Some(pool),
-        Action::Split(split) => split.choose(random).pool(),
-        Action::Redirect(_) | Action::Respond(_) | Action::Quarantined => None,
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@ use super::*;
 use crate::observe::metrics::Metrics;
 use crate::snapshot::chain::Chain;
 use crate::snapshot::route::{
-    Conditions, HeaderOps, PathPattern, Respond, Retry, Rewrite, Rule, Timeouts, ValueCondition,
+    Action, Conditions, HeaderOps, PathPattern, Respond, Retry, Rewrite, Rule, Timeouts,
+    ValueCondition,
 };
 
 fn rule(index: usize) -> Arc<Rule> {

@@ -12,12 +12,13 @@ use windrose_plugins::contract::{causes, Answer, ClientFacts, Effects, Principal
 
 use super::fields::Nature;
 use super::onward::{onward, Hop};
-use super::{decide, location, pool, Caller, Facts, Head, Stage, Trace};
+use super::share::Asking;
+use super::{decide, location, Caller, Facts, Head, Stage, Trace};
 use crate::snapshot::certs::{Cert, Termination};
 use crate::snapshot::chain::{Chain, Instance, Turn};
 use crate::snapshot::listener::Listener;
 use crate::snapshot::pool::Pool;
-use crate::snapshot::route::{Action, Candidate, Redirect, Respond};
+use crate::snapshot::route::{Action, Candidate, Redirect, Respond, Rule, Share, Split};
 
 /// A request under way.
 pub struct Walk<'a> {
@@ -109,19 +110,41 @@ impl Walk<'_> {
             Action::Redirect(redirect) => Err(self.redirected(redirect, candidate, head)),
             Action::Respond(respond) => Err(responded(respond)),
             Action::Quarantined => Err(refuse(&causes::QUARANTINED)),
-            Action::Pool(_) | Action::Split(_) => {
-                let nature = Nature::of(&head.headers);
-                if nature.length > rule.body_limit {
-                    return Err(refuse(&causes::BODY_TOO_LARGE));
-                }
-                // A share of a split may go to a pool that is broken.
-                let pool = pool(candidate, random).ok_or_else(|| refuse(&causes::QUARANTINED))?;
-                Ok(Next {
-                    pool: pool.clone(),
-                    nature,
-                })
+            Action::Pool(pool) => onto(pool, rule, head),
+            Action::Split(split) => {
+                let share = self.share(split, head, random, trace);
+                // A share may go to a pool that is broken.
+                let pool = share.target.pool();
+                onto(
+                    pool.ok_or_else(|| refuse(&causes::QUARANTINED))?,
+                    rule,
+                    head,
+                )
             }
         }
+    }
+
+    fn share<'s, T: Trace>(
+        &self,
+        split: &'s Split,
+        head: &RequestHeader,
+        random: u64,
+        trace: &mut T,
+    ) -> &'s Share {
+        let asking = Asking {
+            facts: self.facts,
+            headers: &head.headers,
+            query: head.uri.query(),
+            principal: self.principal.as_ref(),
+            effects: self.effects,
+            random,
+        };
+        let (share, by) = asking.share(split);
+        if self.effects.is_live() {
+            share.metrics.chosen(by);
+        }
+        trace.share(share, by);
+        share
     }
 
     /// The request as an endpoint gets it; an answer if a plugin stops it here.
@@ -234,6 +257,17 @@ impl Walk<'_> {
         answer.body = Some((HeaderValue::from_static("text/plain"), Bytes::new()));
         Box::new(answer)
     }
+}
+
+fn onto(pool: &Arc<Pool>, rule: &Rule, head: &RequestHeader) -> Result<Next, Refused> {
+    let nature = Nature::of(&head.headers);
+    if nature.length > rule.body_limit {
+        return Err(refuse(&causes::BODY_TOO_LARGE));
+    }
+    Ok(Next {
+        pool: pool.clone(),
+        nature,
+    })
 }
 
 fn responded(respond: &Respond) -> Refused {

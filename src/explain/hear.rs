@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use windrose_plugins::contract::Answer;
 
-use super::view::{CandidateSeen, ConditionSeen, PluginSeen};
+use super::view::{CandidateSeen, ConditionSeen, PluginSeen, ShareSeen};
 use super::words;
 use crate::decide::{Facts, Stage, Trace, Verdict};
+use crate::observe::metrics::ChosenBy;
 use crate::snapshot::chain::{Chain, Instance, Mode, Turn};
 use crate::snapshot::listener::Listener;
-use crate::snapshot::route::{Candidate, HostPattern};
+use crate::snapshot::route::{Candidate, HostPattern, Share};
 
 /// Everything heard.
 #[derive(Default)]
@@ -19,6 +20,8 @@ pub(super) struct Heard {
     conditions: Vec<ConditionSeen>,
     candidates: Vec<(u32, CandidateSeen)>,
     turns: Vec<PluginSeen>,
+    /// The share that was chosen, where the rule has a split.
+    pub(super) share: Option<ShareSeen>,
 }
 
 /// Candidates told besides those that were compared.
@@ -43,6 +46,13 @@ impl Trace for Heard {
 
     fn plugin(&mut self, stage: Stage, plugin: &Instance, turn: Turn<'_>) {
         self.turn(stage, plugin, turn);
+    }
+
+    fn share(&mut self, share: &Share, by: ChosenBy) {
+        self.share = Some(ShareSeen {
+            name: share.name.to_string(),
+            by: by.as_str().to_owned(),
+        });
     }
 }
 

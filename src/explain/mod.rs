@@ -20,6 +20,7 @@ use windrose_plugins::contract::{
 };
 
 use crate::decide::{Facts, Hop, Next, Stage, Tls, Walk, WireText};
+use crate::observe::metrics::ChosenBy;
 use crate::snapshot::certs::Cert;
 use crate::snapshot::listener::Listener;
 use crate::snapshot::route::{Action, Candidate};
@@ -28,7 +29,7 @@ use hear::Heard;
 pub use question::Question;
 pub use view::{
     Asked, CandidateSeen, ConditionSeen, EndpointSeen, Explanation, ListenerSeen, Outcome,
-    PluginSeen, PoolSeen, Times,
+    PluginSeen, PoolSeen, ShareSeen, Times,
 };
 
 /// Explains a request. With `live` the snapshot is the running one, so that health and ejection are told.
@@ -180,18 +181,26 @@ impl Teller<'_> {
     ) -> Explanation {
         let candidate = self.candidate.as_ref();
         let no_route = |answer: &Answer| *answer.cause == causes::NO_ROUTE;
-        let decided = candidate.is_some() || ended.as_ref().is_err_and(|answer| no_route(answer));
-        let outcome = match &ended {
-            Ok(_) => view::forwarded(candidate, facts, head, live),
+        let is_decided =
+            candidate.is_some() || ended.as_ref().is_err_and(|answer| no_route(answer));
+        let share = self.heard.share.clone();
+        // By chance, any of the shares may be the one.
+        let decided = share.filter(|share| share.by != ChosenBy::Chance.as_str());
+        let mut outcome = match &ended {
+            Ok(next) => {
+                let pool = decided.is_some().then_some(&*next.pool);
+                view::forwarded(candidate, pool, facts, head, live)
+            }
             Err(answer) => view::answered(candidate, answer),
         };
+        outcome.share = decided;
         Explanation {
             request: view::asked(question, facts, self.principal.as_ref()),
             listener: view::listener(self.listener, cert),
             notes: view::notes(self.listener, question),
             candidates: self
                 .heard
-                .candidates(self.listener, facts, candidate, decided),
+                .candidates(self.listener, facts, candidate, is_decided),
             plugins: self.heard.plugins(self.listener, candidate),
             outcome,
         }
@@ -204,11 +213,11 @@ fn first_sound(action: &Action) -> u64 {
         return 0;
     };
     let mut before = 0;
-    for (sum, target) in &split.targets {
-        if target.pool().is_some() && *sum > before {
+    for share in &split.shares {
+        if share.target.pool().is_some() && share.weight > 0 {
             return before;
         }
-        before = *sum;
+        before += u64::from(share.weight);
     }
     0
 }

@@ -13,7 +13,8 @@ use super::{pool, Question};
 use crate::decide::{rewritten_path, Facts};
 use crate::snapshot::certs::Cert;
 use crate::snapshot::listener::{Listener, Protocol};
-use crate::snapshot::route::{Action, Candidate, Target};
+use crate::snapshot::pool::Pool;
+use crate::snapshot::route::{Action, Candidate, Share};
 
 /// Everything about one request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -135,6 +136,9 @@ pub struct Outcome {
     /// Where the rule is written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub place: Option<String>,
+    /// The share of a split, where the request decides on it and not chance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub share: Option<ShareSeen>,
     /// Where it may go on to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<PoolSeen>,
@@ -162,6 +166,15 @@ pub struct Outcome {
     /// Times in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub times: Option<Times>,
+}
+
+/// A share that a request gets whenever it is sent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ShareSeen {
+    /// Its name.
+    pub name: String,
+    /// `sticky` or `override`.
+    pub by: String,
 }
 
 /// Times and attempts in force, in milliseconds; none for no bound.
@@ -274,9 +287,10 @@ pub(super) fn answered(candidate: Option<&Arc<Candidate>>, answer: &Answer) -> O
     }
 }
 
-/// A request that goes on.
+/// A request that goes on; to this pool, if it is not chance that chooses.
 pub(super) fn forwarded(
     candidate: Option<&Arc<Candidate>>,
+    decided: Option<&Pool>,
     facts: &Facts,
     head: &RequestHeader,
     live: bool,
@@ -293,7 +307,10 @@ pub(super) fn forwarded(
         .collect();
     let host = headers.iter().find(|(name, _)| name == "host");
     Outcome {
-        pools: pools(&one.rule.action, live),
+        pools: match decided {
+            Some(one) => vec![pool::seen(one, 100.0, live)],
+            None => pools(&one.rule.action, live),
+        },
         host: host.map(|(_, value)| value.clone()),
         path: Some(rewritten_path(one, &facts.path).into_owned()),
         headers,
@@ -315,13 +332,11 @@ fn pools(action: &Action, live: bool) -> Vec<PoolSeen> {
     match action {
         Action::Pool(one) => vec![pool::seen(one, 100.0, live)],
         Action::Split(split) => {
-            let mut before = 0;
-            let share = |(sum, one): &(u64, Target)| {
-                let part = sum - std::mem::replace(&mut before, *sum);
-                let share = part as f64 * 100.0 / split.total as f64;
-                Some(pool::seen(one.pool()?, share, live))
+            let share = |share: &Share| {
+                let percent = f64::from(share.weight) * 100.0 / split.total as f64;
+                Some(pool::seen(share.target.pool()?, percent, live))
             };
-            split.targets.iter().filter_map(share).collect()
+            split.shares.iter().filter_map(share).collect()
         }
         Action::Redirect(_) | Action::Respond(_) | Action::Quarantined => Vec::new(),
     }
@@ -331,7 +346,7 @@ fn times(candidate: &Candidate) -> Option<Times> {
     let rule = &candidate.rule;
     let pool = match &rule.action {
         Action::Pool(pool) => pool,
-        Action::Split(split) => split.targets.iter().find_map(|(_, target)| target.pool())?,
+        Action::Split(split) => split.shares.iter().find_map(|share| share.target.pool())?,
         Action::Redirect(_) | Action::Respond(_) | Action::Quarantined => return None,
     };
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);

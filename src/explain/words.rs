@@ -8,7 +8,8 @@ use std::fmt::Write;
 use crate::decide::Condition;
 use crate::snapshot::pool::{Algorithm, HashKey, PoolSettings};
 use crate::snapshot::route::{
-    Candidate, Conditions, HostPattern, PathPattern, PrincipalPattern, ValueCondition,
+    Candidate, Conditions, Guard, HostPattern, Override, OverrideBy, PathPattern, PrincipalPattern,
+    StickyKey, ValueCondition,
 };
 
 /// A host pattern; `*` for any.
@@ -150,6 +151,39 @@ pub fn hash(settings: &PoolSettings) -> Option<String> {
     })
 }
 
+/// What keeps a user in a share.
+pub fn sticky(key: &StickyKey) -> String {
+    match key {
+        StickyKey::ClientIp => "client_ip".into(),
+        StickyKey::Principal => "principal".into(),
+        StickyKey::Header(name) => format!("header {name}"),
+        StickyKey::Cookie(name) => format!("cookie {name}"),
+        StickyKey::Query(name) => format!("query {name}"),
+    }
+}
+
+/// How a request may name its share, and who may.
+pub fn overriding(overriding: &Override) -> String {
+    let by = match &overriding.by {
+        OverrideBy::Header(name) => format!("header {name}"),
+        OverrideBy::Cookie(name) => format!("cookie {name}"),
+    };
+    match guard(&overriding.guard) {
+        Some(whom) => format!("{by}, for {whom}"),
+        None => by,
+    }
+}
+
+/// Whom something is for; `None` for everybody.
+pub fn guard(guard: &Guard) -> Option<String> {
+    let nets = guard.clients.nets().iter();
+    let clients: Vec<String> = nets.map(|net| format!("client {net}")).collect();
+    let principals: Vec<String> = guard.principals.iter().map(principal).collect();
+    let lists = [principals, clients].map(|list| list.join(" or "));
+    let lists: Vec<String> = lists.into_iter().filter(|list| !list.is_empty()).collect();
+    (!lists.is_empty()).then(|| lists.join(", and "))
+}
+
 /// Server names.
 pub fn hosts(hosts: &[HostPattern]) -> Vec<String> {
     let word = |host: &HostPattern| match host {
@@ -170,11 +204,14 @@ fn clients(conditions: &Conditions) -> Vec<String> {
 }
 
 fn principals(conditions: &Conditions) -> Vec<String> {
-    let word = |principal: &PrincipalPattern| match principal {
+    conditions.principals.iter().map(principal).collect()
+}
+
+fn principal(pattern: &PrincipalPattern) -> String {
+    match pattern {
         PrincipalPattern::Exact(id) => format!("principal {id}"),
         PrincipalPattern::Prefix(id) => format!("principal {id}*"),
-    };
-    conditions.principals.iter().map(word).collect()
+    }
 }
 
 fn value(wanted: &ValueCondition) -> String {

@@ -3,7 +3,7 @@
 //! Called by `accept`; uses the same pools, balancing and ejection as requests do.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use super::accept::{Arrival, Refusal};
 use super::transport::Transport;
 use super::upstream::record_failure;
 use super::{proxy_protocol, random, Shared};
+use crate::decide::share_of_connection;
 use crate::observe::access_log::Entry;
 use crate::observe::clock;
 use crate::observe::metrics::RequestSample;
@@ -76,7 +77,7 @@ pub(super) async fn serve(
         )
     })?;
     rule.metrics.started();
-    let pool = match pool(rule) {
+    let pool = match pool(rule, arrival.client.ip()) {
         Ok(pool) => pool,
         Err(refusal) => {
             rule.metrics.finished(&RequestSample {
@@ -124,10 +125,13 @@ pub(super) async fn serve(
 }
 
 /// The pool a rule sends to.
-fn pool(rule: &TcpRule) -> Result<Arc<Pool>, Refusal> {
+fn pool(rule: &TcpRule, client: IpAddr) -> Result<Arc<Pool>, Refusal> {
     let chosen = match &rule.rule.action {
         Action::Pool(pool) => Some(pool),
-        Action::Split(split) => split.choose(random::bits()).pool(),
+        Action::Split(split) => {
+            let share = share_of_connection(split, client, random::bits());
+            share.target.pool()
+        }
         Action::Quarantined => None,
         Action::Redirect(_) | Action::Respond(_) => {
             return Err(Refusal::new(&causes::INTERNAL, ""))

@@ -6,6 +6,7 @@ mod listeners;
 mod plugins;
 mod pools;
 mod routes;
+mod split;
 
 pub(super) use listeners::bind;
 

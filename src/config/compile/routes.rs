@@ -20,8 +20,7 @@ use crate::snapshot::net::NetSet;
 use crate::snapshot::pool::Pool;
 use crate::snapshot::route::{
     Action, Candidate, Conditions, HeaderOps, HostPattern, PathPattern, PathRewrite,
-    PrincipalPattern, Redirect, Respond, Retry, Rewrite, Rule, Split, Target, TcpRule, Timeouts,
-    ValueCondition,
+    PrincipalPattern, Redirect, Respond, Retry, Rewrite, Rule, TcpRule, Timeouts, ValueCondition,
 };
 
 /// What routes are compiled with.
@@ -83,7 +82,7 @@ impl Workshop<'_> {
             place: (self.means.place)(&path).into(),
             action: match route.is_quarantined {
                 true => Action::Quarantined,
-                false => self.action(rule)?,
+                false => self.action(&route.name, rule)?,
             },
             rewrite: rewrite(rule.rewrite.as_ref()),
             request_headers: ops(&rule.request_headers),
@@ -100,11 +99,11 @@ impl Workshop<'_> {
     }
 
     /// `None` for a pool that is broken: rules have seen that each name is one.
-    fn pool(&self, name: &str) -> Option<Arc<Pool>> {
+    pub(super) fn pool(&self, name: &str) -> Option<Arc<Pool>> {
         self.pools.iter().find(|pool| *pool.name == *name).cloned()
     }
 
-    fn action(&self, rule: &schema::Rule) -> Option<Action> {
+    fn action(&self, route: &str, rule: &schema::Rule) -> Option<Action> {
         if let Some(name) = &rule.pool {
             return Some(self.pool(name).map_or(Action::Quarantined, Action::Pool));
         }
@@ -132,20 +131,7 @@ impl Workshop<'_> {
                 content_type: HeaderValue::from_str(media).ok()?,
             }));
         }
-        let mut total = 0;
-        let mut targets = Vec::new();
-        for target in &rule.split {
-            total += u64::from(target.weight);
-            let pool = self.pool(&target.pool).map(Target::Pool);
-            let broken = || Target::Quarantined(target.pool.as_str().into());
-            targets.push((total, pool.unwrap_or_else(broken)));
-        }
-        (total > 0).then(|| {
-            Action::Split(Split {
-                targets: targets.into(),
-                total,
-            })
-        })
+        self.split(route, rule).map(Action::Split)
     }
 
     /// Whether a route is served by a listener: named, or by default every ingress listener that can.

@@ -1,8 +1,6 @@
-//! Rules of what a route's rule does: shares, redirects, answers, rewrites, edits and retries.
+//! Rules of what a route's rule does: redirects, answers, rewrites, edits and retries.
 //! It must not know pools or listeners; `routes` checks references.
 //! Called by `config::rules::routes` for each rule.
-
-use std::collections::HashSet;
 
 use windrose_plugins::contract::{field_value, Side};
 
@@ -10,7 +8,7 @@ use super::values::{
     accept, authority, edits, host, method, path as canonical, pattern, within, Wrong,
 };
 use crate::config::report::Report;
-use crate::config::schema::{PathMatch, Redirect, Respond, Retry, Rewrite, Rule, SplitTarget};
+use crate::config::schema::{PathMatch, Redirect, Respond, Retry, Rewrite, Rule};
 
 /// Checks what a rule for requests does.
 pub(super) fn check(rule: &Rule, path: &str, report: &mut Report) {
@@ -44,35 +42,6 @@ pub(super) fn check(rule: &Rule, path: &str, report: &mut Report) {
         &rule.response_headers,
     );
     unused(rule, path, report);
-}
-
-/// Checks the shares of a split.
-pub(super) fn weights(split: &[SplitTarget], path: &str, report: &mut Report) {
-    let mut seen = HashSet::new();
-    for (at, target) in split.iter().enumerate() {
-        let path = format!("{path}.split[{at}]");
-        within(
-            report,
-            &format!("{path}.weight"),
-            target.weight,
-            0,
-            1_000_000,
-        );
-        if !seen.insert(&target.pool) {
-            report.error(
-                format!("{path}.pool"),
-                format!("\"{}\" has a share already", target.pool),
-                "add the weights together in one entry",
-            );
-        }
-    }
-    if !split.is_empty() && split.iter().all(|target| target.weight == 0) {
-        report.error(
-            format!("{path}.split"),
-            "the weights add up to 0, so no request can go anywhere",
-            "give one pool a weight above 0",
-        );
-    }
 }
 
 fn redirect(it: &Redirect, prefixed: bool, path: &str, report: &mut Report) {

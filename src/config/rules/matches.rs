@@ -36,7 +36,12 @@ pub(super) fn check(found: &Match, path: &str, report: &mut Report) {
     for (at, name) in found.sni.iter().enumerate() {
         accept(report, &format!("{path}.sni[{at}]"), host_pattern(name));
     }
-    for (at, principal) in found.principals.iter().enumerate() {
+    principals(&found.principals, path, report);
+}
+
+/// Checks patterns of principals, at the key `principals` below a path.
+pub(super) fn principals(patterns: &[String], path: &str, report: &mut Report) {
+    for (at, principal) in patterns.iter().enumerate() {
         let path = format!("{path}.principals[{at}]");
         given(report, &path, principal);
         if principal.trim_end_matches('*').contains('*') || principal.ends_with("**") {
@@ -49,7 +54,7 @@ pub(super) fn check(found: &Match, path: &str, report: &mut Report) {
     }
 }
 
-fn values(conditions: &BTreeMap<String, ValueMatch>, path: &str, report: &mut Report) {
+pub(super) fn values(conditions: &BTreeMap<String, ValueMatch>, path: &str, report: &mut Report) {
     for (name, condition) in conditions {
         if let ValueMatch::By(ValueRule::Regex(text)) = condition {
             accept(report, &format!("{path}.{name}.regex"), pattern(text));

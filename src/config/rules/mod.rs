@@ -10,6 +10,7 @@ mod pools;
 mod process;
 mod routes;
 mod sources;
+mod split;
 #[cfg(test)]
 pub(in crate::config) mod tests;
 mod values;

@@ -6,7 +6,7 @@ use windrose_plugins::contract::Time;
 
 use super::listeners::word;
 use super::values::{accept, host_pattern, positive, quoted};
-use super::{actions, matches, protocol_of, Names};
+use super::{actions, matches, protocol_of, split, Names};
 use crate::config::report::Report;
 use crate::config::schema::{
     Config, Hold, Match, PoolProtocol, Protocol, Route, RouteProtocol, RouteTimeouts, Rule,
@@ -181,7 +181,7 @@ fn pools(route: &Route, rule: &Rule, names: &Names<'_>, path: &str, report: &mut
             (RouteProtocol::Http, false) | (RouteProtocol::Tcp, true) => {}
         }
     }
-    actions::weights(&rule.split, path, report);
+    split::check(rule, route.protocol, path, report);
 }
 
 fn http_conditions(found: &Match) -> [(&'static str, bool); 5] {
@@ -194,10 +194,11 @@ fn http_conditions(found: &Match) -> [(&'static str, bool); 5] {
     ]
 }
 
-fn http_settings(rule: &Rule) -> [(&'static str, bool); 10] {
-    [
+fn http_settings(rule: &Rule) -> Vec<(&'static str, bool)> {
+    vec![
         ("redirect", rule.redirect.is_some()),
         ("respond", rule.respond.is_some()),
+        ("override", rule.overriding.is_some()),
         ("rewrite", rule.rewrite.is_some()),
         (
             "request_headers",

@@ -87,7 +87,7 @@ pub struct Expect {
     /// The principal in the end, as plugins proved it: `consumer:NAME`, `certificate:NAME` or a SPIFFE ID.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub principal: Option<String>,
-    /// The pool's name; for a split, one of its pools.
+    /// The pool's name; for a split, the one that the request decides on, else one of its pools.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
     /// The status of an answer made by the proxy.

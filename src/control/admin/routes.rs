@@ -13,7 +13,7 @@ use crate::explain::words;
 use crate::snapshot::chain::{Chain, Mode};
 use crate::snapshot::listener::Listener;
 use crate::snapshot::quarantine::Kind;
-use crate::snapshot::route::{Action, Candidate, PathPattern, Rule, Target, TcpRule};
+use crate::snapshot::route::{Action, Candidate, PathPattern, Rule, Share, TcpRule};
 use crate::snapshot::Snapshot;
 
 #[derive(Serialize)]
@@ -81,16 +81,28 @@ struct RuleView {
 #[serde(rename_all = "snake_case")]
 enum ActionView {
     Pool(String),
-    Split(Vec<Share>),
+    Split(SplitView),
     Redirect { status: u16 },
     Respond { status: u16 },
     Quarantined,
 }
 
 #[derive(Serialize)]
-struct Share {
+struct SplitView {
+    shares: Vec<ShareView>,
+    /// What decides instead of chance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sticky: Option<String>,
+    /// How a request may name its share.
+    #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
+    overriding: Option<String>,
+}
+
+#[derive(Serialize)]
+struct ShareView {
+    name: String,
     pool: String,
-    weight: u64,
+    weight: u32,
     #[serde(rename = "quarantined", skip_serializing_if = "std::ops::Not::not")]
     is_quarantined: bool,
 }
@@ -206,13 +218,17 @@ fn action(action: &Action) -> ActionView {
     match action {
         Action::Pool(pool) => ActionView::Pool(pool.name.to_string()),
         Action::Split(split) => {
-            let mut before = 0;
-            let share = |(sum, target): &(u64, Target)| Share {
-                pool: target.name().to_owned(),
-                weight: sum - std::mem::replace(&mut before, *sum),
-                is_quarantined: target.pool().is_none(),
+            let share = |share: &Share| ShareView {
+                name: share.name.to_string(),
+                pool: share.target.name().to_owned(),
+                weight: share.weight,
+                is_quarantined: share.target.pool().is_none(),
             };
-            ActionView::Split(split.targets.iter().map(share).collect())
+            ActionView::Split(SplitView {
+                shares: split.shares.iter().map(share).collect(),
+                sticky: split.sticky.as_ref().map(words::sticky),
+                overriding: split.overriding.as_ref().map(words::overriding),
+            })
         }
         Action::Redirect(redirect) => ActionView::Redirect {
             status: redirect.status.as_u16(),

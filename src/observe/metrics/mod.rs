@@ -9,6 +9,7 @@ mod process;
 mod recorder;
 mod reload;
 mod route;
+mod rule;
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -28,6 +29,8 @@ pub use recorder::RecorderMetrics;
 pub use reload::{ProbationEnd, ReloadMetrics, ReloadOutcome};
 use route::RouteFamilies;
 pub use route::{Finished, FinishedBy, RequestSample, RouteMetrics};
+use rule::RuleFamilies;
+pub use rule::{ChosenBy, ShareMetrics};
 
 /// All metrics of the process. Handles are cheap to use and to keep: counting is a few atomic additions.
 pub struct Metrics {
@@ -35,6 +38,7 @@ pub struct Metrics {
     listeners: Arc<ListenerFamilies>,
     routes: Arc<RouteFamilies>,
     pools: Arc<PoolFamilies>,
+    rules: Arc<RuleFamilies>,
     plugins: Counters,
     reload: ReloadMetrics,
     recorder: RecorderMetrics,
@@ -50,6 +54,7 @@ struct Handles {
     routes: Mutex<HashMap<[String; 3], Arc<RouteMetrics>>>,
     pools: Mutex<HashMap<[String; 1], Arc<PoolMetrics>>>,
     endpoints: Mutex<HashMap<[String; 2], Arc<EndpointMetrics>>>,
+    shares: Mutex<HashMap<[String; 2], Arc<ShareMetrics>>>,
 }
 
 /// What a group of series is about, for [`Metrics::retain`].
@@ -59,6 +64,8 @@ pub enum MetricFamily {
     Listener,
     /// Series of a route; asked with the listener's and the route's name.
     Route,
+    /// Series of a route's rules at any listener; asked with the route's name and an empty second name.
+    Rule,
     /// Series of a pool; asked with its name and an empty second name.
     Pool,
     /// Series of an endpoint; asked with the pool's name and the endpoint's.
@@ -91,6 +98,7 @@ impl Metrics {
             listeners: Arc::new(ListenerFamilies::new(&make)),
             routes: Arc::new(RouteFamilies::new(&make)),
             pools: Arc::new(PoolFamilies::new(&make)),
+            rules: Arc::new(RuleFamilies::new(&make)),
             plugins: make.counters(
                 "windrose_plugin_events_total",
                 "Events that plugins count, by plugin instance.",
@@ -129,6 +137,13 @@ impl Metrics {
         let labels = [listener, role, route];
         shared(&self.handles.routes, labels, || {
             RouteMetrics::new(&self.routes, labels)
+        })
+    }
+
+    /// The counters of a share of a route's splits; the same for the same labels.
+    pub fn share(&self, route: &str, share: &str) -> Arc<ShareMetrics> {
+        shared(&self.handles.shares, [route, share], || {
+            ShareMetrics::new(&self.rules, [route, share])
         })
     }
 
@@ -185,19 +200,21 @@ impl Metrics {
     /// Drops the series of what went away. `keep` is asked with the names that [`MetricFamily`] tells.
     /// Handles still held count on unseen; a handle asked for again starts at zero.
     pub fn retain(&self, keep: &dyn Fn(MetricFamily, &str, &str) -> bool) {
-        use MetricFamily::{Certificate, Endpoint, Listener, Pool, Route};
+        use MetricFamily::{Certificate, Endpoint, Listener, Pool, Route, Rule};
         let handles = &self.handles;
         lock(&handles.listeners).retain(|[name, _], _| keep(Listener, name, ""));
         lock(&handles.routes).retain(|[listener, _, route], _| keep(Route, listener, route));
         lock(&handles.endpoints)
             .retain(|[pool, endpoint], _| keep(Pool, pool, "") && keep(Endpoint, pool, endpoint));
         lock(&handles.pools).retain(|[pool], _| keep(Pool, pool, ""));
+        lock(&handles.shares).retain(|[route, _], _| keep(Rule, route, ""));
 
         self.listeners.retain(&|name| keep(Listener, name, ""));
         let certificates = &self.listeners.certificates;
         certificates.retain(&|label| keep(Certificate, &label[0], &label[1]));
         self.routes
             .retain(&|listener, route| keep(Route, listener, route));
+        self.rules.retain(&|route| keep(Rule, route, ""));
         self.pools.retain(&|pool| keep(Pool, pool, ""));
         self.pools
             .endpoint

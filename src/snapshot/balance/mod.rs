@@ -13,7 +13,7 @@ mod round_robin;
 mod sampler;
 
 pub use ewma::observe;
-pub use hash::hash_bytes;
+pub use hash::{hash_bytes, mix};
 
 use super::pool::{Algorithm, Member};
 use eligible::{Census, Eligible, Share};

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 use regex::Regex;
 
+use super::Split;
 use crate::snapshot::pool::Pool;
 
 /// What becomes of a request.
@@ -22,49 +23,6 @@ pub enum Action {
     Respond(Respond),
     /// Refused: the route is broken, or the pool it names.
     Quarantined,
-}
-
-/// Pools by weight.
-pub struct Split {
-    /// Pools with the running sum of weights up to and including their own.
-    pub targets: Box<[(u64, Target)]>,
-    /// Sum of all weights; above zero.
-    pub total: u64,
-}
-
-impl Split {
-    /// The target for a random number.
-    pub fn choose(&self, random: u64) -> &Target {
-        let point = random % self.total;
-        let at = self.targets.partition_point(|(sum, _)| *sum <= point);
-        &self.targets[at.min(self.targets.len() - 1)].1
-    }
-}
-
-/// Where a share of a split goes.
-pub enum Target {
-    /// To this pool.
-    Pool(Arc<Pool>),
-    /// Nowhere: the pool of this name is broken. Its share is refused, not moved to the others.
-    Quarantined(Arc<str>),
-}
-
-impl Target {
-    /// The pool, unless it is broken.
-    pub fn pool(&self) -> Option<&Arc<Pool>> {
-        match self {
-            Target::Pool(pool) => Some(pool),
-            Target::Quarantined(_) => None,
-        }
-    }
-
-    /// The pool's name.
-    pub fn name(&self) -> &str {
-        match self {
-            Target::Pool(pool) => &pool.name,
-            Target::Quarantined(name) => name,
-        }
-    }
 }
 
 /// A redirect; `None` keeps the request's own.

@@ -4,10 +4,12 @@
 
 mod action;
 mod conditions;
+mod split;
 mod table;
 
 pub use action::*;
 pub use conditions::*;
+pub use split::*;
 pub use table::*;
 
 use std::fmt;

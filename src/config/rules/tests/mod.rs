@@ -6,6 +6,7 @@ mod actions;
 mod listeners;
 mod pools;
 mod routes;
+mod split;
 
 use std::collections::BTreeSet;
 

@@ -5,16 +5,6 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A share of a split.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SplitTarget {
-    /// The pool.
-    pub pool: String,
-    /// Its part of the sum of all weights; 0 gets nothing.
-    pub weight: u32,
-}
-
 /// A redirect. What is not given is kept from the request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

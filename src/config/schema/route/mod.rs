@@ -5,10 +5,12 @@
 mod actions;
 mod matches;
 mod retry;
+mod split;
 
 pub use actions::*;
 pub use matches::*;
 pub use retry::*;
+pub use split::*;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -87,6 +89,12 @@ pub struct Rule {
     /// Divide between pools by weight.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub split: Vec<SplitTarget>,
+    /// What keeps a user in one share of the split. Default: each request is dealt by chance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<Sticky>,
+    /// Lets requests name their share of the split. Default: none can.
+    #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
+    pub overriding: Option<Override>,
     /// Answer with a redirect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redirect: Option<Redirect>,
