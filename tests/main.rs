@@ -16,6 +16,7 @@ mod forwarded;
 mod gateway_api;
 mod house;
 mod http;
+mod limits;
 mod observability;
 mod peers;
 mod pipelining;

@@ -140,6 +140,12 @@ causes! {
     NO_HEALTHY_ENDPOINT = "no_healthy_endpoint", Upstream, 503, "Service unavailable",
         "Every endpoint of the pool is out: failing its health check, ejected, or already tried for this request.",
         "Open /pools to see why each endpoint is out.";
+    POOL_OVERLOADED = "pool_overloaded", Upstream, 503, "Service unavailable",
+        "The pool, or every endpoint of it that may be chosen, has as many requests under way as its `limits` allow, and its queue is full or it has none.",
+        "Open /pools: it shows the limits and what is under way. Look for endpoints that became slow; raise `limits`, add endpoints, or let requests wait with `limits.pending`.";
+    QUEUE_TIMEOUT = "queue_timeout", Upstream, 503, "Service unavailable",
+        "The request waited for a place in the pool as long as `limits.queue_timeout` allows, and none became free.",
+        "Open /pools: it shows what is under way and who waits. More places, or faster endpoints, help; a longer wait rarely does.";
     CONNECT_REFUSED = "connect_refused", Upstream, 502, "Bad gateway",
         "The endpoint refused the connection: nothing listens on its port.",
         "Check that the service runs and that the endpoint's port is right.";

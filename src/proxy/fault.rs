@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
 use pingora::proxy::{FailToProxy, Session};
-use pingora::{Error, ErrorSource, Result};
+use pingora::{Error, ErrorSource, ErrorType, Result};
 use windrose_plugins::contract::{causes, Answer, Cause, Effects, Response};
 
 use super::request::Ctx;
@@ -48,6 +48,21 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut Ctx, answer: Answer)
     write(session, head, &body).await?;
     ctx.response_bytes += body.len() as u64;
     Ok(())
+}
+
+/// Sends the answer for a request that gets no place in its pool, unless nobody is there to read it.
+pub(super) async fn refused(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    cause: &'static Cause,
+) -> Result<bool> {
+    if *cause == causes::CLIENT_CLOSED {
+        ctx.cause = Some(cause);
+        let why = "closed while its request waited";
+        return Err(Error::explain(ErrorType::ConnectionClosed, why).into_down());
+    }
+    answer(session, ctx, Answer::of(cause)).await?;
+    Ok(true)
 }
 
 /// An answer without a body ends with its header: gRPC clients take nothing else for a status (a response of trailers only).

@@ -106,6 +106,7 @@ fn close(ended: &Ended<'_>, ctx: &mut Ctx, shared: &Shared) {
         }
     }
     ctx.attempt.in_flight = None;
+    ctx.held = None;
 }
 
 fn finish_hooks(ctx: &mut Ctx, status: u16, duration: std::time::Duration) {

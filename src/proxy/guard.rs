@@ -131,6 +131,14 @@ impl Guarded {
         }
     }
 
+    /// Waits until the client has closed its side, whatever it sent before.
+    pub(super) async fn left(&self) {
+        match &self.layer {
+            Layer::Plain(transport) => transport.left().await,
+            Layer::Tls(stream) => stream.get_ref().left().await,
+        }
+    }
+
     /// Whether bytes of a further request have arrived.
     pub(super) fn has_early(&self) -> bool {
         !self.early.is_empty()

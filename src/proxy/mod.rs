@@ -95,12 +95,17 @@ impl ProxyHttp for Gateway {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         match request::route(session, ctx).await {
-            Ok(()) => Ok(false),
+            Ok(()) => {}
             Err(answer) => {
                 // Rare and large: in place it would make every request's future as large.
                 Box::pin(fault::answer(session, ctx, *answer)).await?;
-                Ok(true)
+                return Ok(true);
             }
+        }
+        // Here and not where the endpoint is chosen, because after a refusal there Pingora closes the connection.
+        match upstream::enter(session, ctx).await {
+            Ok(()) => Ok(false),
+            Err(cause) => Box::pin(fault::refused(session, ctx, cause)).await,
         }
     }
 
@@ -109,7 +114,7 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         ctx: &mut Box<Ctx>,
     ) -> Result<Box<HttpPeer>> {
-        upstream::peer(session, ctx)
+        upstream::peer(session, ctx).await
     }
 
     async fn connected_to_upstream(

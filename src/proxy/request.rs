@@ -12,12 +12,14 @@ use windrose_plugins::contract::{causes, Answer, Cause, Effects, Principal, Slot
 
 use super::connection::{Connection, TlsFacts};
 use super::finish::Unfinished;
+use super::upstream::Held;
 use super::{admit, finish, random};
 use crate::decide::{Facts, Silent, Walk};
 use crate::observe::clock;
 use crate::observe::trace::{AttemptSpan, TraceContext};
 use crate::snapshot::endpoint::{Endpoint, InFlight};
 use crate::snapshot::lease::Lease;
+use crate::snapshot::limits::Priority;
 use crate::snapshot::listener::Listener;
 use crate::snapshot::pool::{EndpointSet, Pool, PoolProtocol};
 use crate::snapshot::route::Candidate;
@@ -40,6 +42,9 @@ pub struct Ctx {
     pub(super) candidate: Option<Arc<Candidate>>,
     pub(super) pool: Option<Arc<Pool>>,
     pub(super) attempt: Attempt,
+    /// What it holds of a pool with limits.
+    pub(super) held: Option<Box<Held>>,
+    pub(super) priority: Priority,
     pub(super) cause: Option<&'static Cause>,
     pub(super) planned: Option<Box<Answer>>,
     pub(super) request_bytes: u64,
@@ -107,6 +112,8 @@ impl Ctx {
             candidate: None,
             pool: None,
             attempt: Attempt::default(),
+            held: None,
+            priority: Priority::Normal,
             cause: None,
             planned: None,
             request_bytes: 0,

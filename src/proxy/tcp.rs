@@ -14,7 +14,7 @@ use windrose_plugins::contract::{causes, Cause};
 
 use super::accept::{Arrival, Refusal};
 use super::transport::Transport;
-use super::upstream::record_failure;
+use super::upstream::{enter_connection, pick, record_failure, Held, Outcome};
 use super::{proxy_protocol, random, Shared};
 use crate::decide::share_of_connection;
 use crate::observe::access_log::Entry;
@@ -160,7 +160,7 @@ async fn carry(
     cut: &Cut,
     stream: &mut Stream,
 ) -> Result<(), &'static Cause> {
-    let (upstream, _in_flight) = connect(arrival, rule, pool, stream).await?;
+    let (upstream, _in_flight, _held) = connect(&transport, arrival, rule, pool, stream).await?;
     let counts = Counts::default();
     let idle = rule.rule.timeouts.idle;
     let copied = tokio::select! {
@@ -174,11 +174,12 @@ async fn carry(
 
 /// Connects to an endpoint, trying others when one does not answer.
 async fn connect(
+    transport: &Transport,
     arrival: &Arrival,
     rule: &TcpRule,
     pool: &Pool,
     stream: &mut Stream,
-) -> Result<(Socket, InFlight), &'static Cause> {
+) -> Result<(Socket, InFlight, Held), &'static Cause> {
     let mut tried = Vec::new();
     let mut cause = &causes::NO_HEALTHY_ENDPOINT;
     let set = pool.set.load_full();
@@ -192,21 +193,28 @@ async fn connect(
         )),
         HashKey::Header(_) | HashKey::Cookie(_) | HashKey::Path => None,
     };
-    for _ in 0..=rule.rule.retry.attempts {
+    let choose = |tried: &[u16]| {
         let choice = Choice {
             hash,
-            tried: &tried,
+            tried,
             now: clock::now(),
             random: random::bits(),
         };
-        let Some(at) = set.table.pick(&set.members, &choice) else {
-            break;
+        pick(pool, set.clone(), &choice)
+    };
+    let mut held = Box::pin(enter_connection(pool, transport.left(), || choose(&[]))).await?;
+    for _ in 0..=rule.rule.retry.attempts {
+        let chosen = match held.first.take() {
+            Some(chosen) => chosen,
+            None => match choose(&tried) {
+                Outcome::Chosen(chosen) => chosen,
+                Outcome::Nobody(_) | Outcome::Full => break,
+            },
         };
-        tried.push(u16::try_from(at).unwrap_or(u16::MAX));
-        let endpoint = &set.members[at].endpoint;
+        tried.push(u16::try_from(chosen.at).unwrap_or(u16::MAX));
+        let endpoint = &set.members[chosen.at].endpoint;
         stream.attempts += 1;
         stream.endpoint = Some(endpoint.clone());
-        let in_flight = InFlight::start(endpoint);
         let started = clock::now();
         let connected = dial(arrival, pool, endpoint).await;
         let took = clock::between(started, clock::now());
@@ -218,7 +226,7 @@ async fn connect(
                 endpoint.state.succeeded();
                 balance::observe(&endpoint.state, clock::now(), took);
                 endpoint.metrics.connect(false, took.as_secs_f64());
-                return Ok((socket, in_flight));
+                return Ok((socket, chosen.in_flight, held));
             }
             Err(failure) => {
                 record_failure(pool, &set, endpoint, clock::now());

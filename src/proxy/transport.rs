@@ -9,6 +9,7 @@ use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{ready, Context, Poll};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
@@ -17,12 +18,14 @@ use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     TimingDigest, UniqueID,
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 
 use crate::snapshot::incoming::Socket;
 
 /// Writes below this are gathered until a flush, so that a small header and body leave in one packet.
 const GATHER: usize = 1460;
+/// How often to look whether the other side has closed while bytes of it wait to be read.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// A downstream socket.
 pub(super) struct Transport {
@@ -106,6 +109,21 @@ impl Transport {
         match &self.socket {
             Socket::Tcp(socket) => socket.readable().await,
             Socket::Unix(socket) => socket.readable().await,
+        }
+    }
+
+    /// Waits until the other side has closed, reading nothing. Bytes that nobody reads yet would wake at once again and
+    /// again, so then it looks now and then.
+    pub(super) async fn left(&self) {
+        loop {
+            let ready = match &self.socket {
+                Socket::Tcp(socket) => socket.ready(Interest::READABLE).await,
+                Socket::Unix(socket) => socket.ready(Interest::READABLE).await,
+            };
+            if !ready.is_ok_and(|ready| !ready.is_read_closed()) {
+                return;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 

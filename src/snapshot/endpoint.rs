@@ -6,10 +6,13 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst,
+};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use super::limits::{Limiter, Limiters};
 use crate::observe::metrics::{EndpointMetrics, Metrics};
 
 /// Where an endpoint is.
@@ -123,32 +126,57 @@ fn nanos(time: Duration) -> u64 {
 
 /// Counts one request or connection as under way until dropped.
 #[derive(Debug)]
-pub struct InFlight(Arc<Endpoint>);
+pub struct InFlight {
+    endpoint: Arc<Endpoint>,
+    /// Whose queue hears of it when it ends.
+    limiter: Option<Arc<Limiter>>,
+}
 
 impl InFlight {
     /// Starts counting.
     pub fn start(endpoint: &Arc<Endpoint>) -> InFlight {
         endpoint.state.in_flight.fetch_add(1, Relaxed);
-        InFlight(endpoint.clone())
+        InFlight {
+            endpoint: endpoint.clone(),
+            limiter: None,
+        }
+    }
+
+    /// Starts counting, unless the endpoint has as many as its pool's limiter allows.
+    pub fn within(endpoint: &Arc<Endpoint>, limiter: &Arc<Limiter>) -> Option<InFlight> {
+        let most = limiter.endpoint_requests();
+        let more = |now| (now < most).then(|| now + 1);
+        let counted = endpoint.state.in_flight.fetch_update(SeqCst, SeqCst, more);
+        counted.ok().map(|_| InFlight {
+            endpoint: endpoint.clone(),
+            limiter: Some(limiter.clone()),
+        })
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.state.in_flight.fetch_sub(1, Relaxed);
+        self.endpoint.state.in_flight.fetch_sub(1, Relaxed);
+        if let Some(limiter) = &self.limiter {
+            limiter.ring();
+        }
     }
 }
 
-/// All endpoints of the process by pool and address, so that state outlives reloads.
+/// All endpoints of the process by pool and address, and the limiters of pools by name, so that state outlives reloads.
 #[derive(Default)]
-pub struct Endpoints(Mutex<Known>);
+pub struct Endpoints {
+    known: Mutex<Known>,
+    /// Limiters.
+    pub limiters: Limiters,
+}
 
 type Known = HashMap<(Box<str>, Address), Weak<Endpoint>>;
 
 impl Endpoints {
     /// The endpoint of a pool at an address; the one in use, if there is one.
     pub fn endpoint(&self, pool: &str, address: &Address, metrics: &Metrics) -> Arc<Endpoint> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() > 64 && known.len() == known.capacity() {
             known.retain(|_, endpoint| endpoint.strong_count() > 0);
         }

@@ -8,6 +8,7 @@ pub mod chain;
 pub mod endpoint;
 pub mod incoming;
 pub mod lease;
+pub mod limits;
 pub mod listener;
 pub mod net;
 pub mod pool;

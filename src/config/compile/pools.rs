@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -12,6 +13,7 @@ use super::Means;
 use crate::config::report::Report;
 use crate::config::schema::{self, Config};
 use crate::snapshot::endpoint::Address;
+use crate::snapshot::limits::{Limited, Limiter, Limits};
 use crate::snapshot::pool::{
     Algorithm, DnsRecord, DnsSource, Ejection, EndpointSet, EndpointSpec, HashKey, Health,
     HealthKind, Pool, PoolProtocol, PoolSettings, ProxyVersion, Source,
@@ -63,9 +65,32 @@ fn build(pool: &schema::Pool, path: &str, means: &Means<'_>, report: &mut Report
         place: (means.place)(path).into(),
         settings,
         set,
+        limits: limited(pool, means),
         metrics: means.metrics.pool(&pool.name),
     })
 }
+
+/// A limiter that runs keeps its bounds until the snapshot is in force; `control::pools` changes them then.
+fn limited(pool: &schema::Pool, means: &Means<'_>) -> Option<Limited> {
+    let settings = limits(pool.limits.as_ref()?);
+    let new = || Limiter::new(&settings, means.metrics.limits(&pool.name));
+    let state = means.endpoints.limiters.limiter(&pool.name, new);
+    Some(Limited { settings, state })
+}
+
+fn limits(limits: &schema::PoolLimits) -> Limits {
+    Limits {
+        // On HTTP/1 a request is a connection in use, and rules allow one of both.
+        requests: limits.requests.or(limits.connections),
+        endpoint_requests: limits.endpoint_requests,
+        retries: limits.retries,
+        pending: limits.pending.unwrap_or(0),
+        queue_timeout: limits.queue_timeout.map_or(QUEUE_TIMEOUT, |time| time.0),
+    }
+}
+
+/// Longer waits help nobody: the client has given up, or comes again beside its first request.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 fn specs(endpoints: &[schema::Endpoint]) -> Vec<EndpointSpec> {
     let spec = |endpoint: &schema::Endpoint| match endpoint {

@@ -4,6 +4,7 @@
 
 mod actions;
 mod expectations;
+mod limits;
 mod listeners;
 mod matches;
 mod pools;

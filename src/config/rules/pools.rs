@@ -2,10 +2,10 @@
 //! It must not know which routes use a pool; `routes` checks that, and `sources` where endpoints come from.
 //! Called by `config::rules::check`.
 
-use super::sources;
 use super::values::{
     accept, authority, given, host, path as canonical, positive, quoted, token, within,
 };
+use super::{limits, sources};
 use crate::config::report::Report;
 use crate::config::schema::{
     Algorithm, Balance, Config, Ejection, HashKey, Health, HttpHealth, Pool, PoolConnections,
@@ -29,6 +29,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
             health(it, pool.protocol, &format!("{path}.health"), report);
         }
         ejection(&pool.ejection, &format!("{path}.ejection"), report);
+        limits::check(pool, &path, report);
         connections(&pool.connections, &format!("{path}.connections"), report);
     }
 }

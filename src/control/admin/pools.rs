@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
 
+use super::limits::{self, LimitsView};
 use super::state::{millis, quarantined, QuarantinedView};
 use crate::control::pools::PoolKeeper;
 use crate::explain::words;
@@ -44,6 +45,8 @@ pub(super) struct PoolView {
     #[serde(skip_serializing_if = "Option::is_none")]
     health: Option<HealthView>,
     ejection: EjectionView,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limits: Option<LimitsView>,
     connect_timeout_ms: f64,
     idle_timeout_ms: f64,
     pub(super) total: usize,
@@ -157,6 +160,7 @@ fn pool_view(pool: &Pool, keeper: &PoolKeeper) -> PoolView {
             max_time_ms: millis(settings.ejection.max_time),
             max_ejected: settings.ejection.max_ejected,
         },
+        limits: pool.limits.as_ref().map(limits::view),
         connect_timeout_ms: millis(settings.connect_timeout),
         idle_timeout_ms: millis(settings.idle_timeout),
         total: endpoints.len(),

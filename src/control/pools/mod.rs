@@ -16,6 +16,7 @@ use super::discovery::Finder;
 use super::health::Prober;
 use crate::observe::metrics::Metrics;
 use crate::snapshot::endpoint::{Address, Endpoints};
+use crate::snapshot::limits::Limits;
 use crate::snapshot::pool::{EndpointSet, Health, Pool, PoolProtocol, ProxyVersion, Source};
 use crate::snapshot::tls::PeerTls;
 use crate::snapshot::Snapshot;
@@ -137,6 +138,7 @@ impl PoolKeeper {
                 None => self.start(pool),
             };
             self.follow_health(&mut followed, pool);
+            self.follow_limits(pool);
             followed.slot.gauge();
             state.pools.insert(pool.name.clone(), followed);
         }
@@ -187,6 +189,18 @@ impl PoolKeeper {
                 .follow(&followed.slot, settings, &key.health, epoch);
             (key, Task::spawn(task))
         });
+    }
+
+    /// Bounds change with the snapshot in force. Those who wait under bounds that are gone go on without.
+    fn follow_limits(&self, pool: &Pool) {
+        match &pool.limits {
+            Some(limited) => limited.state.resize(&limited.settings),
+            None => {
+                if let Some(limiter) = self.endpoints.limiters.known(&pool.name) {
+                    limiter.resize(&Limits::default());
+                }
+            }
+        }
     }
 
     fn refresh_gauges(&self) {

@@ -187,9 +187,17 @@ impl Slot {
         self.inner().reasons.get(address).cloned()
     }
 
-    /// Brings the gauges of the pool up to date.
+    /// Brings the gauges of the pool up to date, and lets who waits for an endpoint look again: one may have become well, or
+    /// be ejected no longer.
     pub(in crate::control) fn gauge(&self) {
-        gauge(&self.pool());
+        let pool = self.pool();
+        gauge(&pool);
+        if let Some(limited) = &pool.limits {
+            limited.state.ring();
+            let load = limited.state.load();
+            let metrics = &limited.state.metrics;
+            metrics.load(load.in_flight, load.waiting, load.most);
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

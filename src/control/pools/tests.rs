@@ -81,6 +81,7 @@ pub(in crate::control) fn pool_of(
         place: "".into(),
         settings,
         set: Arc::new(arc_swap::ArcSwap::from_pointee(set)),
+        limits: None,
         metrics: metrics.pool(name),
     })
 }

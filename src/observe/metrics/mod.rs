@@ -3,6 +3,7 @@
 //! Everything that has something to count calls it; the admin address shows `render`.
 
 mod family;
+mod limits;
 mod listener;
 mod pool;
 mod process;
@@ -21,6 +22,8 @@ use windrose_plugins::contract::{Counter, CounterFactory};
 
 pub(super) use family::FirstUse;
 use family::{lock, Counters, Maker};
+use limits::LimitFamilies;
+pub use limits::LimitMetrics;
 use listener::ListenerFamilies;
 pub use listener::ListenerMetrics;
 use pool::PoolFamilies;
@@ -39,6 +42,7 @@ pub struct Metrics {
     routes: Arc<RouteFamilies>,
     pools: Arc<PoolFamilies>,
     rules: Arc<RuleFamilies>,
+    limits: Arc<LimitFamilies>,
     plugins: Counters,
     reload: ReloadMetrics,
     recorder: RecorderMetrics,
@@ -99,6 +103,7 @@ impl Metrics {
             routes: Arc::new(RouteFamilies::new(&make)),
             pools: Arc::new(PoolFamilies::new(&make)),
             rules: Arc::new(RuleFamilies::new(&make)),
+            limits: Arc::new(LimitFamilies::new(&make)),
             plugins: make.counters(
                 "windrose_plugin_events_total",
                 "Events that plugins count, by plugin instance.",
@@ -152,6 +157,11 @@ impl Metrics {
         shared(&self.handles.pools, [pool], || {
             PoolMetrics::new(&self.pools, pool)
         })
+    }
+
+    /// Counters of a pool's limits. Their series stay while the pool does.
+    pub fn limits(&self, pool: &str) -> LimitMetrics {
+        LimitMetrics::new(&self.limits, pool)
     }
 
     /// The counters of an endpoint of a pool; the same for the same labels.
@@ -216,6 +226,7 @@ impl Metrics {
             .retain(&|listener, route| keep(Route, listener, route));
         self.rules.retain(&|route| keep(Rule, route, ""));
         self.pools.retain(&|pool| keep(Pool, pool, ""));
+        self.limits.retain(&|pool| keep(Pool, pool, ""));
         self.pools
             .endpoint
             .retain(&|pool, endpoint| keep(Pool, pool, "") && keep(Endpoint, pool, endpoint));

@@ -2,9 +2,13 @@
 //! It must not know why a request was routed to its pool.
 //! Called by the hooks in `proxy`; reports load, latency and failures to the endpoint's state.
 
+mod admission;
+mod choice;
 mod key;
 mod outcome;
 
+pub(in crate::proxy) use admission::{enter, enter_connection, Held};
+pub(in crate::proxy) use choice::{pick, Chosen, Outcome};
 pub(in crate::proxy) use outcome::{gave_up, record_failure, responded};
 
 use std::net::SocketAddr;
@@ -20,15 +24,14 @@ use crate::observe::clock;
 use crate::observe::trace::AttemptSpan;
 use crate::proxy::dial::Dial;
 use crate::proxy::proxy_protocol;
-use crate::proxy::random;
 use crate::proxy::request::Ctx;
-use crate::snapshot::balance::{self, Choice};
-use crate::snapshot::endpoint::{Endpoint, InFlight};
-use crate::snapshot::pool::PoolSettings;
+use crate::snapshot::balance;
+use crate::snapshot::endpoint::Endpoint;
+use crate::snapshot::pool::{Pool, PoolSettings};
 use crate::snapshot::route::Timeouts;
 
 /// Chooses an endpoint for the next attempt and says how to connect to it.
-pub(in crate::proxy) fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+pub(in crate::proxy) async fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
     let (Some(pool), Some(candidate)) = (ctx.pool.clone(), ctx.candidate.clone()) else {
         return fail(ctx, &causes::INTERNAL);
     };
@@ -37,31 +40,9 @@ pub(in crate::proxy) fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box
     if is_late(ctx, timeouts, now) {
         return fail(ctx, &causes::DEADLINE_EXCEEDED);
     }
-    let set = pool.set.load_full();
-    if set.members.is_empty() {
-        pool.metrics.no_endpoint(&causes::NO_ENDPOINT);
-        return fail(ctx, &causes::NO_ENDPOINT);
-    }
-    let same_set = ctx
-        .attempt
-        .set
-        .as_ref()
-        .is_some_and(|before| Arc::ptr_eq(before, &set));
-    if !same_set {
-        ctx.attempt.tried.clear();
-    }
-    let hash = key::hash(&pool, session.req_header(), &ctx.facts);
-    let choice = Choice {
-        hash,
-        tried: &ctx.attempt.tried,
-        now,
-        random: random::bits(),
-    };
-    let Some(at) = set.table.pick(&set.members, &choice) else {
-        pool.metrics.no_endpoint(&causes::NO_HEALTHY_ENDPOINT);
-        // The failure that used up the endpoints says more than that none is left.
-        let cause = ctx.cause.unwrap_or(&causes::NO_HEALTHY_ENDPOINT);
-        return fail(ctx, cause);
+    let Chosen { set, at, in_flight } = match chosen(session, ctx, &pool, now).await {
+        Ok(chosen) => chosen,
+        Err(cause) => return fail(ctx, cause),
     };
     let member = &set.members[at];
     let Some(template) = &member.peer else {
@@ -76,7 +57,7 @@ pub(in crate::proxy) fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box
     let attempt = &mut ctx.attempt;
     attempt.count += 1;
     attempt.tried.push(u16::try_from(at).unwrap_or(u16::MAX));
-    attempt.in_flight = Some(InFlight::start(&member.endpoint));
+    attempt.in_flight = Some(in_flight);
     attempt.member = at;
     attempt.started = now;
     attempt.responded = None;
@@ -86,6 +67,32 @@ pub(in crate::proxy) fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box
     attempt.set = Some(set);
     open_span(ctx);
     Ok(peer)
+}
+
+/// The endpoint of this attempt: the one that came with the place in the pool, or another.
+async fn chosen(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    pool: &Pool,
+    now: u64,
+) -> Result<Chosen, &'static Cause> {
+    let first = ctx.held.as_mut().and_then(|held| held.first.take());
+    if let Some(chosen) = first {
+        return Ok(chosen);
+    }
+    // The failure that called for another attempt says more than that there is none.
+    let failure = ctx.cause;
+    if ctx.attempt.count > 0 && !admission::may_retry(ctx, pool) {
+        return Err(failure.unwrap_or(&causes::POOL_OVERLOADED));
+    }
+    match choice::choose(session, ctx, pool, now) {
+        Outcome::Chosen(chosen) => Ok(chosen),
+        Outcome::Nobody(cause) => {
+            pool.metrics.no_endpoint(cause);
+            Err(failure.unwrap_or(cause))
+        }
+        Outcome::Full => Box::pin(admission::endpoint(session, ctx, pool)).await,
+    }
 }
 
 /// Begins the attempt's span, if the request is traced.

@@ -16,6 +16,8 @@ pub(super) struct Eligible<'a> {
     members: &'a [Member],
     choice: &'a Choice<'a>,
     census: &'a Census,
+    /// A member with so many requests under way is passed over.
+    full: u32,
     share: Cell<Option<Share>>,
 }
 
@@ -24,11 +26,13 @@ impl<'a> Eligible<'a> {
         members: &'a [Member],
         choice: &'a Choice<'a>,
         census: &'a Census,
+        full: u32,
     ) -> Eligible<'a> {
         Eligible {
             members,
             choice,
             census,
+            full,
             share: Cell::new(None),
         }
     }
@@ -43,6 +47,9 @@ impl<'a> Eligible<'a> {
             debug_assert!(false, "a table is used with the members it was built for");
             return false;
         };
+        if self.full != u32::MAX && member.endpoint.state.in_flight.load(Relaxed) >= self.full {
+            return false;
+        }
         member.endpoint.state.is_available(self.choice.now) || self.share() == Share::Few
     }
 

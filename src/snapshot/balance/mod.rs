@@ -73,7 +73,12 @@ impl Table {
 
     /// The position of the chosen member, or `None` when none may be chosen. `members` are those of [`Table::new`].
     pub fn pick(&self, members: &[Member], choice: &Choice<'_>) -> Option<usize> {
-        let eligible = Eligible::new(members, choice, &self.census);
+        self.pick_below(members, choice, u32::MAX)
+    }
+
+    /// As [`Table::pick`], passing over members with so many requests under way, as if they were not there.
+    pub fn pick_below(&self, members: &[Member], choice: &Choice<'_>, full: u32) -> Option<usize> {
+        let eligible = Eligible::new(members, choice, &self.census, full);
         let at = match &self.prepared {
             Prepared::Empty => None,
             Prepared::Single(at) => Some(*at).filter(|at| eligible.allows(*at)),

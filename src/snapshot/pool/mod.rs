@@ -16,6 +16,7 @@ use pingora::upstreams::peer::HttpPeer;
 
 use super::balance::Table;
 use super::endpoint::{Address, Endpoint, Endpoints};
+use super::limits::Limited;
 use crate::observe::metrics::{Metrics, PoolMetrics};
 
 /// A pool.
@@ -28,6 +29,8 @@ pub struct Pool {
     pub settings: PoolSettings,
     /// The endpoints right now. Shared with the same pool of the next generation while its settings stay the same.
     pub set: Arc<ArcSwap<EndpointSet>>,
+    /// Bounds on what it takes at a time; `None` for none.
+    pub limits: Option<Limited>,
     /// Counters.
     pub metrics: Arc<PoolMetrics>,
 }

@@ -3,6 +3,7 @@
 //! Run by `cargo test`.
 
 mod actions;
+mod limits;
 mod listeners;
 mod pools;
 mod routes;

@@ -6,11 +6,13 @@ mod balance;
 mod discovery;
 mod ejection;
 mod health;
+mod limits;
 
 pub use balance::*;
 pub use discovery::*;
 pub use ejection::*;
 pub use health::*;
+pub use limits::*;
 
 use std::collections::BTreeMap;
 
@@ -45,6 +47,9 @@ pub struct Pool {
     /// Taking endpoints out that fail real requests.
     #[serde(default)]
     pub ejection: Ejection,
+    /// Bounds on what the pool takes at a time. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<PoolLimits>,
     /// Times and sizes of connections.
     #[serde(default)]
     pub connections: PoolConnections,

@@ -1,0 +1,88 @@
+//! Which endpoint the next attempt goes to, counted as under way there from the moment it is chosen.
+//! It must not know how a connection to it is made, nor what happens when there is none.
+//! Called for each attempt, and by `admission` for the first one in pools that bound what an endpoint takes.
+
+use std::sync::Arc;
+
+use pingora::proxy::Session;
+use windrose_plugins::contract::{causes, Cause};
+
+use super::key;
+use crate::proxy::random;
+use crate::proxy::request::Ctx;
+use crate::snapshot::balance::Choice;
+use crate::snapshot::endpoint::InFlight;
+use crate::snapshot::pool::{EndpointSet, Pool};
+
+/// An endpoint, and that it has one request more.
+pub(in crate::proxy) struct Chosen {
+    pub(in crate::proxy) set: Arc<EndpointSet>,
+    pub(in crate::proxy) at: usize,
+    pub(in crate::proxy) in_flight: InFlight,
+}
+
+/// What came of choosing.
+pub(in crate::proxy) enum Outcome {
+    /// This one.
+    Chosen(Chosen),
+    /// None has room, but one may have soon.
+    Full,
+    /// None, for this reason.
+    Nobody(&'static Cause),
+}
+
+/// Chooses an endpoint.
+pub(super) fn choose(session: &Session, ctx: &mut Ctx, pool: &Pool, now: u64) -> Outcome {
+    let set = pool.set.load_full();
+    if set.members.is_empty() {
+        return Outcome::Nobody(&causes::NO_ENDPOINT);
+    }
+    let same_set = ctx
+        .attempt
+        .set
+        .as_ref()
+        .is_some_and(|before| Arc::ptr_eq(before, &set));
+    if !same_set {
+        ctx.attempt.tried.clear();
+    }
+    let choice = Choice {
+        hash: key::hash(pool, session.req_header(), &ctx.facts),
+        tried: &ctx.attempt.tried,
+        now,
+        random: random::bits(),
+    };
+    pick(pool, set, &choice)
+}
+
+/// Chooses within the bound that the pool sets to each endpoint, if it does.
+pub(in crate::proxy) fn pick(pool: &Pool, set: Arc<EndpointSet>, choice: &Choice<'_>) -> Outcome {
+    let limiter = pool.limits.as_ref().map(|limited| &limited.state);
+    let limiter = limiter.filter(|limiter| limiter.endpoint_requests() != u32::MAX);
+    let Some(limiter) = limiter else {
+        return match set.table.pick(&set.members, choice) {
+            Some(at) => Outcome::Chosen(Chosen {
+                in_flight: InFlight::start(&set.members[at].endpoint),
+                set,
+                at,
+            }),
+            None => Outcome::Nobody(&causes::NO_HEALTHY_ENDPOINT),
+        };
+    };
+    let full = limiter.endpoint_requests();
+    // Others may take the last place between the look and the count; whoever loses often stands in line as well as those.
+    for _ in 0..TRIES {
+        let Some(at) = set.table.pick_below(&set.members, choice, full) else {
+            let may_have_soon = set.table.pick(&set.members, choice).is_some();
+            return match may_have_soon {
+                true => Outcome::Full,
+                false => Outcome::Nobody(&causes::NO_HEALTHY_ENDPOINT),
+            };
+        };
+        if let Some(in_flight) = InFlight::within(&set.members[at].endpoint, limiter) {
+            return Outcome::Chosen(Chosen { set, at, in_flight });
+        }
+    }
+    Outcome::Full
+}
+
+const TRIES: usize = 4;

@@ -1,0 +1,293 @@
+//! Pools that are full: who waits, who is refused, and who goes elsewhere.
+//! It must not know how places are counted.
+//! Part of the test binary.
+
+use std::io::Write;
+use std::sync::{Arc, Condvar, Mutex};
+
+use serde_json::Value;
+
+use crate::support::client::{Conn, Reply};
+use crate::support::proxy::{pool, ALL_TO_APP};
+use crate::support::upstream::answer;
+use crate::support::{until, Proxy, Upstream};
+
+/// A service that answers when told to, one request at a time.
+struct Held {
+    upstream: Upstream,
+    gate: Arc<Gate>,
+}
+
+#[derive(Default)]
+struct Gate {
+    passes: Mutex<usize>,
+    more: Condvar,
+}
+
+impl Gate {
+    fn open(&self, passes: usize) {
+        let mut now = self.passes.lock().unwrap();
+        *now = now.saturating_add(passes);
+        self.more.notify_all();
+    }
+
+    fn pass(&self) {
+        let passes = self.passes.lock().unwrap();
+        let mut passes = self.more.wait_while(passes, |passes| *passes == 0).unwrap();
+        *passes -= 1;
+    }
+}
+
+impl Held {
+    fn new() -> Held {
+        let gate = Arc::<Gate>::default();
+        let told = gate.clone();
+        let upstream = Upstream::with(move |_, stream| {
+            told.pass();
+            answer(stream, 200, &[], b"done")
+        });
+        Held { upstream, gate }
+    }
+
+    /// Lets one request more be answered.
+    fn answer(&self) {
+        self.gate.open(1);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.gate.open(1 << 40);
+    }
+}
+
+fn proxy(upstreams: &[&Upstream], limits: &str) -> Proxy {
+    let pool = pool("app", upstreams);
+    Proxy::http(&format!("{pool}  limits: {limits}\n{ALL_TO_APP}"))
+}
+
+/// A request that is on its way.
+fn begin(proxy: &Proxy, target: &str) -> Conn {
+    let mut conn = proxy.connect();
+    conn.send(format!("GET {target} HTTP/1.1\r\nhost: test\r\n\r\n"));
+    conn
+}
+
+fn end(conn: &mut Conn) -> (u16, String) {
+    let reply = conn.reply().expect("a reply");
+    (reply.status, reply.why())
+}
+
+fn limits(proxy: &Proxy) -> Value {
+    proxy.pool("app")["limits"].clone()
+}
+
+/// Waits until so many are under way and wait.
+fn until_load(proxy: &Proxy, in_flight: u64, waiting: u64) {
+    until("the pool's load", || {
+        let now = limits(proxy);
+        (now["in_flight"] == in_flight && now["waiting"] == waiting).then_some(())
+    });
+}
+
+fn refused(reply: &Reply, why: &str) {
+    assert_eq!((reply.status, &*reply.why()), (503, why));
+    assert_eq!(reply.header("retry-after"), Some("1"));
+}
+
+const WENT_ON: (u16, &str) = (200, "");
+
+fn as_told((status, why): &(u16, String)) -> (u16, &str) {
+    (*status, why)
+}
+
+#[test]
+fn a_full_pool_refuses_and_the_connection_lives_on() {
+    let held = Held::new();
+    let proxy = proxy(&[&held.upstream], "{requests: 1}");
+    let mut first = begin(&proxy, "/");
+    until_load(&proxy, 1, 0);
+
+    let mut conn = proxy.connect();
+    let reply = conn.ask("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    refused(&reply, "pool_overloaded");
+
+    held.answer();
+    assert_eq!(as_told(&end(&mut first)), WENT_ON);
+    until_load(&proxy, 0, 0);
+    held.answer();
+    let reply = conn.ask("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert_eq!(reply.status, 200);
+    let rejected = proxy.metric("windrose_pool_rejected_total", &["pool_overloaded"]);
+    assert_eq!(rejected, 1.0);
+    assert_eq!(held.upstream.requests(), 2);
+}
+
+#[test]
+fn who_waits_goes_on_when_a_place_is_free() {
+    let held = Held::new();
+    let proxy = proxy(
+        &[&held.upstream],
+        "{connections: 1, pending: 1, queue_timeout: 1m}",
+    );
+    let mut first = begin(&proxy, "/");
+    until_load(&proxy, 1, 0);
+    let mut second = begin(&proxy, "/");
+    until_load(&proxy, 1, 1);
+
+    refused(&proxy.get("/"), "pool_overloaded");
+    assert_eq!(held.upstream.requests(), 1);
+
+    held.answer();
+    assert_eq!(as_told(&end(&mut first)), WENT_ON);
+    until_load(&proxy, 1, 0);
+    held.answer();
+    assert_eq!(as_told(&end(&mut second)), WENT_ON);
+    let waits = proxy.metric("windrose_pool_queue_duration_seconds_count", &["app"]);
+    assert_eq!(waits, 1.0);
+}
+
+#[test]
+fn who_waits_too_long_gets_503() {
+    let held = Held::new();
+    let proxy = proxy(
+        &[&held.upstream],
+        "{requests: 1, pending: 5, queue_timeout: 50ms}",
+    );
+    let _first = begin(&proxy, "/");
+    until_load(&proxy, 1, 0);
+
+    let reply = proxy.get("/");
+
+    refused(&reply, "queue_timeout");
+    until_load(&proxy, 1, 0);
+    let line = proxy.logged(|line| line["status"] == 503);
+    assert_eq!(
+        (&line["why"], &line["attempts"]),
+        (&"queue_timeout".into(), &0.into())
+    );
+}
+
+#[test]
+fn the_time_of_the_whole_request_ends_its_waiting() {
+    let held = Held::new();
+    let pool = pool("app", &[&held.upstream]);
+    let proxy = Proxy::http(&format!(
+        "{pool}  limits: {{requests: 1, pending: 5, queue_timeout: 1m}}\n{ALL_TO_APP}  - match: [{{path: {{exact: /short}}}}]\n    pool: app\n    timeouts: {{request: 50ms}}\n"
+    ));
+    let _first = begin(&proxy, "/");
+    until_load(&proxy, 1, 0);
+
+    let reply = proxy.get("/short");
+
+    assert_eq!((reply.status, &*reply.why()), (504, "deadline_exceeded"));
+}
+
+#[test]
+fn a_client_that_leaves_the_queue_makes_room() {
+    let held = Held::new();
+    let proxy = proxy(
+        &[&held.upstream],
+        "{requests: 1, pending: 1, queue_timeout: 1m}",
+    );
+    let _first = begin(&proxy, "/");
+    until_load(&proxy, 1, 0);
+    let second = begin(&proxy, "/");
+    until_load(&proxy, 1, 1);
+    let mut third = proxy.connect();
+
+    drop(second);
+    until_load(&proxy, 1, 0);
+    // With a body that nobody has read yet, its leaving is seen as well.
+    third.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\nbody");
+    until_load(&proxy, 1, 1);
+    drop(third);
+    until_load(&proxy, 1, 0);
+
+    assert_eq!(held.upstream.requests(), 1);
+    proxy.logged(|line| line["why"] == "client_closed");
+}
+
+#[test]
+fn full_endpoints_are_passed_over_while_others_have_room() {
+    let (busy, free) = (Held::new(), Held::new());
+    let proxy = proxy(
+        &[&busy.upstream, &free.upstream],
+        "{endpoint_requests: 1, pending: 1, queue_timeout: 1m}",
+    );
+    let mut under_way = vec![begin(&proxy, "/"), begin(&proxy, "/")];
+    until_load(&proxy, 2, 0);
+    until("both have one", || {
+        let seen = (busy.upstream.requests(), free.upstream.requests());
+        (seen == (1, 1)).then_some(())
+    });
+
+    under_way.push(begin(&proxy, "/"));
+    until_load(&proxy, 2, 1);
+    refused(&proxy.get("/"), "pool_overloaded");
+    free.answer();
+    until("the one that waited went where room is", || {
+        (free.upstream.requests() == 2).then_some(())
+    });
+
+    busy.answer();
+    free.answer();
+    for mut one in under_way {
+        assert_eq!(as_told(&end(&mut one)), WENT_ON);
+    }
+    until_load(&proxy, 0, 0);
+}
+
+#[test]
+fn a_reload_changes_the_bounds_of_what_runs() {
+    let held = Held::new();
+    let pool = pool("app", &[&held.upstream]);
+    let yaml = |limits: &str| {
+        format!(
+            "{}{pool}  limits: {limits}\n{ALL_TO_APP}",
+            crate::support::proxy::WEB
+        )
+    };
+    let proxy = Proxy::start(&yaml("{requests: 1, pending: 5, queue_timeout: 1m}"));
+    let mut under_way = vec![begin(&proxy, "/")];
+    until_load(&proxy, 1, 0);
+    under_way.extend([begin(&proxy, "/"), begin(&proxy, "/")]);
+    until_load(&proxy, 1, 2);
+
+    proxy.reload(&yaml("{requests: 2, pending: 5, queue_timeout: 1m}"));
+    until_load(&proxy, 2, 1);
+    proxy.reload(&yaml("{requests: 1, pending: 5, queue_timeout: 1m}"));
+    held.answer();
+    until_load(&proxy, 1, 1);
+
+    held.answer();
+    held.answer();
+    for mut one in under_way {
+        assert_eq!(as_told(&end(&mut one)), WENT_ON);
+    }
+}
+
+#[test]
+fn connections_of_bytes_wait_for_their_place() {
+    let held = Held::new();
+    let address = held.upstream.address;
+    let proxy = Proxy::start(&format!(
+        "listeners:\n- {{name: web, bind: '127.0.0.1:0', protocol: tcp}}\npools:\n- name: app\n  protocol: tcp\n  endpoints: ['{address}']\n  limits: {{connections: 1, pending: 1, queue_timeout: 1m}}\nroutes:\n- {{name: all, protocol: tcp, rules: [{{pool: app}}]}}\n"
+    ));
+    let mut first = begin(&proxy, "/");
+    until_load(&proxy, 1, 0);
+    let mut second = begin(&proxy, "/");
+    until_load(&proxy, 1, 1);
+    let mut third = proxy.connect();
+    let _ = third.stream.write_all(b"GET / HTTP/1.1\r\n\r\n");
+    assert!(third.ends());
+    proxy.logged(|line| line["why"] == "pool_overloaded");
+
+    held.answer();
+    assert_eq!(as_told(&end(&mut first)), WENT_ON);
+    drop(first);
+    until_load(&proxy, 1, 0);
+    held.answer();
+
+    assert_eq!(as_told(&end(&mut second)), WENT_ON);
+}
