@@ -56,6 +56,7 @@ fn run(name: &str, algorithm: Algorithm, count: usize, picks: u64) {
             tried: &[],
             now: NOW,
             random,
+            subset: None,
         };
         done += u64::from(black_box(table.pick(&members, black_box(&choice))).is_some());
     }
@@ -78,6 +79,7 @@ fn members(count: usize) -> Vec<Member> {
             endpoint,
             weight: 1 + at as u32 % 3,
             labels: BTreeMap::new(),
+            priority: 0,
             peer: None,
         }
     };

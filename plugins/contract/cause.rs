@@ -146,6 +146,9 @@ causes! {
     QUEUE_TIMEOUT = "queue_timeout", Upstream, 503, "Service unavailable",
         "The request waited for a place in the pool as long as `limits.queue_timeout` allows, and none became free.",
         "Open /pools: it shows what is under way and who waits. More places, or faster endpoints, help; a longer wait rarely does.";
+    NO_SUBSET_ENDPOINT = "no_subset_endpoint", Upstream, 503, "Service unavailable",
+        "No endpoint of the pool has all the labels that the rule's `subset` names, and the pool's `subset_fallback` is `none`.",
+        "Open /pools to see the endpoints' labels; `explain` tells which subset the rule asks for.";
     CONNECT_REFUSED = "connect_refused", Upstream, 502, "Bad gateway",
         "The endpoint refused the connection: nothing listens on its port.",
         "Check that the service runs and that the endpoint's port is right.";

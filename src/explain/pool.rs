@@ -51,7 +51,7 @@ fn out(member: &Member, now: u64, live: bool) -> Option<String> {
 
 /// How an endpoint is chosen, with what is hashed.
 fn balance(settings: &PoolSettings) -> String {
-    let name = words::algorithm(settings.algorithm);
+    let name = words::algorithm(settings.balance.algorithm);
     match words::hash(settings) {
         Some(hash) => format!("{name} by {hash}"),
         None => name.to_owned(),

@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::fmt::Write;
 
 use crate::decide::Condition;
-use crate::snapshot::pool::{Algorithm, HashKey, PoolSettings};
+use crate::snapshot::pool::{Affinity, Algorithm, HashKey, Labels, PoolSettings};
 use crate::snapshot::route::{
     Candidate, Conditions, Guard, HostPattern, Override, OverrideBy, PathPattern, PrincipalPattern,
     StickyKey, ValueCondition,
@@ -137,18 +137,37 @@ pub fn algorithm(algorithm: Algorithm) -> &'static str {
 
 /// What is hashed, where something is.
 pub fn hash(settings: &PoolSettings) -> Option<String> {
-    match settings.algorithm {
-        Algorithm::Maglev | Algorithm::Ketama => {}
-        Algorithm::Ewma | Algorithm::RoundRobin | Algorithm::LeastRequest | Algorithm::Random => {
-            return None;
-        }
-    }
-    Some(match &settings.hash {
+    let balance = &settings.balance;
+    let key = |key: &HashKey| match key {
         HashKey::ClientIp => "client_ip".into(),
         HashKey::Header(name) => format!("header {name}"),
         HashKey::Cookie(name) => format!("cookie {name}"),
+        HashKey::Query(name) => format!("query {name}"),
         HashKey::Path => "path".into(),
-    })
+    };
+    let keys: Vec<String> = balance.hash.iter().map(key).collect();
+    balance
+        .algorithm
+        .is_consistent()
+        .then(|| keys.join(", else "))
+}
+
+/// What keeps a session at its endpoint.
+pub fn affinity(affinity: &Affinity) -> String {
+    match affinity {
+        Affinity::Cookie(cookie) => format!("cookie {}", cookie.name),
+        Affinity::Header(name) => format!("header {name}"),
+        Affinity::Address => "the client's address".into(),
+    }
+}
+
+/// Labels as they are written, in one line.
+pub fn labels(labels: &Labels) -> String {
+    let words: Vec<String> = labels
+        .iter()
+        .map(|(key, value)| format!("{key}: {value}"))
+        .collect();
+    words.join(", ")
 }
 
 /// What keeps a user in a share.

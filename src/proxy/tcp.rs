@@ -14,7 +14,7 @@ use windrose_plugins::contract::{causes, Cause};
 
 use super::accept::{Arrival, Refusal};
 use super::transport::Transport;
-use super::upstream::{enter_connection, pick, record_failure, Held, Outcome};
+use super::upstream::{enter_connection, hash_of_client, pick, record_failure, Held, Outcome};
 use super::{proxy_protocol, random, Shared};
 use crate::decide::share_of_connection;
 use crate::observe::access_log::Entry;
@@ -24,7 +24,7 @@ use crate::snapshot::balance::{self, Choice};
 use crate::snapshot::endpoint::{Address, Endpoint, InFlight};
 use crate::snapshot::incoming::Socket;
 use crate::snapshot::lease::{Cut, Tenancy};
-use crate::snapshot::pool::{HashKey, Pool};
+use crate::snapshot::pool::Pool;
 use crate::snapshot::route::{Action, TcpRule, TcpTable};
 
 /// Bytes moved at a time in each direction of a connection.
@@ -187,18 +187,14 @@ async fn connect(
         pool.metrics.no_endpoint(&causes::NO_ENDPOINT);
         return Err(&causes::NO_ENDPOINT);
     }
-    let hash = match pool.settings.hash {
-        HashKey::ClientIp => Some(balance::hash_bytes(
-            arrival.client.ip().to_string().as_bytes(),
-        )),
-        HashKey::Header(_) | HashKey::Cookie(_) | HashKey::Path => None,
-    };
+    let hash = hash_of_client(&pool.settings.balance, arrival.client.ip());
     let choose = |tried: &[u16]| {
         let choice = Choice {
             hash,
             tried,
             now: clock::now(),
             random: random::bits(),
+            subset: pool.subset,
         };
         pick(pool, set.clone(), &choice)
     };

@@ -70,6 +70,9 @@ pub struct EndpointState {
     pub ejected_until: AtomicU64,
     /// How many times in a row it was ejected; doubles the time.
     pub ejections: AtomicU32,
+    /// When it came or came back into traffic, in nanoseconds of `observe::clock`; 0 for with the process. An ejection
+    /// that is over counts by its end.
+    pub came_at: AtomicU64,
 }
 
 impl EndpointState {
@@ -83,7 +86,20 @@ impl EndpointState {
             failures: AtomicU32::new(0),
             ejected_until: AtomicU64::new(0),
             ejections: AtomicU32::new(0),
+            came_at: AtomicU64::new(0),
         }
+    }
+
+    /// It comes into traffic now, or comes back: slow start begins.
+    pub fn came(&self, now: u64) {
+        self.came_at.store(now, Relaxed);
+    }
+
+    /// Since when it takes traffic, at most `now`; 0 for with the process.
+    pub fn since(&self, now: u64) -> u64 {
+        let back = self.ejected_until.load(Relaxed);
+        let back = if back > now { 0 } else { back };
+        self.came_at.load(Relaxed).max(back)
     }
 
     /// Whether it may take traffic now.

@@ -2,6 +2,7 @@
 //! It must not know text, lines or who asks; it takes the previous snapshot and registries as arguments.
 //! Called at start, by `control::reload`, and by `windrose check`.
 
+mod balance;
 mod listeners;
 mod plugins;
 mod pools;

@@ -9,21 +9,30 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::Means;
+use super::{balance, Means};
 use crate::config::report::Report;
 use crate::config::schema::{self, Config};
+use crate::observe::clock;
 use crate::snapshot::endpoint::Address;
 use crate::snapshot::limits::{Limited, Limiter, Limits};
 use crate::snapshot::pool::{
-    Algorithm, DnsRecord, DnsSource, Ejection, EndpointSet, EndpointSpec, HashKey, Health,
-    HealthKind, Pool, PoolProtocol, PoolSettings, ProxyVersion, Source,
+    DnsRecord, DnsSource, Ejection, EndpointSet, EndpointSpec, Health, HealthKind, Labels, Pool,
+    PoolProtocol, PoolSettings, ProxyVersion, Source,
 };
 use crate::snapshot::tls::{authorities, certificate_and_key, PeerTls, Verify};
 
 /// Builds all pools but those that are broken.
 pub(super) fn compile(config: &Config, means: &Means<'_>, report: &mut Report) -> Vec<Arc<Pool>> {
-    let build =
-        |(at, pool): (usize, &schema::Pool)| build(pool, &format!("pools[{at}]"), means, report);
+    let build = |(at, pool): (usize, &schema::Pool)| {
+        let path = format!("pools[{at}]");
+        build(
+            pool,
+            balance::subsets(config, &pool.name),
+            &path,
+            means,
+            report,
+        )
+    };
     let sound = config
         .pools
         .iter()
@@ -32,8 +41,15 @@ pub(super) fn compile(config: &Config, means: &Means<'_>, report: &mut Report) -
     sound.map(build).collect()
 }
 
-fn build(pool: &schema::Pool, path: &str, means: &Means<'_>, report: &mut Report) -> Arc<Pool> {
-    let settings = settings(pool, path, means, report);
+fn build(
+    pool: &schema::Pool,
+    subsets: Box<[Labels]>,
+    path: &str,
+    means: &Means<'_>,
+    report: &mut Report,
+) -> Arc<Pool> {
+    let mut settings = settings(pool, path, means, report);
+    settings.balance.subsets = subsets;
     let previous = means
         .previous
         .and_then(|previous| previous.pool(&pool.name));
@@ -57,6 +73,9 @@ fn build(pool: &schema::Pool, path: &str, means: &Means<'_>, report: &mut Report
                 means.endpoints,
                 &means.metrics,
             );
+            if let Some(previous) = previous {
+                set.greet(&previous.set.load(), clock::now());
+            }
             Arc::new(ArcSwap::from_pointee(set))
         }
     };
@@ -67,6 +86,7 @@ fn build(pool: &schema::Pool, path: &str, means: &Means<'_>, report: &mut Report
         set,
         limits: limited(pool, means),
         metrics: means.metrics.pool(&pool.name),
+        subset: None,
     })
 }
 
@@ -98,11 +118,13 @@ fn specs(endpoints: &[schema::Endpoint]) -> Vec<EndpointSpec> {
             address: address(text)?,
             weight: 1,
             labels: Default::default(),
+            priority: 0,
         }),
         schema::Endpoint::Full(full) => Some(EndpointSpec {
             address: address(&full.address)?,
             weight: full.weight,
             labels: full.labels.clone(),
+            priority: full.priority,
         }),
     };
     endpoints.iter().filter_map(spec).collect()
@@ -122,7 +144,6 @@ fn settings(
     means: &Means<'_>,
     report: &mut Report,
 ) -> PoolSettings {
-    let balance = &pool.balance;
     PoolSettings {
         protocol: match pool.protocol {
             schema::PoolProtocol::Http1 => PoolProtocol::Http1,
@@ -135,22 +156,7 @@ fn settings(
             .as_ref()
             .and_then(|settings| tls(settings, &format!("{path}.tls"), means, report))
             .map(Arc::new),
-        algorithm: match balance.algorithm {
-            schema::Algorithm::Ewma => Algorithm::Ewma,
-            schema::Algorithm::RoundRobin => Algorithm::RoundRobin,
-            schema::Algorithm::LeastRequest => Algorithm::LeastRequest,
-            schema::Algorithm::Random => Algorithm::Random,
-            schema::Algorithm::Maglev => Algorithm::Maglev,
-            schema::Algorithm::Ketama => Algorithm::Ketama,
-        },
-        hash: match &balance.hash {
-            None | Some(schema::HashKey::ClientIp) => HashKey::ClientIp,
-            Some(schema::HashKey::Header(name)) => {
-                name.parse().map_or(HashKey::ClientIp, HashKey::Header)
-            }
-            Some(schema::HashKey::Cookie(name)) => HashKey::Cookie(name.as_str().into()),
-            Some(schema::HashKey::Path) => HashKey::Path,
-        },
+        balance: balance::balance(&pool.balance, &pool.name),
         ejection: Ejection {
             consecutive_failures: pool.ejection.consecutive_failures,
             base_time: pool.ejection.base_time.0,
@@ -160,6 +166,7 @@ fn settings(
         health: pool.health.as_ref().map(health),
         connect_timeout: pool.connections.connect_timeout.0,
         idle_timeout: pool.connections.idle_timeout.0,
+        max_age: pool.connections.max_age.0,
         h2_streams: pool.connections.h2_streams,
         proxy_protocol: pool.proxy_protocol.map(|version| match version {
             schema::ProxyVersion::V1 => ProxyVersion::V1,

@@ -17,7 +17,7 @@ use crate::config::schema::{
     self, Config, PathMatch, RouteProtocol, ValueMatch, ValueRule, Widened,
 };
 use crate::snapshot::net::NetSet;
-use crate::snapshot::pool::Pool;
+use crate::snapshot::pool::{Labels, Pool};
 use crate::snapshot::route::{
     Action, Candidate, Conditions, HeaderOps, HostPattern, PathPattern, PathRewrite,
     PrincipalPattern, Redirect, Respond, Retry, Rewrite, Rule, TcpRule, Timeouts, ValueCondition,
@@ -99,13 +99,20 @@ impl Workshop<'_> {
     }
 
     /// `None` for a pool that is broken: rules have seen that each name is one.
-    pub(super) fn pool(&self, name: &str) -> Option<Arc<Pool>> {
-        self.pools.iter().find(|pool| *pool.name == *name).cloned()
+    pub(super) fn pool(&self, name: &str, subset: &Labels) -> Option<Arc<Pool>> {
+        let pool = self.pools.iter().find(|pool| *pool.name == *name)?;
+        if subset.is_empty() {
+            return Some(pool.clone());
+        }
+        let mut subsets = pool.settings.balance.subsets.iter();
+        let at = subsets.position(|one| one == subset)?;
+        Some(Arc::new(pool.through(u16::try_from(at).ok()?)))
     }
 
     fn action(&self, route: &str, rule: &schema::Rule) -> Option<Action> {
         if let Some(name) = &rule.pool {
-            return Some(self.pool(name).map_or(Action::Quarantined, Action::Pool));
+            let pool = self.pool(name, &rule.subset);
+            return Some(pool.map_or(Action::Quarantined, Action::Pool));
         }
         if let Some(redirect) = &rule.redirect {
             return Some(Action::Redirect(Redirect {

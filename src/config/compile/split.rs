@@ -15,7 +15,7 @@ impl Workshop<'_> {
     pub(super) fn split(&self, route: &str, rule: &schema::Rule) -> Option<Split> {
         let share = |target: &schema::SplitTarget| {
             let name = target.name.as_deref().unwrap_or(&target.pool);
-            let pool = self.pool(&target.pool).map(Target::Pool);
+            let pool = self.pool(&target.pool, &target.subset).map(Target::Pool);
             let broken = || Target::Quarantined(target.pool.as_str().into());
             let metrics = self.means.metrics.share(route, name);
             Share::new(name, target.weight, pool.unwrap_or_else(broken), metrics)

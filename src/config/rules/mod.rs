@@ -3,6 +3,7 @@
 //! Called by `config::load` after decoding and before `config::compile`.
 
 mod actions;
+mod balance;
 mod expectations;
 mod limits;
 mod listeners;

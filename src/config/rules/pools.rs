@@ -1,15 +1,14 @@
-//! Rules of `pools`: what endpoints speak, how they are chosen, checked and taken out.
-//! It must not know which routes use a pool; `routes` checks that, and `sources` where endpoints come from.
+//! Rules of `pools`: what endpoints speak, how they are checked and taken out.
+//! It must not know which routes use a pool; `routes` checks that, `sources` where endpoints come from, and `balance` how they are chosen.
 //! Called by `config::rules::check`.
 
-use super::values::{
-    accept, authority, given, host, path as canonical, positive, quoted, token, within,
-};
-use super::{limits, sources};
+use windrose_plugins::contract::Time;
+
+use super::values::{accept, authority, given, host, path as canonical, positive, quoted, within};
+use super::{balance, limits, sources};
 use crate::config::report::Report;
 use crate::config::schema::{
-    Algorithm, Balance, Config, Ejection, HashKey, Health, HttpHealth, Pool, PoolConnections,
-    PoolProtocol, PoolTls,
+    Config, Ejection, Health, HttpHealth, Pool, PoolConnections, PoolProtocol, PoolTls,
 };
 
 /// Checks every pool.
@@ -19,18 +18,14 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         let path = format!("pools[{at}]");
         sources::check(pool, &path, report);
         speaks(pool, &path, report);
-        balance(
-            &pool.balance,
-            pool.protocol,
-            &format!("{path}.balance"),
-            report,
-        );
+        balance::check(pool, config, &path, report);
         if let Some(it) = &pool.health {
             health(it, pool.protocol, &format!("{path}.health"), report);
         }
         ejection(&pool.ejection, &format!("{path}.ejection"), report);
         limits::check(pool, &path, report);
-        connections(&pool.connections, &format!("{path}.connections"), report);
+        let connections_path = format!("{path}.connections");
+        connections(&pool.connections, pool.protocol, &connections_path, report);
     }
 }
 
@@ -80,34 +75,6 @@ fn tls(it: &PoolTls, path: &str, report: &mut Report) {
             &files.key,
         );
     }
-}
-
-fn balance(it: &Balance, protocol: PoolProtocol, path: &str, report: &mut Report) {
-    let Some(hash) = &it.hash else {
-        return;
-    };
-    let path = format!("{path}.hash");
-    if !matches!(it.algorithm, Algorithm::Maglev | Algorithm::Ketama) {
-        report.error(
-            &path,
-            "is only used by the algorithms \"maglev\" and \"ketama\"",
-            "remove it, or choose one of them",
-        );
-    }
-    if protocol == PoolProtocol::Tcp && *hash != HashKey::ClientIp {
-        report.error(
-            &path,
-            "needs a request, and protocol \"tcp\" has none",
-            "use `client_ip`",
-        );
-    }
-    let (key, name) = match hash {
-        HashKey::Header(name) => ("header", name),
-        HashKey::Cookie(name) => ("cookie", name),
-        HashKey::ClientIp | HashKey::Path => return,
-    };
-    let what = format!("{key} name");
-    accept(report, &format!("{path}.{key}"), token(name, &what));
 }
 
 fn health(it: &Health, protocol: PoolProtocol, path: &str, report: &mut Report) {
@@ -199,7 +166,8 @@ fn ejection(it: &Ejection, path: &str, report: &mut Report) {
     }
 }
 
-fn connections(it: &PoolConnections, path: &str, report: &mut Report) {
+fn connections(it: &PoolConnections, protocol: PoolProtocol, path: &str, report: &mut Report) {
+    max_age(it.max_age, protocol, &format!("{path}.max_age"), report);
     positive(
         report,
         &format!("{path}.connect_timeout"),
@@ -212,4 +180,30 @@ fn connections(it: &PoolConnections, path: &str, report: &mut Report) {
         1,
         u32::MAX,
     );
+}
+
+fn max_age(age: Time, protocol: PoolProtocol, path: &str, report: &mut Report) {
+    if age == Time::secs(0) {
+        return;
+    }
+    match protocol {
+        PoolProtocol::Http1 | PoolProtocol::Http2 => {}
+        PoolProtocol::Auto => report.error(
+            path,
+            "is not possible with protocol \"auto\": for each age it would be remembered anew what the endpoint speaks, without end",
+            "use protocol `http2` or `http1`",
+        ),
+        PoolProtocol::Tcp => report.error(
+            path,
+            "is not used by protocol \"tcp\", whose connections are never shared",
+            "remove it; `limits.connection_age` of the listener bounds those of clients",
+        ),
+    }
+    if !(Time::secs(10)..=Time::secs(24 * 3600)).contains(&age) {
+        report.error(
+            path,
+            format!("must be from 10s to 24h, found \"{age}\""),
+            "write 0s for connections of any age",
+        );
+    }
 }

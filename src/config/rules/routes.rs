@@ -6,7 +6,7 @@ use windrose_plugins::contract::Time;
 
 use super::listeners::word;
 use super::values::{accept, host_pattern, positive, quoted};
-use super::{actions, matches, protocol_of, split, Names};
+use super::{actions, balance, matches, protocol_of, split, Names};
 use crate::config::report::Report;
 use crate::config::schema::{
     Config, Hold, Match, PoolProtocol, Protocol, Route, RouteProtocol, RouteTimeouts, Rule,
@@ -30,6 +30,7 @@ pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report) {
         settings(route, names, &path, report);
         for (path, rule) in rules {
             one_rule(route, rule, names, &path, report);
+            balance::rule_subsets(rule, config, &path, report);
         }
     }
 }

@@ -51,6 +51,7 @@ fn listed(endpoints: &[Endpoint], path: &str, report: &mut Report) {
             Endpoint::Address(text) => (text, path.clone()),
             Endpoint::Full(settings) => {
                 within(report, &format!("{path}.weight"), settings.weight, 0, 1000);
+                within(report, &format!("{path}.priority"), settings.priority, 0, 7);
                 (&settings.address, format!("{path}.address"))
             }
         };

@@ -52,11 +52,11 @@ fn shares(split: &[SplitTarget], path: &str, report: &mut Report) {
         if let Some(name) = name {
             well_formed(report, &format!("{path}.name"), "-_.", name);
         }
-        if !pools.insert(&target.pool) {
+        if !pools.insert((&target.pool, &target.subset)) {
             report.error(
                 format!("{path}.pool"),
                 format!("\"{}\" has a share already", target.pool),
-                "add the weights together in one entry",
+                "add the weights together in one entry, or give each its own `subset`",
             );
         } else if !names.insert(name.unwrap_or(&target.pool)) {
             report.error(

@@ -138,7 +138,7 @@ fn pool_view(pool: &Pool, keeper: &PoolKeeper) -> PoolView {
     PoolView {
         name: pool.name.to_string(),
         protocol: protocol(settings.protocol),
-        algorithm: words::algorithm(settings.algorithm),
+        algorithm: words::algorithm(settings.balance.algorithm),
         hash: words::hash(settings),
         source: source(&settings.source),
         source_problem: keeper.problem(&pool.name),

@@ -20,8 +20,8 @@ use crate::control::pools::spread;
 use crate::snapshot::endpoint::Address;
 use crate::snapshot::pool::{DnsRecord, DnsSource, EndpointSpec};
 
-/// Endpoints by address with their weights: equal answers are equal whatever the order of their records.
-type Weights = BTreeMap<Address, u32>;
+/// Endpoints by address with priority and weight: equal answers are equal whatever the order of their records.
+type Weights = BTreeMap<Address, (u8, u32)>;
 
 /// A good answer.
 #[derive(Debug, PartialEq)]
@@ -92,7 +92,7 @@ pub(super) async fn ask(source: &DnsSource, known: &[EndpointSpec]) -> Result<Fo
             (Ok(_), DnsRecord::Srv) => Err("`srv` needs a name, found an address".into()),
             (Ok(ip), DnsRecord::A | DnsRecord::Aaaa | DnsRecord::Both) => {
                 let address = Address::Tcp(SocketAddr::new(ip, source.port));
-                Ok((Weights::from([(address, 1)]), source.max_ttl))
+                Ok((Weights::from([(address, (0, 1))]), source.max_ttl))
             }
             (Err(_), DnsRecord::Srv) => services(source, known).await,
             (Err(_), DnsRecord::A | DnsRecord::Aaaa | DnsRecord::Both) => {
@@ -115,10 +115,11 @@ fn bounded_specs(name: &str, weights: Weights) -> Vec<EndpointSpec> {
     if count > MAX_ENDPOINTS {
         log::warn!("DNS answer is cut: name={name} endpoints={count} limit={MAX_ENDPOINTS}");
     }
-    let spec = |(address, weight)| EndpointSpec {
+    let spec = |(address, (priority, weight))| EndpointSpec {
         address,
         weight,
         labels: BTreeMap::new(),
+        priority,
     };
     weights.into_iter().take(MAX_ENDPOINTS).map(spec).collect()
 }
@@ -131,7 +132,7 @@ async fn addresses(
     let (ips, ttl) = ips(&resolver, &source.name, source.record, known).await?;
     let weights = ips.into_iter().map(|ip| {
         let address = SocketAddr::new(ip, source.port);
-        (Address::Tcp(address), 1)
+        (Address::Tcp(address), (0, 1))
     });
     Ok((weights.collect(), ttl))
 }
@@ -201,7 +202,7 @@ async fn family(
     Ok((ips.collect(), ttl))
 }
 
-/// Endpoints of a service: the records of the lowest priority value, their targets resolved.
+/// Endpoints of a service: its records with their targets resolved, priorities counted from 0.
 async fn services(
     source: &DnsSource,
     known: &[EndpointSpec],
@@ -219,9 +220,10 @@ async fn services(
             _ => None,
         })
         .collect();
-    let lowest = records.iter().map(|(service, _)| service.priority).min();
-    records.retain(|(service, _)| Some(service.priority) == lowest);
+    records.sort_by_key(|(service, _)| service.priority);
     records.truncate(MAX_ENDPOINTS);
+    let mut priorities: Vec<u16> = records.iter().map(|(one, _)| one.priority).collect();
+    priorities.dedup();
     let heaviest = records.iter().map(|(service, _)| service.weight).max();
 
     let mut ttl = records
@@ -235,11 +237,12 @@ async fn services(
         for (service, _) in some {
             let (resolver, target) = (resolver.clone(), service.target.to_string());
             let (port, weight) = (service.port, scaled(service.weight, heaviest));
+            let priority = place(&priorities, service.priority);
             asking.spawn(async move {
                 let ips = ips(&resolver, &target, DnsRecord::Both, &[]).await;
                 (
                     port,
-                    weight,
+                    (priority, weight),
                     ips.map_err(|problem| format!("target {target}: {problem}")),
                 )
             });
@@ -253,12 +256,30 @@ async fn services(
             ttl = ttl.min(target_ttl);
             for ip in ips {
                 let address = Address::Tcp(SocketAddr::new(ip, port));
-                let sum = weights.entry(address).or_insert(0);
-                *sum = sum.saturating_add(weight).min(MAX_WEIGHT);
+                add(&mut weights, address, weight);
             }
         }
     }
     Ok((weights, ttl))
+}
+
+/// Where a priority stands among those of the answer; the last ones share a place.
+fn place(priorities: &[u16], priority: u16) -> u8 {
+    let at = priorities.iter().position(|one| *one == priority);
+    at.map_or(MAX_PRIORITY, |at| {
+        u8::try_from(at).unwrap_or(MAX_PRIORITY).min(MAX_PRIORITY)
+    })
+}
+
+/// An address that several records lead to has the first of their priorities, and its weights there together.
+fn add(weights: &mut Weights, address: Address, (priority, weight): (u8, u32)) {
+    let known = weights.entry(address).or_insert((priority, 0));
+    if known.0 > priority {
+        *known = (priority, 0);
+    }
+    if known.0 == priority {
+        known.1 = known.1.saturating_add(weight).min(MAX_WEIGHT);
+    }
 }
 
 /// The weight in the range a pool allows; 0 becomes 1, since RFC 2782 gives such a record little traffic, not none.
@@ -315,6 +336,7 @@ fn seconds(ttl: u32) -> Duration {
 const NOTHING: (Vec<IpAddr>, Duration) = (Vec::new(), Duration::MAX);
 const MAX_ENDPOINTS: usize = 1024;
 const MAX_WEIGHT: u32 = 1000;
+const MAX_PRIORITY: u8 = 7;
 const TARGETS_AT_ONCE: usize = 16;
 const LONGEST_QUESTION: Duration = Duration::from_secs(15);
 /// A guard against a busy loop, below anything the configuration allows.

@@ -145,7 +145,7 @@ impl<'de> Visitor<'de> for ItemVisitor {
     type Value = EndpointSpec;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an address, or a map with `address`, `weight` and `labels`")
+        f.write_str("an address, or a map with `address`, `weight`, `labels` and `priority`")
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<EndpointSpec, E> {
@@ -153,6 +153,7 @@ impl<'de> Visitor<'de> for ItemVisitor {
             address: address(text).map_err(E::custom)?,
             weight: 1,
             labels: BTreeMap::new(),
+            priority: 0,
         })
     }
 
@@ -164,10 +165,17 @@ impl<'de> Visitor<'de> for ItemVisitor {
                 settings.weight
             )));
         }
+        if settings.priority > MAX_PRIORITY {
+            return Err(A::Error::custom(format_args!(
+                "priority must be at most {MAX_PRIORITY}, found {}",
+                settings.priority
+            )));
+        }
         Ok(EndpointSpec {
             address: address(&settings.address).map_err(A::Error::custom)?,
             weight: settings.weight,
             labels: settings.labels,
+            priority: settings.priority,
         })
     }
 }
@@ -192,6 +200,7 @@ const POLL: Duration = Duration::from_secs(5);
 const MAX_BYTES: u64 = 4 << 20;
 const MAX_ENDPOINTS: usize = 10_000;
 const MAX_WEIGHT: u32 = 1000;
+const MAX_PRIORITY: u8 = 7;
 
 #[cfg(test)]
 mod tests;

@@ -116,6 +116,7 @@ impl Slot {
             &self.endpoints,
             &self.metrics,
         );
+        set.greet(&pool.set.load(), clock::now());
         pool.set.store(Arc::new(set));
         true
     }
@@ -160,6 +161,9 @@ impl Slot {
         let checks = state.checks.load(Relaxed);
         let (checks, healthy) = judge(checks, before, outcome.is_ok(), thresholds);
         state.checks.store(checks, Relaxed);
+        if healthy && !before {
+            state.came(clock::now());
+        }
         state.healthy.store(healthy, Relaxed);
         match outcome {
             Ok(()) => inner.reasons.remove(&endpoint.address),

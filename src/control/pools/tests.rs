@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::snapshot::net::NetSet;
 use crate::snapshot::pool::{
-    Algorithm, DnsRecord, DnsSource, Ejection, EndpointSpec, HashKey, HealthKind, PoolSettings,
+    Algorithm, Balance, DnsRecord, DnsSource, Ejection, EndpointSpec, HealthKind, PoolSettings,
 };
 
 /// Waits for a state, and says which when it does not come.
@@ -29,8 +29,7 @@ pub(in crate::control) fn settings(source: Source, health: Option<Health>) -> Po
     PoolSettings {
         protocol: PoolProtocol::Http1,
         tls: None,
-        algorithm: Algorithm::RoundRobin,
-        hash: HashKey::ClientIp,
+        balance: Balance::of(Algorithm::RoundRobin),
         ejection: Ejection {
             consecutive_failures: 5,
             base_time: Duration::from_secs(10),
@@ -40,6 +39,7 @@ pub(in crate::control) fn settings(source: Source, health: Option<Health>) -> Po
         health,
         connect_timeout: Duration::from_secs(5),
         idle_timeout: Duration::from_secs(60),
+        max_age: Duration::ZERO,
         h2_streams: 100,
         proxy_protocol: None,
         source,
@@ -73,6 +73,7 @@ pub(in crate::control) fn pool_of(
         address: address.clone(),
         weight: 1,
         labels: Default::default(),
+        priority: 0,
     };
     let specs: Vec<EndpointSpec> = addresses.iter().map(spec).collect();
     let set = EndpointSet::new(name, &settings, &specs, endpoints, metrics);
@@ -83,6 +84,7 @@ pub(in crate::control) fn pool_of(
         set: Arc::new(arc_swap::ArcSwap::from_pointee(set)),
         limits: None,
         metrics: metrics.pool(name),
+        subset: None,
     })
 }
 
@@ -177,7 +179,7 @@ async fn what_is_found_goes_into_the_pool_of_the_newest_generation() {
     bench.write("- 10.0.0.1:80");
     let first = bench.pool(settings(bench.file(), None), &[]);
     let mut other = settings(bench.file(), None);
-    other.algorithm = Algorithm::Random;
+    other.balance.algorithm = Algorithm::Random;
     let second = bench.pool(other, &[]);
 
     bench.keeper.follow(&snapshot(vec![first.clone()]));

@@ -46,10 +46,11 @@ pub(super) fn choose(session: &Session, ctx: &mut Ctx, pool: &Pool, now: u64) ->
         ctx.attempt.tried.clear();
     }
     let choice = Choice {
-        hash: key::hash(pool, session.req_header(), &ctx.facts),
+        hash: key::hash(&pool.settings.balance, session.req_header(), &ctx.facts),
         tried: &ctx.attempt.tried,
         now,
         random: random::bits(),
+        subset: pool.subset,
     };
     pick(pool, set, &choice)
 }
@@ -65,7 +66,7 @@ pub(in crate::proxy) fn pick(pool: &Pool, set: Arc<EndpointSet>, choice: &Choice
                 set,
                 at,
             }),
-            None => Outcome::Nobody(&causes::NO_HEALTHY_ENDPOINT),
+            None => Outcome::Nobody(nobody(pool, &set)),
         };
     };
     let full = limiter.endpoint_requests();
@@ -75,7 +76,7 @@ pub(in crate::proxy) fn pick(pool: &Pool, set: Arc<EndpointSet>, choice: &Choice
             let may_have_soon = set.table.pick(&set.members, choice).is_some();
             return match may_have_soon {
                 true => Outcome::Full,
-                false => Outcome::Nobody(&causes::NO_HEALTHY_ENDPOINT),
+                false => Outcome::Nobody(nobody(pool, &set)),
             };
         };
         if let Some(in_flight) = InFlight::within(&set.members[at].endpoint, limiter) {
@@ -83,6 +84,14 @@ pub(in crate::proxy) fn pick(pool: &Pool, set: Arc<EndpointSet>, choice: &Choice
         }
     }
     Outcome::Full
+}
+
+/// Why no endpoint could be chosen from a set that has some.
+fn nobody(pool: &Pool, set: &EndpointSet) -> &'static Cause {
+    match pool.subset {
+        Some(subset) if set.table.subset_size(subset) == 0 => &causes::NO_SUBSET_ENDPOINT,
+        Some(_) | None => &causes::NO_HEALTHY_ENDPOINT,
+    }
 }
 
 const TRIES: usize = 4;

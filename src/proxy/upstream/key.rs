@@ -1,34 +1,55 @@
-//! The key of a request for consistent hashing.
+//! What of a request decides about its endpoint: the key of consistent hashing, and the session it belongs to.
 //! It must not know what is chosen by it.
 //! Called for each attempt.
+
+use std::net::IpAddr;
 
 use pingora::http::RequestHeader;
 
 use crate::decide::Facts;
 use crate::snapshot::balance;
-use crate::snapshot::pool::{Algorithm, HashKey, Pool};
+use crate::snapshot::pool::{Affinity, Balance, HashKey};
 
-pub(super) fn hash(pool: &Pool, request: &RequestHeader, facts: &Facts) -> Option<u64> {
-    if !matches!(
-        pool.settings.algorithm,
-        Algorithm::Maglev | Algorithm::Ketama
-    ) {
+/// The hash of the first key that the request has; `None` for pools that hash nothing.
+pub(super) fn hash(balance: &Balance, request: &RequestHeader, facts: &Facts) -> Option<u64> {
+    match &balance.affinity {
+        Some(Affinity::Header(name)) => {
+            let value = request.headers.get(name);
+            return value.map(|value| balance::hash_bytes(value.as_bytes()));
+        }
+        Some(Affinity::Address) => return of_address(facts.client),
+        Some(Affinity::Cookie(_)) | None => {}
+    }
+    if !balance.algorithm.is_consistent() {
         return None;
     }
-    match &pool.settings.hash {
-        HashKey::ClientIp => facts
-            .client
-            .map(|client| balance::hash_bytes(client.to_string().as_bytes())),
+    balance.hash.iter().find_map(|key| match key {
+        HashKey::ClientIp => of_address(facts.client),
         HashKey::Path => Some(balance::hash_bytes(facts.path.as_bytes())),
-        HashKey::Header(name) => request
-            .headers
-            .get(name)
-            .map(|value| balance::hash_bytes(value.as_bytes())),
+        HashKey::Header(name) => {
+            let value = request.headers.get(name);
+            value.map(|value| balance::hash_bytes(value.as_bytes()))
+        }
         HashKey::Cookie(name) => cookie(request, name).map(balance::hash_bytes),
-    }
+        HashKey::Query(name) => {
+            let value = parameter(request.uri.query()?, name);
+            value.map(|value| balance::hash_bytes(value.as_bytes()))
+        }
+    })
 }
 
-fn cookie<'r>(request: &'r RequestHeader, wanted: &str) -> Option<&'r [u8]> {
+/// The same for a connection of bytes, which has nothing but its client.
+pub(in crate::proxy) fn hash_of_client(balance: &Balance, client: IpAddr) -> Option<u64> {
+    let hashes = balance.algorithm.is_consistent() || balance.affinity.is_some();
+    of_address(Some(client).filter(|_| hashes))
+}
+
+fn of_address(client: Option<IpAddr>) -> Option<u64> {
+    client.map(|client| balance::hash_bytes(client.to_string().as_bytes()))
+}
+
+/// The value of a cookie.
+pub(super) fn cookie<'r>(request: &'r RequestHeader, wanted: &str) -> Option<&'r [u8]> {
     let crumbs = request
         .headers
         .get_all(http::header::COOKIE)
@@ -38,4 +59,49 @@ fn cookie<'r>(request: &'r RequestHeader, wanted: &str) -> Option<&'r [u8]> {
         let value = crumb.strip_prefix(wanted.as_bytes())?;
         value.strip_prefix(b"=")
     })
+}
+
+/// The value of the first parameter with the name; without `=` it is empty.
+fn parameter<'q>(query: &'q str, wanted: &str) -> Option<&'q str> {
+    query.split('&').find_map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (name == wanted).then_some(value)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::snapshot::pool::Algorithm;
+
+    fn hashed(keys: Vec<HashKey>, target: &str, fields: &[(&'static str, &str)]) -> Option<u64> {
+        let mut request = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
+        for (name, value) in fields {
+            request.append_header(*name, *value).unwrap();
+        }
+        let balance = Balance {
+            hash: keys,
+            ..Balance::of(Algorithm::Maglev)
+        };
+        hash(&balance, &request, &Facts::default())
+    }
+
+    #[test]
+    fn the_first_key_that_a_request_has_is_hashed() {
+        let keys = || {
+            vec![
+                HashKey::Cookie("sid".into()),
+                HashKey::Header(http::HeaderName::from_static("x-user")),
+                HashKey::Query("u".into()),
+            ]
+        };
+        let of = |text: &str| Some(balance::hash_bytes(text.as_bytes()));
+        let all = [("cookie", "a=b; sid=one"), ("x-user", "two")];
+
+        assert_eq!(hashed(keys(), "/?u=three", &all), of("one"));
+        assert_eq!(hashed(keys(), "/?u=three", &all[1..]), of("two"));
+        assert_eq!(hashed(keys(), "/?uu=no&u=three", &[]), of("three"));
+        assert_eq!(hashed(keys(), "/?u", &[]), of(""));
+        assert_eq!(hashed(keys(), "/", &[]), None);
+    }
 }

@@ -9,6 +9,7 @@ mod outcome;
 
 pub(in crate::proxy) use admission::{enter, enter_connection, Held};
 pub(in crate::proxy) use choice::{pick, Chosen, Outcome};
+pub(in crate::proxy) use key::hash_of_client;
 pub(in crate::proxy) use outcome::{gave_up, record_failure, responded};
 
 use std::net::SocketAddr;

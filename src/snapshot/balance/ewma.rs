@@ -1,4 +1,4 @@
-//! Peak EWMA: the latency that members showed lately times their load, among two random members.
+//! Peak EWMA: the latency that members showed lately times their load, among two random members or more.
 //! It must not know what was measured, nor when a request counts.
 //! `Table::pick` calls it for pools with `algorithm: ewma`; the proxy calls [`observe`] with each response's header.
 
@@ -9,7 +9,7 @@ use super::eligible::Eligible;
 use super::hash::Random;
 use super::sampler::Sampler;
 use crate::snapshot::endpoint::EndpointState;
-use crate::snapshot::pool::Member;
+use crate::snapshot::pool::{Choices, Member};
 
 /// Power of two choices on expected waiting, after Finagle's `PeakEwma` and Linkerd: cost is latency * (in flight + 1).
 ///
@@ -21,33 +21,33 @@ use crate::snapshot::pool::Member;
 pub(super) struct Ewma {
     sampler: Sampler,
     mean_weight: f64,
+    choices: Choices,
 }
 
 impl Ewma {
-    pub(super) fn new(weighted: &[(u16, u32)]) -> Ewma {
+    pub(super) fn new(weighted: &[(u16, u32)], choices: Choices) -> Ewma {
         let total: f64 = weighted.iter().map(|(_, weight)| f64::from(*weight)).sum();
         Ewma {
             sampler: Sampler::new(weighted),
             mean_weight: total / weighted.len().max(1) as f64,
+            choices,
         }
     }
 
     pub(super) fn pick(&self, eligible: &Eligible<'_>) -> Option<u16> {
         let mut random = Random::new(eligible.choice().random);
-        let (first, second) = self.sampler.pair(eligible, &mut random)?;
-        let Some(second) = second else {
-            return Some(first);
-        };
-        let now = eligible.choice().now;
-        let one = self.cost(eligible.member(first)?, now);
-        let two = self.cost(eligible.member(second)?, now);
-        Some(if two < one { second } else { first })
+        let cost = |member: &Member| self.cost(eligible, member);
+        self.sampler
+            .best(self.choices, eligible, &mut random, |one, best| {
+                cost(one) < cost(best)
+            })
     }
 
-    fn cost(&self, member: &Member, now: u64) -> f64 {
+    fn cost(&self, eligible: &Eligible<'_>, member: &Member) -> f64 {
         let in_flight = member.endpoint.state.in_flight.load(Relaxed);
-        let load = f64::from(in_flight) * self.mean_weight / f64::from(member.weight.max(1));
-        cost(&member.endpoint.state, load, now)
+        let weight = eligible.weight_of(member).max(f64::MIN_POSITIVE);
+        let load = f64::from(in_flight) * self.mean_weight / weight;
+        cost(&member.endpoint.state, load, eligible.choice().now)
     }
 }
 

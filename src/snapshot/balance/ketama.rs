@@ -51,11 +51,21 @@ impl Ketama {
     }
 
     pub(super) fn pick(&self, eligible: &Eligible<'_>) -> Option<u16> {
+        if eligible.is_bounded() {
+            let carries = |at| eligible.allows(at) && eligible.carries(at);
+            if let Some(at) = self.find(eligible, carries) {
+                return Some(at);
+            }
+        }
+        self.find(eligible, |at| eligible.allows(at))
+    }
+
+    fn find(&self, eligible: &Eligible<'_>, may: impl Fn(u16) -> bool) -> Option<u16> {
         let key = eligible.choice().hash.unwrap_or(eligible.choice().random);
         let start = self.points.partition_point(|point| *point < key as u32);
         // A start behind the last point splits at the end, which begins at the front: the ring closes.
         for at in around(&self.owners, start).take(STEPS) {
-            if eligible.allows(at) {
+            if may(at) {
                 return Some(at);
             }
             if eligible.is_hopeless() {
@@ -63,7 +73,7 @@ impl Ketama {
             }
         }
         let start = Random::new(key).below(self.order.len() as u64) as usize;
-        around(&self.order, start).find(|at| eligible.allows(*at))
+        around(&self.order, start).find(|at| may(*at))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Fewest requests in flight for the weight, among two random members.
+//! Fewest requests in flight for the weight, among two random members or more.
 //! It must not know latency.
 //! Called by `Table::pick` for pools with `algorithm: least_request`.
 
@@ -7,36 +7,32 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::eligible::Eligible;
 use super::hash::Random;
 use super::sampler::Sampler;
+use crate::snapshot::pool::{Choices, Member};
 
 /// Power of two choices (Mitzenmacher, IEEE TPDS 12(10), 2001) on requests in flight divided by weight, as Envoy's
 /// `LEAST_REQUEST`. Two choices instead of the minimum over all: as good within a constant, O(1), and many proxies do
 /// not all run to the same endpoint.
 pub(super) struct LeastRequest {
     sampler: Sampler,
+    choices: Choices,
 }
 
 impl LeastRequest {
-    pub(super) fn new(weighted: &[(u16, u32)]) -> LeastRequest {
+    pub(super) fn new(weighted: &[(u16, u32)], choices: Choices) -> LeastRequest {
         LeastRequest {
             sampler: Sampler::new(weighted),
+            choices,
         }
     }
 
     pub(super) fn pick(&self, eligible: &Eligible<'_>) -> Option<u16> {
         let mut random = Random::new(eligible.choice().random);
-        let (first, second) = self.sampler.pair(eligible, &mut random)?;
-        let Some(second) = second else {
-            return Some(first);
-        };
-        let one = eligible.member(first)?;
-        let two = eligible.member(second)?;
-        let one_in_flight = u64::from(one.endpoint.state.in_flight.load(Relaxed));
-        let two_in_flight = u64::from(two.endpoint.state.in_flight.load(Relaxed));
+        let load = |member: &Member| u128::from(member.endpoint.state.in_flight.load(Relaxed));
+        let weight = |member: &Member| u128::from(eligible.weight(member));
         // in_flight / weight compared without dividing. Idle members tie, and a tie follows the weights.
-        if two_in_flight * u64::from(one.weight) < one_in_flight * u64::from(two.weight) {
-            Some(second)
-        } else {
-            Some(first)
-        }
+        self.sampler
+            .best(self.choices, eligible, &mut random, |one, best| {
+                load(one) * weight(best) < load(best) * weight(one)
+            })
     }
 }

@@ -33,11 +33,21 @@ impl Maglev {
     }
 
     pub(super) fn pick(&self, eligible: &Eligible<'_>) -> Option<u16> {
+        if eligible.is_bounded() {
+            let carries = |at| eligible.allows(at) && eligible.carries(at);
+            if let Some(at) = self.find(eligible, carries) {
+                return Some(at);
+            }
+        }
+        self.find(eligible, |at| eligible.allows(at))
+    }
+
+    fn find(&self, eligible: &Eligible<'_>, may: impl Fn(u16) -> bool) -> Option<u16> {
         let key = eligible.choice().hash.unwrap_or(eligible.choice().random);
         let mut hashes = Random::new(key);
         for _ in 0..HASHES {
             let at = self.places[(hashes.bits() % PLACES) as usize];
-            if eligible.allows(at) {
+            if may(at) {
                 return Some(at);
             }
             if eligible.is_hopeless() {
@@ -45,7 +55,7 @@ impl Maglev {
             }
         }
         let start = hashes.below(self.order.len() as u64) as usize;
-        around(&self.order, start).find(|at| eligible.allows(*at))
+        around(&self.order, start).find(|at| may(*at))
     }
 }
 

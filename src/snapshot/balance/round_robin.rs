@@ -35,19 +35,21 @@ impl RoundRobin {
     }
 
     pub(super) fn pick(&self, eligible: &Eligible<'_>) -> Option<u16> {
+        let mut random = Random::new(eligible.choice().random);
         // A fresh ticket for each member passed over, instead of a look ahead: so the turns of a lost member go to all
         // others in turn. Looking ahead would give them to whoever follows it in the sequence.
         for _ in 0..self.sequence.len().min(TICKETS) {
             let ticket = self.ticket.0.fetch_add(1, Relaxed);
             let at = self.sequence[(ticket % self.sequence.len() as u64) as usize];
-            if eligible.allows(at) {
+            // A newcomer leaves out turns the same way, so that they too go to all others.
+            if eligible.allows(at) && eligible.takes_turn(at, &mut random) {
                 return Some(at);
             }
             if eligible.is_hopeless() {
                 return None;
             }
         }
-        eligible.scan(&mut Random::new(eligible.choice().random), None)
+        eligible.scan(&mut random, None)
     }
 }
 

@@ -4,6 +4,7 @@
 
 use super::eligible::Eligible;
 use super::hash::Random;
+use crate::snapshot::pool::{Choices, Member};
 
 /// Members with a weight, drawn by weight: an alias table built by Vose's method (IEEE TSE 17(9), 1991), one
 /// multiplication and one comparison for a draw however many members there are.
@@ -42,7 +43,7 @@ impl Sampler {
     pub(super) fn one(&self, eligible: &Eligible<'_>, random: &mut Random) -> Option<u16> {
         for _ in 0..DRAWS {
             let at = self.draw(random);
-            if eligible.allows(at) {
+            if eligible.allows(at) && eligible.takes_turn(at, random) {
                 return Some(at);
             }
         }
@@ -70,10 +71,53 @@ impl Sampler {
                 }
                 asked = true;
             } else if eligible.allows(second) {
-                return Some((first, Some(second)));
+                // A newcomer that leaves out its turn leaves the first alone: looking on would meet it again and again
+                // in a small pool, and compare it in nearly every choice.
+                let second = Some(second).filter(|at| eligible.takes_turn(*at, random));
+                return Some((first, second));
             }
         }
         Some((first, self.other(first, eligible, random)))
+    }
+
+    /// The best of some eligible members by `is_better(challenger, best)`. Ties belong to the first drawn, so that idle
+    /// members have traffic by weight.
+    pub(super) fn best(
+        &self,
+        choices: Choices,
+        eligible: &Eligible<'_>,
+        random: &mut Random,
+        is_better: impl Fn(&Member, &Member) -> bool,
+    ) -> Option<u16> {
+        let (first, second) = match choices {
+            Choices::Of(2) => self.pair(eligible, random)?,
+            Choices::Of(_) | Choices::All => (self.one(eligible, random)?, None),
+        };
+        let mut best = (first, eligible.member(first)?);
+        let mut challenge = |at: u16| {
+            if let Some(member) = eligible.member(at).filter(|one| is_better(one, best.1)) {
+                best = (at, member);
+            }
+        };
+        match choices {
+            Choices::Of(2) => second.into_iter().for_each(challenge),
+            Choices::Of(count) => {
+                for _ in 1..count {
+                    let at = self.draw(random);
+                    if eligible.allows(at) && eligible.takes_turn(at, random) {
+                        challenge(at);
+                    }
+                }
+            }
+            Choices::All => {
+                for at in eligible.among().iter().copied() {
+                    if at != first && eligible.allows(at) && eligible.takes_turn(at, random) {
+                        challenge(at);
+                    }
+                }
+            }
+        }
+        Some(best.0)
     }
 
     fn draw(&self, random: &mut Random) -> u16 {

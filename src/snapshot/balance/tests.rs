@@ -51,6 +51,7 @@ fn members_at(specs: &[(&str, u32)]) -> Vec<Member> {
             endpoint: endpoints.endpoint("pool", &address, &metrics),
             weight: *weight,
             labels: BTreeMap::new(),
+            priority: 0,
             peer: None,
         }
     };
@@ -63,6 +64,7 @@ fn choice(seed: u64) -> Choice<'static> {
         tried: &[],
         now: NOW,
         random: hash::mix(seed),
+        subset: None,
     }
 }
 
@@ -141,6 +143,7 @@ proptest! {
             tried: &tried,
             now: NOW,
             random: situation.random,
+            subset: None,
         });
 
         let eligible: BTreeSet<usize> = (0..members.len())
@@ -175,7 +178,7 @@ proptest! {
 
             let label = |members: &[Member], random| {
                 let table = Table::new(algorithm, members);
-                let at = table.pick(members, &Choice { hash: Some(hash), tried: &[], now: NOW, random })?;
+                let at = table.pick(members, &Choice { hash: Some(hash), tried: &[], now: NOW, random, subset: None })?;
                 Some(members[at].endpoint.label.clone())
             };
 

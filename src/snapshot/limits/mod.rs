@@ -68,7 +68,7 @@ pub struct Limits {
 }
 
 /// A pool's bounds, and what counts against them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Limited {
     /// As written.
     pub settings: Limits,

@@ -2,12 +2,16 @@
 //! It must not know routes, nor how endpoints are found; `control::discovery` stores new sets.
 //! Built by `config::compile`.
 
+mod balance;
 mod peer;
+mod sessions;
 mod settings;
 
+pub use balance::*;
+pub use sessions::Sessions;
 pub use settings::*;
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -33,6 +37,29 @@ pub struct Pool {
     pub limits: Option<Limited>,
     /// Counters.
     pub metrics: Arc<PoolMetrics>,
+    /// Which of its endpoints are meant, by position in `settings.balance.subsets`; `None` for all. Rules that name a
+    /// subset hold the pool as seen through it, with the same endpoints and counters.
+    pub subset: Option<u16>,
+}
+
+impl Pool {
+    /// The pool as seen through one of its subsets.
+    pub fn through(&self, subset: u16) -> Pool {
+        Pool {
+            name: self.name.clone(),
+            place: self.place.clone(),
+            settings: self.settings.clone(),
+            set: self.set.clone(),
+            limits: self.limits.clone(),
+            metrics: self.metrics.clone(),
+            subset: Some(subset),
+        }
+    }
+
+    /// The labels its endpoints are chosen by, if it is seen through a subset.
+    pub fn subset_labels(&self) -> Option<&Labels> {
+        self.settings.balance.subsets.get(usize::from(self.subset?))
+    }
 }
 
 impl fmt::Debug for Pool {
@@ -49,7 +76,9 @@ pub struct EndpointSpec {
     /// Part of the traffic beside others; 0 for none.
     pub weight: u32,
     /// Labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
+    /// Endpoints of a higher one take over when those of lower ones cannot carry the traffic; 0 is first.
+    pub priority: u8,
 }
 
 /// An endpoint in a set, with what only this set knows of it.
@@ -59,7 +88,9 @@ pub struct Member {
     /// Part of the traffic beside others.
     pub weight: u32,
     /// Labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
+    /// Its priority; 0 is first.
+    pub priority: u8,
     /// Cloned for each request; `None` for pools of bytes.
     pub peer: Option<Box<HttpPeer>>,
 }
@@ -70,6 +101,8 @@ pub struct EndpointSet {
     pub members: Box<[Member]>,
     /// What the algorithm needs, built once.
     pub table: Table,
+    /// The names of endpoints in cookies, where the pool has such.
+    pub sessions: Option<Sessions>,
 }
 
 impl EndpointSet {
@@ -90,12 +123,37 @@ impl EndpointSet {
                     endpoint,
                     weight: spec.weight,
                     labels: spec.labels.clone(),
+                    priority: spec.priority,
                     peer,
                 }
             })
             .collect();
-        let table = Table::new(settings.algorithm, &members);
-        EndpointSet { members, table }
+        let table = Table::with(&settings.balance, &members);
+        let sessions = Sessions::of(&settings.balance, &members);
+        EndpointSet {
+            members,
+            table,
+            sessions,
+        }
+    }
+
+    /// Marks endpoints that were not in the set before it, or drained there, as newcomers for slow start. After an empty
+    /// set nobody is new: a pool that has just found its endpoints has no others to spare them.
+    pub fn greet(&self, before: &EndpointSet, now: u64) {
+        let had_traffic = |member: &&Member| member.weight > 0;
+        let known: HashSet<&Address> = before
+            .members
+            .iter()
+            .filter(had_traffic)
+            .map(|member| &member.endpoint.address)
+            .collect();
+        if known.is_empty() {
+            return;
+        }
+        let members = self.members.iter().filter(had_traffic);
+        for member in members.filter(|member| !known.contains(&member.endpoint.address)) {
+            member.endpoint.state.came(now);
+        }
     }
 
     /// What a source would have named to get this set.
@@ -104,6 +162,7 @@ impl EndpointSet {
             address: member.endpoint.address.clone(),
             weight: member.weight,
             labels: member.labels.clone(),
+            priority: member.priority,
         };
         self.members.iter().map(spec).collect()
     }

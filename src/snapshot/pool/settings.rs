@@ -5,8 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderName;
-
+use super::Balance;
 use crate::snapshot::tls::PeerTls;
 
 /// What endpoints speak.
@@ -20,36 +19,6 @@ pub enum PoolProtocol {
     Auto,
     /// Bytes.
     Tcp,
-}
-
-/// How an endpoint is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Algorithm {
-    /// Peak EWMA, power of two choices.
-    Ewma,
-    /// Smooth weighted round robin.
-    RoundRobin,
-    /// Fewest in flight, power of two choices.
-    LeastRequest,
-    /// Weighted random.
-    Random,
-    /// Maglev hashing.
-    Maglev,
-    /// Ketama ring.
-    Ketama,
-}
-
-/// What is hashed by the consistent algorithms.
-#[derive(Debug, Clone, PartialEq)]
-pub enum HashKey {
-    /// The client's address.
-    ClientIp,
-    /// A request field.
-    Header(HeaderName),
-    /// A cookie.
-    Cookie(Box<str>),
-    /// The path.
-    Path,
 }
 
 /// Passive ejection; zero failures turn it off.
@@ -161,9 +130,7 @@ pub struct PoolSettings {
     /// TLS to endpoints.
     pub tls: Option<Arc<PeerTls>>,
     /// How an endpoint is chosen.
-    pub algorithm: Algorithm,
-    /// What is hashed.
-    pub hash: HashKey,
+    pub balance: Balance,
     /// Passive ejection.
     pub ejection: Ejection,
     /// Active health check.
@@ -172,6 +139,8 @@ pub struct PoolSettings {
     pub connect_timeout: Duration,
     /// How long idle connections are kept.
     pub idle_timeout: Duration,
+    /// How old a connection may be to be used for another request; zero for any age.
+    pub max_age: Duration,
     /// Requests at a time on an HTTP/2 connection.
     pub h2_streams: u32,
     /// PROXY protocol to send.

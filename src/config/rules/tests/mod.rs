@@ -3,6 +3,7 @@
 //! Run by `cargo test`.
 
 mod actions;
+mod balance;
 mod limits;
 mod listeners;
 mod pools;

@@ -58,7 +58,7 @@ pub enum DnsRecord {
     /// IPv4 and IPv6.
     #[default]
     Both,
-    /// Hosts, ports and weights (RFC 2782); the lowest priority value is used.
+    /// Hosts, ports and weights (RFC 2782). Priorities keep their order: the lowest value becomes priority 0, at most eight are told apart.
     Srv,
 }
 

@@ -80,13 +80,20 @@ pub struct EndpointSettings {
     /// Its part of the traffic beside the others. Default: 1, at most 1000; 0 drains it: no new requests.
     #[serde(default = "one")]
     pub weight: u32,
-    /// Labels for later choices and for views, such as `zone: a`. Default: none.
+    /// Labels for zones, subsets and views, such as `zone: a`. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Endpoints of priority 0 have all traffic while 72 % of them are available; what they cannot carry goes to those of the next higher number. Default: 0, at most 7.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: u8,
 }
 
 fn one() -> u32 {
     1
+}
+
+fn is_zero(number: &u8) -> bool {
+    *number == 0
 }
 
 /// What endpoints speak.
@@ -154,6 +161,8 @@ pub struct PoolConnections {
     pub idle_timeout: Time,
     /// Requests at a time on one HTTP/2 connection. Default: 100.
     pub h2_streams: u32,
+    /// How old a connection may be to take another request, so that long-lived HTTP/2 connections behind a layer-4 balancer spread anew. Requests under way finish on it; afterwards it is idle until `idle_timeout` closes it. Ages differ between endpoints, half of it is the mean. Default: 0s, any age; from 10s to 24h.
+    pub max_age: Time,
 }
 
 impl Default for PoolConnections {
@@ -162,6 +171,7 @@ impl Default for PoolConnections {
             connect_timeout: Time::secs(5),
             idle_timeout: Time::secs(60),
             h2_streams: 100,
+            max_age: Time::secs(0),
         }
     }
 }

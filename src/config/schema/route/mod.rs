@@ -12,6 +12,8 @@ pub use matches::*;
 pub use retry::*;
 pub use split::*;
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use windrose_plugins::contract::Size;
@@ -86,6 +88,9 @@ pub struct Rule {
     /// Send to this pool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
+    /// Only endpoints of the pool with all these labels, such as `version: v2`. Default: every endpoint. At most 64 different subsets for each pool; with `split` each share names its own.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub subset: BTreeMap<String, String>,
     /// Divide between pools by weight.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub split: Vec<SplitTarget>,
@@ -118,4 +123,16 @@ pub struct Rule {
     pub body_limit: Option<Size>,
     /// Plugins of this rule, after the route's.
     pub plugins: Vec<PluginUse>,
+}
+
+impl Rule {
+    /// Every pool it may send to, with the labels asked of endpoints.
+    pub fn destinations(&self) -> impl Iterator<Item = (&str, &BTreeMap<String, String>)> {
+        let one = self.pool.iter().map(|pool| (pool.as_str(), &self.subset));
+        let many = self
+            .split
+            .iter()
+            .map(|target| (target.pool.as_str(), &target.subset));
+        one.chain(many)
+    }
 }

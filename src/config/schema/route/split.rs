@@ -2,6 +2,8 @@
 //! It must not know how shares are chosen; `decide` does that.
 //! Part of a route's keys.
 
+use std::collections::BTreeMap;
+
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,6 +14,9 @@ use serde::{Deserialize, Serialize};
 pub struct SplitTarget {
     /// The pool.
     pub pool: String,
+    /// Only endpoints of the pool with all these labels. Default: every endpoint. A pool may have several shares with different subsets; give each a `name`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub subset: BTreeMap<String, String>,
     /// Its part of the sum of all weights; 0 gets nothing, except by `override`.
     pub weight: u32,
     /// Name of the share, for `override`, metrics and views, and what `sticky` hashes beside the key: whoever changes it deals

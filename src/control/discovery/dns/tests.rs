@@ -153,11 +153,12 @@ async fn both_families_are_asked_sorted_and_without_repetition() {
 }
 
 #[tokio::test]
-async fn services_give_ports_and_weights_of_the_lowest_priority() {
+async fn services_give_ports_weights_and_priorities_in_their_order() {
     let zone = Zone::default()
         .srv(10, 3, 8080, "one.test.")
         .srv(10, 0, 8081, "two.test.")
         .srv(20, 9, 8082, "one.test.")
+        .srv(20, 9, 8080, "one.test.")
         .a("one.test.", 60, [10, 0, 0, 1])
         .a("two.test.", 7, [10, 0, 0, 2]);
     let server = Server::new(zone).await;
@@ -168,8 +169,14 @@ async fn services_give_ports_and_weights_of_the_lowest_priority() {
 
     assert_eq!(
         shown(&found),
-        weighed([("10.0.0.1:8080", 3), ("10.0.0.2:8081", 1)])
+        weighed([
+            ("10.0.0.1:8080", 3),
+            ("10.0.0.1:8082", 9),
+            ("10.0.0.2:8081", 1)
+        ])
     );
+    let priorities: Vec<u8> = found.specs.iter().map(|spec| spec.priority).collect();
+    assert_eq!(priorities, [0, 1, 0]);
     assert_eq!(found.ttl, Duration::from_secs(7));
 }
 
@@ -210,6 +217,7 @@ async fn a_family_that_breaks_takes_nothing_away_that_was_known() {
     let server = Server::new(zone.broken(RecordType::AAAA)).await;
     let source = server.source("web.test", DnsRecord::Both);
     let known = EndpointSpec {
+        priority: 0,
         address: Address::Tcp("[fd00::1]:80".parse().unwrap()),
         weight: 1,
         labels: BTreeMap::new(),
@@ -228,7 +236,7 @@ fn an_answer_is_bounded() {
     let mut weights = Weights::new();
     for n in 0..2000_u16 {
         let [high, low] = n.to_be_bytes();
-        weights.insert(Address::Tcp(([10, 0, high, low], 80).into()), 1);
+        weights.insert(Address::Tcp(([10, 0, high, low], 80).into()), (0, 1));
     }
 
     let specs = bounded_specs(name, weights);
