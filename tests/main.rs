@@ -13,6 +13,7 @@ mod connections;
 mod discovery;
 mod explain;
 mod failures;
+mod fault;
 mod forwarded;
 mod gateway_api;
 mod house;

@@ -128,6 +128,9 @@ causes! {
     ROUTE_RESPOND = "route.respond", Policy, 200, "Answered by the route",
         "The route's action is `respond`: the answer is written in the configuration.",
         "Nothing is wrong. Look at the route's `respond` block.";
+    FAULT_INJECTED = "fault_injected", Policy, 503, "Injected fault",
+        "The route's `fault` aborted the request on purpose, before an endpoint was chosen; no endpoint or pool has failed.",
+        "Look at the route's `fault`: its `percent` and whom it is for; `windrose explain` tells what it does to a request.";
     ROUTE_REDIRECT = "route.redirect", Policy, 302, "Redirected by the route",
         "The route's action is `redirect`.",
         "Nothing is wrong. Look at the route's `redirect` block.";

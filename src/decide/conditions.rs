@@ -114,7 +114,7 @@ fn caller_conditions(
             ))
 }
 
-fn holds(condition: &ValueCondition, value: Option<&str>) -> bool {
+pub(super) fn holds(condition: &ValueCondition, value: Option<&str>) -> bool {
     match (condition, value) {
         (ValueCondition::Present(wanted), value) => *wanted == value.is_some(),
         (ValueCondition::Exact(exact), Some(value)) => **exact == *value,
@@ -124,7 +124,7 @@ fn holds(condition: &ValueCondition, value: Option<&str>) -> bool {
 }
 
 /// A field's value; repeated fields are joined with `,` (RFC 9110 section 5.3). Values that are not text do not match.
-fn field<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, str>> {
+pub(super) fn field<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, str>> {
     let mut values = headers
         .get_all(name)
         .iter()

@@ -6,6 +6,7 @@ mod canonical;
 mod conditions;
 mod edit;
 mod facts;
+mod fault;
 pub mod fields;
 mod onward;
 mod share;
@@ -17,6 +18,7 @@ pub use canonical::{canonical_host, canonical_path, BadHost, BadPath, Host};
 pub use conditions::{Condition, Verdict};
 pub use edit::{edit, Fields};
 pub use facts::Facts;
+pub use fault::Injected;
 pub use onward::{Hop, REQUEST_ID};
 pub use share::share_of_connection;
 pub use target::{location, rewritten_path};
@@ -30,7 +32,7 @@ use http::{HeaderMap, Method};
 
 use crate::observe::metrics::ChosenBy;
 use crate::snapshot::chain::{Instance, Turn};
-use crate::snapshot::route::{Candidate, RouteTable, Share};
+use crate::snapshot::route::{Candidate, FaultPlan, RouteTable, Share};
 
 /// What a decision reads of a request. Host and path are canonical.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +83,8 @@ pub trait Trace: Send {
     fn plugin(&mut self, stage: Stage, plugin: &Instance, turn: Turn<'_>);
     /// A share of the rule's split was chosen.
     fn share(&mut self, share: &Share, by: ChosenBy);
+    /// A fault is for this request.
+    fn fault(&mut self, plan: &FaultPlan);
 }
 
 /// Nobody listens.
@@ -97,6 +101,8 @@ impl Trace for Silent {
     fn plugin(&mut self, _: Stage, _: &Instance, _: Turn<'_>) {}
 
     fn share(&mut self, _: &Share, _: ChosenBy) {}
+
+    fn fault(&mut self, _: &FaultPlan) {}
 }
 
 /// The most specific rule whose conditions all hold: host, then path, then method, headers, query, then order.

@@ -23,6 +23,7 @@ fn rule(index: usize) -> Arc<Rule> {
             body: bytes::Bytes::new(),
             content_type: http::HeaderValue::from_static("text/plain"),
         }),
+        experiments: None,
         rewrite: Rewrite::default(),
         request_headers: HeaderOps::default(),
         response_headers: HeaderOps::default(),

@@ -10,6 +10,7 @@ use pingora::http::RequestHeader;
 use pingora::Result;
 use windrose_plugins::contract::{causes, Answer, ClientFacts, Effects, Principal, Request, Slots};
 
+use super::fault::{self, Injected};
 use super::fields::Nature;
 use super::onward::{onward, Hop};
 use super::share::Asking;
@@ -18,7 +19,9 @@ use crate::snapshot::certs::{Cert, Termination};
 use crate::snapshot::chain::{Chain, Instance, Turn};
 use crate::snapshot::listener::Listener;
 use crate::snapshot::pool::Pool;
-use crate::snapshot::route::{Action, Candidate, Redirect, Respond, Rule, Share, Split};
+use crate::snapshot::route::{
+    Action, Candidate, Experiments, Redirect, Respond, Rule, Share, Split,
+};
 
 /// A request under way.
 pub struct Walk<'a> {
@@ -53,6 +56,8 @@ pub struct Next {
     pub pool: Arc<Pool>,
     /// What the request says of itself.
     pub nature: Nature,
+    /// What is done to it on purpose before it goes on.
+    pub injected: Option<Box<Injected>>,
 }
 
 type Refused = Box<Answer>;
@@ -106,7 +111,7 @@ impl Walk<'_> {
             self.plugins(&rule.chain, &rule.route, Stage::Route, head, trace)
                 .await?;
         }
-        match &rule.action {
+        let mut next = match &rule.action {
             Action::Redirect(redirect) => Err(self.redirected(redirect, candidate, head)),
             Action::Respond(respond) => Err(responded(respond)),
             Action::Quarantined => Err(refuse(&causes::QUARANTINED)),
@@ -121,7 +126,40 @@ impl Walk<'_> {
                     head,
                 )
             }
+        }?;
+        if let Some(experiments) = &rule.experiments {
+            self.try_out(experiments, head, random, &mut next, trace);
         }
+        Ok(next)
+    }
+
+    /// What is tried out on this request.
+    fn try_out<T: Trace>(
+        &self,
+        experiments: &Experiments,
+        head: &mut RequestHeader,
+        random: u64,
+        next: &mut Next,
+        trace: &mut T,
+    ) {
+        let Some(fault) = &experiments.fault else {
+            return;
+        };
+        let principal = self.principal.as_ref();
+        let Some(plan) = fault::plan(fault, head, self.facts, principal) else {
+            return;
+        };
+        trace.fault(&plan);
+        let injected = fault::injected(&plan, random, self.effects);
+        if let (Some(injected), true) = (&injected, self.effects.is_live()) {
+            if injected.delay.is_some() {
+                fault.metrics.delayed();
+            }
+            if injected.abort.is_some() {
+                fault.metrics.aborted();
+            }
+        }
+        next.injected = injected.map(Box::new);
     }
 
     fn share<'s, T: Trace>(
@@ -267,6 +305,7 @@ fn onto(pool: &Arc<Pool>, rule: &Rule, head: &RequestHeader) -> Result<Next, Ref
     Ok(Next {
         pool: pool.clone(),
         nature,
+        injected: None,
     })
 }
 

@@ -12,7 +12,7 @@ use crate::decide::{Facts, Stage, Trace, Verdict};
 use crate::observe::metrics::ChosenBy;
 use crate::snapshot::chain::{Chain, Instance, Mode, Turn};
 use crate::snapshot::listener::Listener;
-use crate::snapshot::route::{Candidate, HostPattern, Share};
+use crate::snapshot::route::{Candidate, FaultPlan, HostPattern, Share};
 
 /// Everything heard.
 #[derive(Default)]
@@ -22,6 +22,8 @@ pub(super) struct Heard {
     turns: Vec<PluginSeen>,
     /// The share that was chosen, where the rule has a split.
     pub(super) share: Option<ShareSeen>,
+    /// What is injected, with its chance.
+    pub(super) faults: Vec<String>,
 }
 
 /// Candidates told besides those that were compared.
@@ -53,6 +55,10 @@ impl Trace for Heard {
             name: share.name.to_string(),
             by: by.as_str().to_owned(),
         });
+    }
+
+    fn fault(&mut self, plan: &FaultPlan) {
+        self.faults = words::fault_plan(plan);
     }
 }
 

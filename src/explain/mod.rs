@@ -136,7 +136,10 @@ impl Teller<'_> {
         let candidate = now(walk.find(head, &mut self.heard))?;
         self.candidate = Some(candidate.clone());
         let random = first_sound(&candidate.rule.action);
-        let next = now(walk.act(&candidate, head, random, &mut self.heard))?;
+        let mut next = now(walk.act(&candidate, head, random, &mut self.heard))?;
+        if let Some(abort) = next.injected.take().and_then(|injected| injected.abort) {
+            return Err(abort);
+        }
         let hop = Hop {
             peer,
             traceparent: None,
@@ -194,6 +197,7 @@ impl Teller<'_> {
             Err(answer) => view::answered(candidate, answer),
         };
         outcome.share = decided;
+        outcome.faults.clone_from(&self.heard.faults);
         Explanation {
             request: view::asked(question, facts, self.principal.as_ref()),
             listener: view::listener(self.listener, cert),

@@ -142,6 +142,9 @@ pub struct Outcome {
     /// Where it may go on to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<PoolSeen>,
+    /// What is injected on purpose, each with its chance.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<String>,
     /// The status of an answer made here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,

@@ -5,11 +5,13 @@
 use std::cmp::Reverse;
 use std::fmt::Write;
 
+use windrose_plugins::contract::Time;
+
 use crate::decide::Condition;
 use crate::snapshot::pool::{Affinity, Algorithm, HashKey, Labels, PoolSettings};
 use crate::snapshot::route::{
-    Candidate, Conditions, Guard, HostPattern, Override, OverrideBy, PathPattern, PrincipalPattern,
-    StickyKey, ValueCondition,
+    Abort, Candidate, Chance, Conditions, Fault, FaultPlan, Guard, HostPattern, Override,
+    OverrideBy, PathPattern, PrincipalPattern, StickyKey, ValueCondition,
 };
 
 /// A host pattern; `*` for any.
@@ -191,6 +193,35 @@ pub fn overriding(overriding: &Override) -> String {
         Some(whom) => format!("{by}, for {whom}"),
         None => by,
     }
+}
+
+/// What may be injected, each part with its chance.
+pub fn fault_plan(plan: &FaultPlan) -> Vec<String> {
+    let chance = |chance: Chance| match chance.is_certain() {
+        true => String::new(),
+        false => format!(", chance {} %", chance.percent()),
+    };
+    let delay = plan.delay.map(|(time, of)| {
+        let time = Time(time);
+        format!("delayed by {time}{}", chance(of))
+    });
+    let abort = plan.abort.map(|(abort, of)| match abort {
+        Abort::Status(status) => format!("aborted with {status}{}", chance(of)),
+        Abort::Grpc(code) => format!("aborted with grpc-status {code}{}", chance(of)),
+    });
+    delay.into_iter().chain(abort).collect()
+}
+
+/// A fault: what may be injected, and into which requests.
+pub fn fault(fault: &Fault) -> Vec<String> {
+    let mut words = fault_plan(&fault.plan);
+    if fault.by_header {
+        words.push("as the request asks itself".into());
+    }
+    let when = fault.when.iter();
+    words.extend(when.map(|(name, wanted)| format!("when header {name} {}", value(wanted))));
+    words.extend(guard(&fault.guard).map(|whom| format!("for {whom}")));
+    words
 }
 
 /// Whom something is for; `None` for everybody.

@@ -13,6 +13,7 @@ mod forward;
 mod guard;
 mod handshake;
 pub mod hello;
+mod inject;
 pub mod proxy_protocol;
 mod random;
 mod record;
@@ -40,6 +41,7 @@ use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
+use windrose_plugins::contract::causes;
 
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
@@ -96,6 +98,7 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
         match request::route(session, ctx).await {
             Ok(()) => {}
+            Err(answer) if *answer.cause == causes::CLIENT_CLOSED => return inject::left(ctx),
             Err(answer) => {
                 // Rare and large: in place it would make every request's future as large.
                 Box::pin(fault::answer(session, ctx, *answer)).await?;

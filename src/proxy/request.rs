@@ -13,7 +13,7 @@ use windrose_plugins::contract::{causes, Answer, Cause, Effects, Principal, Slot
 use super::connection::{Connection, TlsFacts};
 use super::finish::Unfinished;
 use super::upstream::Held;
-use super::{admit, finish, random};
+use super::{admit, finish, inject, random};
 use crate::decide::{Facts, Silent, Walk};
 use crate::observe::clock;
 use crate::observe::trace::{AttemptSpan, TraceContext};
@@ -221,5 +221,9 @@ pub(super) async fn route(session: &mut Session, ctx: &mut Ctx) -> Result<(), Re
     ctx.is_upgrade = next.nature.is_upgrade;
     ctx.is_grpc = next.nature.is_grpc && next.pool.settings.protocol != PoolProtocol::Http1;
     ctx.pool = Some(next.pool);
-    Ok(())
+    match next.injected {
+        None => Ok(()),
+        // Rare, and it must not make every request's future larger.
+        Some(injected) => Box::pin(inject::carry_out(session, injected)).await,
+    }
 }

@@ -121,15 +121,18 @@ fn answered(page: &mut Page, outcome: &Outcome, cause: &str, status: u16) {
     if let Some(meaning) = &outcome.meaning {
         page.line(1, meaning, outcome.place.as_deref().unwrap_or_default());
     }
-    share(page, outcome);
+    experiments(page, outcome);
     for (name, value) in &outcome.headers {
         page.line(1, &format!("{name}: {value}"), "");
     }
 }
 
-fn share(page: &mut Page, outcome: &Outcome) {
+fn experiments(page: &mut Page, outcome: &Outcome) {
     if let Some(share) = &outcome.share {
         page.line(1, &format!("share {}, by {}", share.name, share.by), "");
+    }
+    for fault in &outcome.faults {
+        page.line(1, &format!("fault: {fault}"), "");
     }
 }
 
@@ -139,7 +142,7 @@ fn forwarded(page: &mut Page, explanation: &Explanation) {
     let place = outcome.place.as_deref().unwrap_or_default();
     page.text.push('\n');
     page.line(0, &format!("goes on by route {route}"), place);
-    share(page, outcome);
+    experiments(page, outcome);
     outcome.pools.iter().for_each(|one| pool(page, one));
     let path = outcome.path.as_deref().unwrap_or_default();
     let query = explanation.request.url.split_once('?');

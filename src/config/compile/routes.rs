@@ -84,6 +84,7 @@ impl Workshop<'_> {
                 true => Action::Quarantined,
                 false => self.action(&route.name, rule)?,
             },
+            experiments: self.experiments(route, rule),
             rewrite: rewrite(rule.rewrite.as_ref()),
             request_headers: ops(&rule.request_headers),
             response_headers: ops(&rule.response_headers),
@@ -309,7 +310,7 @@ fn conditions(condition: &schema::Match) -> Option<(PathPattern, Conditions)> {
     Some((path, conditions))
 }
 
-fn value(value: &ValueMatch) -> Option<ValueCondition> {
+pub(super) fn value(value: &ValueMatch) -> Option<ValueCondition> {
     Some(match value {
         ValueMatch::Exact(exact) => ValueCondition::Exact(exact.as_str().into()),
         ValueMatch::By(ValueRule::Regex(regex)) => ValueCondition::Regex(whole(regex)?),

@@ -117,6 +117,7 @@ fn difference(old: &Outcome, new: &Outcome) -> Option<String> {
         ("route", old.route != new.route),
         ("fields", sorted(old) != sorted(new)),
         ("times", old.times != new.times),
+        ("fault", old.faults != new.faults),
     ];
     let differing: Vec<&str> = parts
         .iter()

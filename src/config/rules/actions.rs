@@ -4,6 +4,7 @@
 
 use windrose_plugins::contract::{field_value, Side};
 
+use super::fault;
 use super::values::{
     accept, authority, edits, host, method, path as canonical, pattern, within, Wrong,
 };
@@ -28,6 +29,9 @@ pub(super) fn check(rule: &Rule, path: &str, report: &mut Report) {
     }
     if let Some(it) = &rule.retry {
         retry(it, &format!("{path}.retry"), report);
+    }
+    if let Some(it) = &rule.fault {
+        fault::check(it, &format!("{path}.fault"), report);
     }
     edits(
         report,
@@ -174,6 +178,7 @@ fn unused(rule: &Rule, path: &str, report: &mut Report) {
         (None, None) => return,
     };
     let settings = [
+        ("fault", rule.fault.is_some()),
         ("rewrite", rule.rewrite.is_some()),
         (
             "request_headers",

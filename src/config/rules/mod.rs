@@ -5,6 +5,7 @@
 mod actions;
 mod balance;
 mod expectations;
+mod fault;
 mod limits;
 mod listeners;
 mod matches;

@@ -200,6 +200,7 @@ fn http_settings(rule: &Rule) -> Vec<(&'static str, bool)> {
         ("redirect", rule.redirect.is_some()),
         ("respond", rule.respond.is_some()),
         ("override", rule.overriding.is_some()),
+        ("fault", rule.fault.is_some()),
         ("rewrite", rule.rewrite.is_some()),
         (
             "request_headers",

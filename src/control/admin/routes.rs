@@ -74,6 +74,8 @@ struct RuleView {
     plugins: Vec<PluginView>,
     timeouts: TimeoutsView,
     retry_attempts: u8,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    fault: Vec<String>,
     body_limit_bytes: u64,
 }
 
@@ -198,6 +200,7 @@ fn tcp(tcp: &TcpRule) -> TcpView {
 
 fn rule(rule: &Rule) -> RuleView {
     let time = |time: Option<Duration>| time.map(millis);
+    let experiments = rule.experiments.as_ref();
     RuleView {
         action: action(&rule.action),
         route: rule.route.to_string(),
@@ -210,6 +213,9 @@ fn rule(rule: &Rule) -> RuleView {
             request_ms: time(rule.timeouts.request),
         },
         retry_attempts: rule.retry.attempts,
+        fault: experiments
+            .and_then(|it| it.fault.as_ref())
+            .map_or(Vec::new(), words::fault),
         body_limit_bytes: rule.body_limit,
     }
 }

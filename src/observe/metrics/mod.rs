@@ -33,7 +33,7 @@ pub use reload::{ProbationEnd, ReloadMetrics, ReloadOutcome};
 use route::RouteFamilies;
 pub use route::{Finished, FinishedBy, RequestSample, RouteMetrics};
 use rule::RuleFamilies;
-pub use rule::{ChosenBy, ShareMetrics};
+pub use rule::{ChosenBy, FaultMetrics, ShareMetrics};
 
 /// All metrics of the process. Handles are cheap to use and to keep: counting is a few atomic additions.
 pub struct Metrics {
@@ -59,6 +59,7 @@ struct Handles {
     pools: Mutex<HashMap<[String; 1], Arc<PoolMetrics>>>,
     endpoints: Mutex<HashMap<[String; 2], Arc<EndpointMetrics>>>,
     shares: Mutex<HashMap<[String; 2], Arc<ShareMetrics>>>,
+    faults: Mutex<HashMap<[String; 1], Arc<FaultMetrics>>>,
 }
 
 /// What a group of series is about, for [`Metrics::retain`].
@@ -152,6 +153,13 @@ impl Metrics {
         })
     }
 
+    /// The counters of a route's faults; the same for the same name.
+    pub fn fault(&self, route: &str) -> Arc<FaultMetrics> {
+        shared(&self.handles.faults, [route], || {
+            FaultMetrics::new(&self.rules, route)
+        })
+    }
+
     /// The counters of a pool; the same for the same name.
     pub fn pool(&self, pool: &str) -> Arc<PoolMetrics> {
         shared(&self.handles.pools, [pool], || {
@@ -218,6 +226,7 @@ impl Metrics {
             .retain(|[pool, endpoint], _| keep(Pool, pool, "") && keep(Endpoint, pool, endpoint));
         lock(&handles.pools).retain(|[pool], _| keep(Pool, pool, ""));
         lock(&handles.shares).retain(|[route, _], _| keep(Rule, route, ""));
+        lock(&handles.faults).retain(|[route], _| keep(Rule, route, ""));
 
         self.listeners.retain(&|name| keep(Listener, name, ""));
         let certificates = &self.listeners.certificates;

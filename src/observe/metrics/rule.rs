@@ -11,6 +11,7 @@ use super::family::{Counters, Maker};
 /// The families that shares, mirrors and faults feed.
 pub(super) struct RuleFamilies {
     shares: Counters,
+    faults: Counters,
 }
 
 impl RuleFamilies {
@@ -21,6 +22,11 @@ impl RuleFamilies {
                 "Requests and connections dealt to a share of a split, by what decided: chance, sticky or override.",
                 &["route", "share", "by"],
             ),
+            faults: make.counters(
+                "windrose_faults_injected_total",
+                "Faults injected into requests on purpose, by kind: delay or abort.",
+                &["route", "kind"],
+            ),
         }
     }
 
@@ -28,6 +34,7 @@ impl RuleFamilies {
     pub(super) fn retain(&self, keep: &dyn Fn(&str) -> bool) {
         let by_name = |labels: &[Box<str>]| keep(&labels[0]);
         self.shares.retain(&by_name);
+        self.faults.retain(&by_name);
     }
 }
 
@@ -75,5 +82,30 @@ impl ShareMetrics {
         let counter = self.chosen[by as usize]
             .get_or_init(|| self.families.shares.with(&[route, share, by.as_str()]));
         counter.inc();
+    }
+}
+
+/// Counters of a route's faults.
+pub struct FaultMetrics {
+    delays: IntCounter,
+    aborts: IntCounter,
+}
+
+impl FaultMetrics {
+    pub(super) fn new(families: &RuleFamilies, route: &str) -> FaultMetrics {
+        FaultMetrics {
+            delays: families.faults.with(&[route, "delay"]),
+            aborts: families.faults.with(&[route, "abort"]),
+        }
+    }
+
+    /// A request is delayed.
+    pub fn delayed(&self) {
+        self.delays.inc();
+    }
+
+    /// A request is aborted.
+    pub fn aborted(&self) {
+        self.aborts.inc();
     }
 }

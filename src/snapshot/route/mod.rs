@@ -4,11 +4,13 @@
 
 mod action;
 mod conditions;
+mod experiment;
 mod split;
 mod table;
 
 pub use action::*;
 pub use conditions::*;
+pub use experiment::*;
 pub use split::*;
 pub use table::*;
 
@@ -34,6 +36,8 @@ pub struct Rule {
     pub place: Box<str>,
     /// What becomes of the request.
     pub action: Action,
+    /// What is tried out on its requests; absent for most.
+    pub experiments: Option<Box<Experiments>>,
     /// Changes of host and path.
     pub rewrite: Rewrite,
     /// Edits of the request's fields.

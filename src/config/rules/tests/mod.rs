@@ -4,6 +4,7 @@
 
 mod actions;
 mod balance;
+mod fault;
 mod limits;
 mod listeners;
 mod pools;

@@ -3,11 +3,13 @@
 //! Read by `config::compile`.
 
 mod actions;
+mod fault;
 mod matches;
 mod retry;
 mod split;
 
 pub use actions::*;
+pub use fault::*;
 pub use matches::*;
 pub use retry::*;
 pub use split::*;
@@ -100,6 +102,9 @@ pub struct Rule {
     /// Lets requests name their share of the split. Default: none can.
     #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
     pub overriding: Option<Override>,
+    /// Delays and aborts that are injected on purpose. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
     /// Answer with a redirect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redirect: Option<Redirect>,

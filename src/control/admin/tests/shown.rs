@@ -80,6 +80,7 @@ fn rule(order: u32, action: Action) -> Rule {
         path: format!("routes[{order}].rules[0]").into(),
         place: "a.yaml:3".into(),
         action,
+        experiments: None,
         rewrite: Rewrite::default(),
         request_headers: HeaderOps::default(),
         response_headers: HeaderOps::default(),
