@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::view::{EndpointSeen, PoolSeen};
 use super::words;
 use crate::observe::clock;
-use crate::snapshot::pool::{Member, Pool, PoolSettings};
+use crate::snapshot::pool::{Ejection, Member, Pool, PoolSettings};
 
 pub(super) fn seen(pool: &Pool, share_percent: f64, live: bool) -> PoolSeen {
     let set = pool.set.load();
@@ -23,16 +23,16 @@ pub(super) fn seen(pool: &Pool, share_percent: f64, live: bool) -> PoolSeen {
             .map(|member| EndpointSeen {
                 address: member.endpoint.label.to_string(),
                 weight: member.weight,
-                out: out(member, now, live),
+                out: out(member, &pool.settings.ejection, now, live),
             })
             .collect(),
     }
 }
 
-fn out(member: &Member, now: u64, live: bool) -> Option<String> {
+fn out(member: &Member, rules: &Ejection, now: u64, live: bool) -> Option<String> {
     let state = &member.endpoint.state;
     if member.weight == 0 {
-        return Some("its weight is 0".to_owned());
+        return Some("draining: its weight is 0".to_owned());
     }
     if !live {
         return None;
@@ -40,13 +40,7 @@ fn out(member: &Member, now: u64, live: bool) -> Option<String> {
     if !state.healthy.load(Relaxed) {
         return Some("its health check fails".to_owned());
     }
-    let left = clock::between(now, state.ejected_until.load(Relaxed));
-    (!left.is_zero()).then(|| {
-        format!(
-            "ejected after failed requests, {} s left",
-            left.as_secs().max(1)
-        )
-    })
+    words::ejection(&state.outlier.seen(rules, now))
 }
 
 /// How an endpoint is chosen, with what is hashed.

@@ -8,6 +8,7 @@ use std::fmt::Write;
 use windrose_plugins::contract::Time;
 
 use crate::decide::Condition;
+use crate::snapshot::outlier::{self, Phase};
 use crate::snapshot::pool::{Affinity, Algorithm, HashKey, Labels, PoolSettings};
 use crate::snapshot::route::{
     Abort, Candidate, Chance, Conditions, Fault, FaultPlan, Guard, HostPattern, Override,
@@ -31,6 +32,22 @@ pub fn path(pattern: &PathPattern) -> String {
         PathPattern::Prefix(path) => format!("{path} and below"),
         PathPattern::Regex(regex) => format!("~ {regex}"),
         PathPattern::Unknown => "every path, as its own is not understood".to_owned(),
+    }
+}
+
+/// Why passive health keeps an endpoint out, if it does. One that waits for a request to try it is not out.
+pub fn ejection(seen: &outlier::Seen) -> Option<String> {
+    let for_what = match seen.reason {
+        Some(reason) => format!("ejected after failed requests ({reason})"),
+        None => "ejected after failed requests".to_owned(),
+    };
+    match seen.phase {
+        Phase::Open | Phase::Awaiting => None,
+        Phase::Trying => Some(format!("{for_what}, one request tries it")),
+        Phase::Shut => {
+            let seconds = seen.left.as_secs().max(1);
+            Some(format!("{for_what}, {seconds} s left"))
+        }
     }
 }
 

@@ -87,6 +87,7 @@ fn close(ended: &Ended<'_>, ctx: &mut Ctx, shared: &Shared) {
     let now = clock::now();
     let duration = clock::between(ctx.started, now);
     super::upstream::close_span(ctx, None);
+    super::upstream::ended(ctx);
     finish_hooks(ctx, status, duration);
     count(ctx, status, duration.as_secs_f64());
     let kept = shared.recorder.wants(&record::outcome(ctx, status, now));

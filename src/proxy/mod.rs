@@ -197,7 +197,7 @@ impl ProxyHttp for Gateway {
         trailers: &mut http::HeaderMap,
         ctx: &mut Box<Ctx>,
     ) -> Result<Option<Bytes>> {
-        ctx.note_grpc_status(trailers);
+        upstream::trailers(trailers, ctx);
         Ok(None)
     }
 

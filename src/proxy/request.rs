@@ -21,6 +21,7 @@ use crate::snapshot::endpoint::{Endpoint, InFlight};
 use crate::snapshot::lease::Lease;
 use crate::snapshot::limits::Priority;
 use crate::snapshot::listener::Listener;
+use crate::snapshot::outlier::Probe;
 use crate::snapshot::pool::{EndpointSet, Pool, PoolProtocol};
 use crate::snapshot::route::Candidate;
 use crate::snapshot::Snapshot;
@@ -69,6 +70,10 @@ pub(super) struct Attempt {
     pub(super) set: Option<Arc<EndpointSet>>,
     pub(super) member: usize,
     pub(super) in_flight: Option<InFlight>,
+    /// Set while it tries an endpoint that was ejected; given back when the attempt ends without a verdict.
+    pub(super) probe: Option<Box<Probe>>,
+    /// Whether a gRPC response began whose status is still to come.
+    pub(super) verdict_due: bool,
     pub(super) started: u64,
     pub(super) responded: Option<u64>,
     pub(super) first_started: u64,
@@ -168,11 +173,14 @@ impl Ctx {
 
     /// The same for an answer of the proxy's own, which is known to be looked at.
     pub(super) fn note_own_grpc_status(&mut self, headers: &HeaderMap) {
-        let status = headers
-            .get(GRPC_STATUS)
-            .and_then(|value| value.to_str().ok()?.parse().ok());
-        self.grpc_status = status.or(self.grpc_status);
+        self.grpc_status = grpc_status(headers).or(self.grpc_status);
     }
+}
+
+/// The gRPC status in a header or in trailers.
+pub(super) fn grpc_status(headers: &HeaderMap) -> Option<u16> {
+    let value = headers.get(GRPC_STATUS)?;
+    value.to_str().ok()?.parse().ok()
 }
 
 type Refused = Box<Answer>;

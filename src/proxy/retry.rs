@@ -50,7 +50,8 @@ pub(super) fn broken(
             downstream_cause(&error)
         });
     }
-    upstream::gave_up(ctx, upstream_broke && !reused);
+    let is_telling = upstream_broke && upstream::is_telling(&error, ctx, reused);
+    upstream::gave_up(ctx, is_telling);
     let again = upstream_broke
         && session.response_written().is_none()
         && may_send_again(session, ctx, reused);

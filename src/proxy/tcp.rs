@@ -14,7 +14,7 @@ use windrose_plugins::contract::{causes, Cause};
 
 use super::accept::{Arrival, Refusal};
 use super::transport::Transport;
-use super::upstream::{enter_connection, hash_of_client, pick, record_failure, Held, Outcome};
+use super::upstream::{enter_connection, hash_of_client, pick, tell, Held, Outcome};
 use super::{proxy_protocol, random, Shared};
 use crate::decide::share_of_connection;
 use crate::observe::access_log::Entry;
@@ -24,6 +24,7 @@ use crate::snapshot::balance::{self, Choice};
 use crate::snapshot::endpoint::{Address, Endpoint, InFlight};
 use crate::snapshot::incoming::Socket;
 use crate::snapshot::lease::{Cut, Tenancy};
+use crate::snapshot::outlier::Verdict;
 use crate::snapshot::pool::Pool;
 use crate::snapshot::route::{Action, TcpRule, TcpTable};
 
@@ -200,7 +201,7 @@ async fn connect(
     };
     let mut held = Box::pin(enter_connection(pool, transport.left(), || choose(&[]))).await?;
     for _ in 0..=rule.rule.retry.attempts {
-        let chosen = match held.first.take() {
+        let mut chosen = match held.first.take() {
             Some(chosen) => chosen,
             None => match choose(&tried) {
                 Outcome::Chosen(chosen) => chosen,
@@ -211,21 +212,20 @@ async fn connect(
         let endpoint = &set.members[chosen.at].endpoint;
         stream.attempts += 1;
         stream.endpoint = Some(endpoint.clone());
-        let started = clock::now();
+        let (probe, started) = (chosen.probe.take(), clock::now());
         let connected = dial(arrival, pool, endpoint).await;
-        let took = clock::between(started, clock::now());
-        endpoint
-            .metrics
-            .attempt(connected.is_ok(), took.as_secs_f64());
+        let now = clock::now();
+        let took = clock::between(started, now);
+        let (verdict, seconds) = (verdict(&connected), took.as_secs_f64());
+        endpoint.metrics.attempt(connected.is_ok(), seconds);
+        tell((pool, &set), endpoint, verdict, probe, now);
         match connected {
             Ok(socket) => {
-                endpoint.state.succeeded();
-                balance::observe(&endpoint.state, clock::now(), took);
-                endpoint.metrics.connect(false, took.as_secs_f64());
+                balance::observe(&endpoint.state, now, took);
+                endpoint.metrics.connect(false, seconds);
                 return Ok((socket, chosen.in_flight, held));
             }
             Err(failure) => {
-                record_failure(pool, &set, endpoint, clock::now());
                 rule.metrics.retried(failure);
                 cause = failure;
             }
@@ -233,6 +233,13 @@ async fn connect(
     }
     pool.metrics.no_endpoint(cause);
     Err(cause)
+}
+
+fn verdict<S>(connected: &Result<S, &'static Cause>) -> Verdict {
+    match connected {
+        Ok(_) => Verdict::Ok,
+        Err(_) => Verdict::Gateway,
+    }
 }
 
 async fn dial(

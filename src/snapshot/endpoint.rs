@@ -10,9 +10,9 @@ use std::sync::atomic::{
     AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst,
 };
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Duration;
 
 use super::limits::{Limiter, Limiters};
+use super::outlier::Outlier;
 use crate::observe::metrics::{EndpointMetrics, Metrics};
 
 /// Where an endpoint is.
@@ -64,15 +64,11 @@ pub struct EndpointState {
     pub healthy: AtomicBool,
     /// Active checks in a row: successes above zero, failures below.
     pub checks: AtomicI64,
-    /// Failures of real requests in a row.
-    pub failures: AtomicU32,
-    /// Ejected until this moment, in nanoseconds of `observe::clock`; 0 for not.
-    pub ejected_until: AtomicU64,
-    /// How many times in a row it was ejected; doubles the time.
-    pub ejections: AtomicU32,
-    /// When it came or came back into traffic, in nanoseconds of `observe::clock`; 0 for with the process. An ejection
-    /// that is over counts by its end.
+    /// When it came into traffic, in nanoseconds of `observe::clock`; 0 for with the process. An ejection that is over
+    /// counts by its end.
     pub came_at: AtomicU64,
+    /// Passive health: what real requests say about it.
+    pub outlier: Outlier,
 }
 
 impl EndpointState {
@@ -83,10 +79,8 @@ impl EndpointState {
             latency_at: AtomicU64::new(0),
             healthy: AtomicBool::new(true),
             checks: AtomicI64::new(0),
-            failures: AtomicU32::new(0),
-            ejected_until: AtomicU64::new(0),
-            ejections: AtomicU32::new(0),
             came_at: AtomicU64::new(0),
+            outlier: Outlier::default(),
         }
     }
 
@@ -97,47 +91,20 @@ impl EndpointState {
 
     /// Since when it takes traffic, at most `now`; 0 for with the process.
     pub fn since(&self, now: u64) -> u64 {
-        let back = self.ejected_until.load(Relaxed);
-        let back = if back > now { 0 } else { back };
-        self.came_at.load(Relaxed).max(back)
+        let came = self.came_at.load(Relaxed);
+        came.max(self.outlier.open_since(now))
     }
 
-    /// Whether it may take traffic now.
+    /// Whether it may take a request now. An ejected endpoint that waits for a request to try it may: whoever sends one
+    /// claims that place with `outlier::Probe::claim`, which of several only one gets.
     pub fn is_available(&self, now: u64) -> bool {
-        self.healthy.load(Relaxed) && !self.is_ejected(now)
+        self.healthy.load(Relaxed) && self.outlier.admits(now)
     }
 
-    /// Whether passive ejection keeps it out now.
+    /// Whether passive ejection keeps it out now, but for one request that may try it.
     pub fn is_ejected(&self, now: u64) -> bool {
-        self.ejected_until.load(Relaxed) > now
+        self.outlier.is_ejected(now)
     }
-
-    /// Counts a request that worked: the row of failures ends.
-    pub fn succeeded(&self) {
-        if self.failures.load(Relaxed) != 0 {
-            self.failures.store(0, Relaxed);
-            self.ejections.store(0, Relaxed);
-        }
-    }
-
-    /// Counts a request that failed; the number in a row.
-    pub fn failed(&self) -> u32 {
-        self.failures.fetch_add(1, Relaxed) + 1
-    }
-
-    /// Takes it out for the base time, doubled for each ejection in a row, at most `longest`. Returns the time.
-    pub fn eject(&self, now: u64, base: Duration, longest: Duration) -> Duration {
-        let before = self.ejections.fetch_add(1, Relaxed).min(20);
-        let time = base.saturating_mul(1 << before).min(longest);
-        self.ejected_until
-            .store(now.saturating_add(nanos(time)), Relaxed);
-        self.failures.store(0, Relaxed);
-        time
-    }
-}
-
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Counts one request or connection as under way until dropped.
@@ -210,5 +177,17 @@ impl Endpoints {
         });
         known.insert(key, Arc::downgrade(&endpoint));
         endpoint
+    }
+
+    /// Endpoints of a pool that still have requests, whether or not they are in its set.
+    pub fn busy(&self, pool: &str) -> Vec<Arc<Endpoint>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_pool = known.iter().filter(|((name, _), _)| &**name == pool);
+        let mut busy: Vec<Arc<Endpoint>> = of_pool
+            .filter_map(|(_, endpoint)| endpoint.upgrade())
+            .filter(|endpoint| endpoint.state.in_flight.load(Relaxed) > 0)
+            .collect();
+        busy.sort_by(|one, other| one.address.cmp(&other.address));
+        busy
     }
 }

@@ -11,6 +11,7 @@ pub mod lease;
 pub mod limits;
 pub mod listener;
 pub mod net;
+pub mod outlier;
 pub mod pool;
 pub mod quarantine;
 pub mod route;

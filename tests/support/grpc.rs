@@ -3,6 +3,8 @@
 //! Used by tests of gRPC and of HTTP/2 downstream.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering::SeqCst};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
@@ -14,6 +16,8 @@ use tokio::net::{TcpListener, TcpStream};
 /// A service over HTTP/2 in the clear. The path's last part says what it does: `unary`, `server`, `client`, `bidi`, `missing`.
 pub(crate) struct Grpc {
     pub(crate) address: SocketAddr,
+    status: Arc<AtomicU16>,
+    calls: Arc<AtomicUsize>,
 }
 
 impl Grpc {
@@ -21,32 +25,56 @@ impl Grpc {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         listener.set_nonblocking(true).unwrap();
+        let (status, calls) = State::default();
+        let of_service = (status.clone(), calls.clone());
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
                 .unwrap();
-            runtime.block_on(accept(listener));
+            runtime.block_on(accept(listener, of_service));
         });
-        Grpc { address }
+        Grpc {
+            address,
+            status,
+            calls,
+        }
+    }
+
+    /// The status in the trailers of every call from now on.
+    pub(crate) fn set_status(&self, status: u16) {
+        self.status.store(status, SeqCst);
+    }
+
+    /// How many calls it saw.
+    pub(crate) fn calls(&self) -> usize {
+        self.calls.load(SeqCst)
     }
 }
 
-async fn accept(listener: std::net::TcpListener) {
+type State = (Arc<AtomicU16>, Arc<AtomicUsize>);
+
+async fn accept(listener: std::net::TcpListener, state: State) {
     let listener = TcpListener::from_std(listener).unwrap();
     while let Ok((stream, _)) = listener.accept().await {
+        let state = state.clone();
         tokio::spawn(async move {
             let Ok(mut connection) = h2::server::handshake(stream).await else {
                 return;
             };
             while let Some(Ok((request, respond))) = connection.accept().await {
-                tokio::spawn(serve(request, respond));
+                state.1.fetch_add(1, SeqCst);
+                tokio::spawn(serve(request, respond, state.0.clone()));
             }
         });
     }
 }
 
-async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+async fn serve(
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    status: Arc<AtomicU16>,
+) {
     let method = request.uri().path().rsplit('/').next().map(str::to_owned);
     let cookies = request.headers().get_all("cookie").iter().count();
     let mut body = request.into_body();
@@ -68,7 +96,7 @@ async fn serve(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     };
     if sent.is_some() {
         let mut trailers = HeaderMap::new();
-        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        trailers.insert("grpc-status", status.load(SeqCst).into());
         trailers.insert("x-checked", HeaderValue::from_static("yes"));
         let _ = sending.send_trailers(trailers);
     }

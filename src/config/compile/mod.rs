@@ -3,6 +3,7 @@
 //! Called at start, by `control::reload`, and by `windrose check`.
 
 mod balance;
+mod ejection;
 mod experiment;
 mod listeners;
 mod plugins;

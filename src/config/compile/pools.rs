@@ -16,7 +16,7 @@ use crate::observe::clock;
 use crate::snapshot::endpoint::Address;
 use crate::snapshot::limits::{Limited, Limiter, Limits};
 use crate::snapshot::pool::{
-    DnsRecord, DnsSource, Ejection, EndpointSet, EndpointSpec, Health, HealthKind, Labels, Pool,
+    DnsRecord, DnsSource, EndpointSet, EndpointSpec, Health, HealthKind, Labels, Pool,
     PoolProtocol, PoolSettings, ProxyVersion, Source,
 };
 use crate::snapshot::tls::{authorities, certificate_and_key, PeerTls, Verify};
@@ -157,12 +157,7 @@ fn settings(
             .and_then(|settings| tls(settings, &format!("{path}.tls"), means, report))
             .map(Arc::new),
         balance: balance::balance(&pool.balance, &pool.name),
-        ejection: Ejection {
-            consecutive_failures: pool.ejection.consecutive_failures,
-            base_time: pool.ejection.base_time.0,
-            max_time: pool.ejection.max_time.0,
-            max_ejected: pool.ejection.max_ejected.fraction(),
-        },
+        ejection: super::ejection::ejection(&pool.ejection),
         health: pool.health.as_ref().map(health),
         connect_timeout: pool.connections.connect_timeout.0,
         idle_timeout: pool.connections.idle_timeout.0,

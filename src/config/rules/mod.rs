@@ -4,6 +4,7 @@
 
 mod actions;
 mod balance;
+mod ejection;
 mod expectations;
 mod fault;
 mod limits;

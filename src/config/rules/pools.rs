@@ -5,10 +5,10 @@
 use windrose_plugins::contract::Time;
 
 use super::values::{accept, authority, given, host, path as canonical, positive, quoted, within};
-use super::{balance, limits, sources};
+use super::{balance, ejection, limits, sources};
 use crate::config::report::Report;
 use crate::config::schema::{
-    Config, Ejection, Health, HttpHealth, Pool, PoolConnections, PoolProtocol, PoolTls,
+    Config, Health, HttpHealth, Pool, PoolConnections, PoolProtocol, PoolTls,
 };
 
 /// Checks every pool.
@@ -22,7 +22,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         if let Some(it) = &pool.health {
             health(it, pool.protocol, &format!("{path}.health"), report);
         }
-        ejection(&pool.ejection, &format!("{path}.ejection"), report);
+        ejection::check(pool, &format!("{path}.ejection"), report);
         limits::check(pool, &path, report);
         let connections_path = format!("{path}.connections");
         connections(&pool.connections, pool.protocol, &connections_path, report);
@@ -148,20 +148,6 @@ fn http_health(it: &HttpHealth, path: &str, report: &mut Report) {
             format!("{path}.statuses"),
             format!("the lowest, {low}, is above the highest, {high}"),
             "write the lower status first",
-        );
-    }
-}
-
-fn ejection(it: &Ejection, path: &str, report: &mut Report) {
-    positive(report, &format!("{path}.base_time"), it.base_time);
-    if it.base_time > it.max_time {
-        report.error(
-            format!("{path}.base_time"),
-            format!(
-                "\"{}\" is longer than max_time \"{}\"",
-                it.base_time, it.max_time
-            ),
-            "raise `max_time` or shorten `base_time`",
         );
     }
 }

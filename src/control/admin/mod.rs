@@ -4,6 +4,7 @@
 
 mod answer;
 mod limits;
+mod outlier;
 mod overview;
 mod page;
 mod plugins;

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde::Serialize;
 
 use super::limits::{self, LimitsView};
+use super::outlier::{self, DrainingView, EjectionView, OutlierView};
 use super::state::{millis, quarantined, QuarantinedView};
 use crate::control::pools::PoolKeeper;
 use crate::explain::words;
@@ -52,6 +53,9 @@ pub(super) struct PoolView {
     pub(super) total: usize,
     pub(super) available: usize,
     pub(super) endpoints: Vec<EndpointView>,
+    /// Endpoints that left the pool and still have requests.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    draining: Vec<DrainingView>,
 }
 
 #[derive(Serialize)]
@@ -79,14 +83,6 @@ struct HealthView {
 }
 
 #[derive(Serialize)]
-struct EjectionView {
-    consecutive_failures: u32,
-    base_time_ms: f64,
-    max_time_ms: f64,
-    max_ejected: f64,
-}
-
-#[derive(Serialize)]
 pub(super) struct EndpointView {
     pub(super) address: String,
     pub(super) weight: u32,
@@ -97,12 +93,10 @@ pub(super) struct EndpointView {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) why: Option<String>,
     healthy: bool,
-    ejected: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ejected_seconds_left: Option<u64>,
+    #[serde(flatten)]
+    outlier: OutlierView,
     in_flight: u32,
     latency_ms: f64,
-    failures: u32,
 }
 
 impl Pools {
@@ -154,18 +148,14 @@ fn pool_view(pool: &Pool, keeper: &PoolKeeper) -> PoolView {
             rise: health.rise,
             fall: health.fall,
         }),
-        ejection: EjectionView {
-            consecutive_failures: settings.ejection.consecutive_failures,
-            base_time_ms: millis(settings.ejection.base_time),
-            max_time_ms: millis(settings.ejection.max_time),
-            max_ejected: settings.ejection.max_ejected,
-        },
+        ejection: outlier::rules(&settings.ejection),
         limits: pool.limits.as_ref().map(limits::view),
         connect_timeout_ms: millis(settings.connect_timeout),
         idle_timeout_ms: millis(settings.idle_timeout),
         total: endpoints.len(),
         available: endpoints.iter().filter(is_available).count(),
         endpoints,
+        draining: outlier::draining(pool, keeper),
     }
 }
 
@@ -173,16 +163,15 @@ fn endpoint(pool: &Pool, member: &Member, keeper: &PoolKeeper, now: u64) -> Endp
     let endpoint = &member.endpoint;
     let state = &endpoint.state;
     let healthy = state.healthy.load(Relaxed);
-    let left = clock::between(now, state.ejected_until.load(Relaxed));
-    let seconds_left = (!left.is_zero()).then(|| left.as_secs().max(1));
+    let seen = state.outlier.seen(&pool.settings.ejection, now);
     let why = if member.weight == 0 {
-        Some("its weight is 0".into())
+        Some("draining: its weight is 0".into())
     } else if !healthy {
         let reason = keeper.reason(&pool.name, &endpoint.address);
         let reason = reason.unwrap_or_else(|| "not yet often enough well again".into());
         Some(format!("health check: {reason}"))
     } else {
-        seconds_left.map(|seconds| format!("ejected after failed requests, {seconds} s left"))
+        words::ejection(&seen)
     };
     let latency = f64::from_bits(state.latency.load(Relaxed)) / 1e6;
     EndpointView {
@@ -192,11 +181,9 @@ fn endpoint(pool: &Pool, member: &Member, keeper: &PoolKeeper, now: u64) -> Endp
         available: why.is_none(),
         why,
         healthy,
-        ejected: seconds_left.is_some(),
-        ejected_seconds_left: seconds_left,
+        outlier: outlier::view(&seen, member, healthy),
         in_flight: state.in_flight.load(Relaxed),
         latency_ms: (latency * 1e3).round() / 1e3,
-        failures: state.failures.load(Relaxed),
     }
 }
 

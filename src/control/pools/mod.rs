@@ -4,6 +4,7 @@
 
 pub(super) mod slot;
 pub(super) mod spread;
+mod sweep;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -15,7 +16,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::discovery::Finder;
 use super::health::Prober;
 use crate::observe::metrics::Metrics;
-use crate::snapshot::endpoint::{Address, Endpoints};
+use crate::snapshot::endpoint::{Address, Endpoint, Endpoints};
 use crate::snapshot::limits::Limits;
 use crate::snapshot::pool::{EndpointSet, Health, Pool, PoolProtocol, ProxyVersion, Source};
 use crate::snapshot::tls::PeerTls;
@@ -45,6 +46,8 @@ struct Followed {
     /// Held, not read.
     _discovery: Option<Task>,
     health: Option<(HealthKey, Task)>,
+    /// The comparing of endpoints, by its interval.
+    sweep: Option<(Duration, Task)>,
 }
 
 /// Everything a health task depends on; the task is replaced when any of it changes.
@@ -139,6 +142,7 @@ impl PoolKeeper {
             };
             self.follow_health(&mut followed, pool);
             self.follow_limits(pool);
+            follow_sweep(&mut followed, pool);
             followed.slot.gauge();
             state.pools.insert(pool.name.clone(), followed);
         }
@@ -151,6 +155,18 @@ impl PoolKeeper {
     pub fn reason(&self, pool: &str, address: &Address) -> Option<String> {
         let state = self.state();
         state.pools.get(pool)?.slot.reason(address)
+    }
+
+    /// Endpoints that are no longer in the pool's set and still have requests.
+    pub fn draining(&self, pool: &Pool) -> Vec<Arc<Endpoint>> {
+        let set = pool.set.load();
+        let is_member = |endpoint: &Arc<Endpoint>| {
+            let mut members = set.members.iter();
+            members.any(|member| Arc::ptr_eq(&member.endpoint, endpoint))
+        };
+        let mut busy = self.endpoints.busy(&pool.name);
+        busy.retain(|endpoint| !is_member(endpoint));
+        busy
     }
 
     /// What is wrong with the source of a pool right now, if anything is.
@@ -167,6 +183,7 @@ impl PoolKeeper {
             slot,
             source: pool.settings.source.clone(),
             health: None,
+            sweep: None,
         }
     }
 
@@ -211,6 +228,18 @@ impl PoolKeeper {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A pool that compares its endpoints has a task for it.
+fn follow_sweep(followed: &mut Followed, pool: &Pool) {
+    let ejection = &pool.settings.ejection;
+    let interval = ejection.has_sweep().then_some(ejection.interval);
+    if interval != followed.sweep.as_ref().map(|(interval, _)| *interval) {
+        followed.sweep = interval.map(|interval| {
+            let task = sweep::follow(followed.slot.clone(), interval);
+            (interval, Task::spawn(task))
+        });
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use crate::observe::clock;
 use crate::observe::metrics::Metrics;
 use crate::snapshot::endpoint::{Address, Endpoint, Endpoints};
+use crate::snapshot::outlier::{self, Change};
 use crate::snapshot::pool::{EndpointSet, EndpointSpec, Pool};
 
 /// What the tasks of one pool share.
@@ -60,7 +61,7 @@ impl Slot {
             }),
             changed: Notify::new(),
         };
-        heal_unchecked(pool);
+        heal(pool);
         Arc::new(slot)
     }
 
@@ -82,7 +83,7 @@ impl Slot {
             self.store(&inner.pool, &found);
             inner.found = Some(found);
         }
-        heal_unchecked(pool);
+        heal(pool);
         drop(inner);
         self.changed.notify_one();
     }
@@ -95,7 +96,7 @@ impl Slot {
         let known: HashSet<&Address> = found.iter().map(|spec| &spec.address).collect();
         inner.reasons.retain(|address, _| known.contains(address));
         inner.found = Some(found);
-        heal_unchecked(&inner.pool);
+        heal(&inner.pool);
         let pool = inner.pool.clone();
         drop(inner);
         if is_other {
@@ -174,6 +175,9 @@ impl Slot {
         let pool = inner.pool.clone();
         drop(inner);
         endpoint.metrics.check(outcome.is_ok());
+        if outcome.is_ok() && healthy && pool.settings.ejection.ended_by_health {
+            open(&pool, endpoint);
+        }
         if before == healthy {
             return Turn::Same;
         }
@@ -233,6 +237,25 @@ fn judge(checks: i64, healthy: bool, passed: bool, thresholds: Thresholds) -> (i
     (row, healthy)
 }
 
+/// Ends what the pool's settings, or its set, no longer give a reason for.
+fn heal(pool: &Pool) {
+    heal_unchecked(pool);
+    let set = pool.set.load();
+    let may_eject = pool.settings.ejection.is_on() && outlier::is_one_of_several(&set.members);
+    if !may_eject {
+        for member in set.members.iter() {
+            open(pool, &member.endpoint);
+        }
+    }
+}
+
+/// Ends an ejection.
+fn open(pool: &Pool, endpoint: &Endpoint) {
+    if endpoint.state.outlier.open(clock::now()) {
+        Change::Back.report(&pool.name, endpoint);
+    }
+}
+
 /// Endpoints outlive generations, so one may still carry the verdict of a check that the pool no longer has.
 fn heal_unchecked(pool: &Pool) {
     if pool.settings.health.is_some() {
@@ -255,7 +278,7 @@ fn gauge(pool: &Pool) {
         let (state, metrics) = (&member.endpoint.state, &member.endpoint.metrics);
         metrics.healthy(state.healthy.load(Relaxed));
         if !state.is_ejected(now) {
-            metrics.ejected(false);
+            metrics.not_ejected();
         }
         if member.weight > 0 && state.is_available(now) {
             available += 1;

@@ -19,9 +19,14 @@ pub(in crate::control) fn after(time: Duration) -> Duration {
     time.mul_f64(1.0 + 0.1 * fraction())
 }
 
-/// From 0 up to but not including 1. Every `RandomState` has keys of its own, which is all the chance this needs.
+/// Random bits. Every `RandomState` has keys of its own, which is all the chance this needs.
+pub(in crate::control) fn bits() -> u64 {
+    ahash::RandomState::new().hash_one(0_u8)
+}
+
+/// From 0 up to but not including 1.
 fn fraction() -> f64 {
-    let bits = ahash::RandomState::new().hash_one(0_u8) >> 11;
+    let bits = bits() >> 11;
     bits as f64 / (1_u64 << 53) as f64
 }
 

@@ -104,8 +104,8 @@ impl EndpointFamilies {
             ),
             ejections: make.counters(
                 "windrose_endpoint_ejections_total",
-                "Times the endpoint was ejected.",
-                &labels,
+                "Times the endpoint was ejected, by what for.",
+                &with("reason"),
             ),
             checks: make.counters(
                 "windrose_endpoint_checks_total",
@@ -187,6 +187,7 @@ impl PoolMetrics {
 
 /// Counters of one endpoint of a pool. Attempts count for the pool too.
 pub struct EndpointMetrics {
+    name: Box<str>,
     pool: Arc<PoolMetrics>,
     attempts: Results,
     seconds: Counter,
@@ -194,7 +195,7 @@ pub struct EndpointMetrics {
     reused: IntCounter,
     healthy: IntGauge,
     ejected: IntGauge,
-    ejections: IntCounter,
+    ejections: FirstUse<&'static str, IntCounter>,
     checks: Results,
 }
 
@@ -204,13 +205,14 @@ impl EndpointMetrics {
         let labels = [pool.name.as_str(), name];
         let with = |last| [pool.name.as_str(), name, last];
         EndpointMetrics {
+            name: name.into(),
             attempts: Results::new(|result| families.attempts.with(&with(result))),
             seconds: families.seconds.with(&labels),
             fresh: families.connections.with(&with("new")),
             reused: families.connections.with(&with("reused")),
             healthy: families.healthy.with(&labels),
             ejected: families.ejected.with(&labels),
-            ejections: families.ejections.with(&labels),
+            ejections: FirstUse::default(),
             checks: Results::new(|result| families.checks.with(&with(result))),
             pool,
         }
@@ -239,12 +241,19 @@ impl EndpointMetrics {
         self.healthy.set(i64::from(healthy));
     }
 
-    /// Whether the endpoint is ejected now. Every call with `true` after one with `false` counts as an ejection.
-    pub fn ejected(&self, ejected: bool) {
-        if ejected && self.ejected.get() == 0 {
-            self.ejections.inc();
-        }
-        self.ejected.set(i64::from(ejected));
+    /// The endpoint was ejected, for this reason.
+    pub fn ejected(&self, reason: &'static str) {
+        let count = self.ejections.entry(reason, || {
+            let labels = [&self.pool.name, &*self.name, reason];
+            self.pool.families.endpoint.ejections.with(&labels)
+        });
+        count.inc();
+        self.ejected.set(1);
+    }
+
+    /// The endpoint is not ejected, or no longer.
+    pub fn not_ejected(&self) {
+        self.ejected.set(0);
     }
 
     /// A health check is over.

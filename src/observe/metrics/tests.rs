@@ -146,17 +146,25 @@ fn an_endpoint_that_went_away_leaves_no_series_and_its_pool_keeps_its_totals() {
 }
 
 #[test]
-fn an_ejection_counts_once_until_the_endpoint_is_back() {
+fn ejections_count_by_reason_and_the_gauge_falls_when_the_endpoint_is_back() {
     let metrics = Metrics::new(100);
     let endpoint = metrics.endpoint("web", "a:80");
+    let out = r#"windrose_endpoint_ejected{endpoint="a:80",pool="web"}"#;
 
-    endpoint.ejected(true);
-    endpoint.ejected(true);
-    endpoint.ejected(false);
-    endpoint.ejected(true);
+    endpoint.ejected("success_rate");
+    endpoint.ejected("probation");
+    endpoint.ejected("probation");
 
-    let series = r#"windrose_endpoint_ejections_total{endpoint="a:80",pool="web"}"#;
-    assert_eq!(line(&metrics, series), "2");
+    assert_eq!(line(&metrics, out), "1");
+    let series = |reason: &str| {
+        format!(
+            r#"windrose_endpoint_ejections_total{{endpoint="a:80",pool="web",reason="{reason}"}}"#
+        )
+    };
+    assert_eq!(line(&metrics, &series("success_rate")), "1");
+    assert_eq!(line(&metrics, &series("probation")), "2");
+    endpoint.not_ejected();
+    assert_eq!(line(&metrics, out), "0");
 }
 
 #[test]

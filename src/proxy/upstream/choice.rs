@@ -12,6 +12,7 @@ use crate::proxy::random;
 use crate::proxy::request::Ctx;
 use crate::snapshot::balance::Choice;
 use crate::snapshot::endpoint::InFlight;
+use crate::snapshot::outlier::Probe;
 use crate::snapshot::pool::{EndpointSet, Pool};
 
 /// An endpoint, and that it has one request more.
@@ -19,6 +20,8 @@ pub(in crate::proxy) struct Chosen {
     pub(in crate::proxy) set: Arc<EndpointSet>,
     pub(in crate::proxy) at: usize,
     pub(in crate::proxy) in_flight: InFlight,
+    /// The right to try it, if it was ejected.
+    pub(in crate::proxy) probe: Option<Box<Probe>>,
 }
 
 /// What came of choosing.
@@ -60,11 +63,13 @@ pub(in crate::proxy) fn pick(pool: &Pool, set: Arc<EndpointSet>, choice: &Choice
     let limiter = pool.limits.as_ref().map(|limited| &limited.state);
     let limiter = limiter.filter(|limiter| limiter.endpoint_requests() != u32::MAX);
     let Some(limiter) = limiter else {
-        return match set.table.pick(&set.members, choice) {
-            Some(at) => Outcome::Chosen(Chosen {
+        let chosen = set.choose(choice.now, || set.table.pick(&set.members, choice));
+        return match chosen {
+            Some((at, probe)) => Outcome::Chosen(Chosen {
                 in_flight: InFlight::start(&set.members[at].endpoint),
                 set,
                 at,
+                probe,
             }),
             None => Outcome::Nobody(nobody(pool, &set)),
         };
@@ -72,7 +77,8 @@ pub(in crate::proxy) fn pick(pool: &Pool, set: Arc<EndpointSet>, choice: &Choice
     let full = limiter.endpoint_requests();
     // Others may take the last place between the look and the count; whoever loses often stands in line as well as those.
     for _ in 0..TRIES {
-        let Some(at) = set.table.pick_below(&set.members, choice, full) else {
+        let below = || set.table.pick_below(&set.members, choice, full);
+        let Some((at, probe)) = set.choose(choice.now, below) else {
             let may_have_soon = set.table.pick(&set.members, choice).is_some();
             return match may_have_soon {
                 true => Outcome::Full,
@@ -80,7 +86,12 @@ pub(in crate::proxy) fn pick(pool: &Pool, set: Arc<EndpointSet>, choice: &Choice
             };
         };
         if let Some(in_flight) = InFlight::within(&set.members[at].endpoint, limiter) {
-            return Outcome::Chosen(Chosen { set, at, in_flight });
+            return Outcome::Chosen(Chosen {
+                set,
+                at,
+                in_flight,
+                probe,
+            });
         }
     }
     Outcome::Full

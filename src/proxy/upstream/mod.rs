@@ -10,7 +10,7 @@ mod outcome;
 pub(in crate::proxy) use admission::{enter, enter_connection, Held};
 pub(in crate::proxy) use choice::{pick, Chosen, Outcome};
 pub(in crate::proxy) use key::hash_of_client;
-pub(in crate::proxy) use outcome::{gave_up, record_failure, responded};
+pub(in crate::proxy) use outcome::{ended, gave_up, is_telling, responded, tell, trailers};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -41,10 +41,16 @@ pub(in crate::proxy) async fn peer(session: &mut Session, ctx: &mut Ctx) -> Resu
     if is_late(ctx, timeouts, now) {
         return fail(ctx, &causes::DEADLINE_EXCEEDED);
     }
-    let Chosen { set, at, in_flight } = match chosen(session, ctx, &pool, now).await {
+    let chosen = match chosen(session, ctx, &pool, now).await {
         Ok(chosen) => chosen,
         Err(cause) => return fail(ctx, cause),
     };
+    let Chosen {
+        set,
+        at,
+        in_flight,
+        probe,
+    } = chosen;
     let member = &set.members[at];
     let Some(template) = &member.peer else {
         return fail(ctx, &causes::INTERNAL);
@@ -59,6 +65,8 @@ pub(in crate::proxy) async fn peer(session: &mut Session, ctx: &mut Ctx) -> Resu
     attempt.count += 1;
     attempt.tried.push(u16::try_from(at).unwrap_or(u16::MAX));
     attempt.in_flight = Some(in_flight);
+    attempt.probe = probe;
+    attempt.verdict_due = false;
     attempt.member = at;
     attempt.started = now;
     attempt.responded = None;

@@ -2,14 +2,18 @@
 //! It must not know whether another attempt follows.
 //! Called by the hooks in `proxy`, and for connections passed through as bytes.
 
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use pingora::http::ResponseHeader;
+use pingora::Error;
+use windrose_plugins::contract::causes;
 
 use super::{close_span, endpoint};
 use crate::observe::clock;
-use crate::proxy::request::{Ctx, Past};
+use crate::proxy::random;
+use crate::proxy::request::{grpc_status, Ctx, Past};
 use crate::snapshot::balance;
 use crate::snapshot::endpoint::Endpoint;
+use crate::snapshot::outlier::{self, Probe, Told, Verdict};
 use crate::snapshot::pool::{EndpointSet, Pool};
 
 /// A response header arrived: the endpoint's latency and health learn from it.
@@ -22,21 +26,60 @@ pub(in crate::proxy) fn responded(response: &ResponseHeader, ctx: &mut Ctx) {
     ctx.attempt.status = response.status.as_u16();
     ctx.cause = None;
     ctx.note_grpc_status(&response.headers);
+    let verdict = match of_status(response.status) {
+        Verdict::Ok if ctx.is_grpc => grpc_status(&response.headers).map(of_grpc),
+        verdict => Some(verdict),
+    };
     let Some(endpoint) = endpoint(ctx) else {
         return;
     };
     let took = clock::between(ctx.attempt.started, now);
-    let failed = matches!(response.status.as_u16(), 502..=504);
-    if failed {
-        failure(ctx, &endpoint, now);
-    } else {
-        endpoint.state.succeeded();
+    let failed = verdict == Some(Verdict::Gateway);
+    if !failed {
         balance::observe(&endpoint.state, now, took);
     }
     endpoint.metrics.attempt(!failed, took.as_secs_f64());
+    match verdict {
+        Some(verdict) => settle(ctx, verdict, now),
+        None => await_trailers(ctx, now),
+    }
 }
 
-/// An attempt came to nothing: no connection, or one that broke before its response.
+/// A gRPC response began; what it came to is in its trailers.
+fn await_trailers(ctx: &mut Ctx, now: u64) {
+    ctx.attempt.verdict_due = true;
+    if let (Some(probe), Some(pool), Some(set)) =
+        (&mut ctx.attempt.probe, &ctx.pool, &ctx.attempt.set)
+    {
+        probe.answered(&Told {
+            rules: &pool.settings.ejection,
+            members: &set.members,
+            now,
+            random: 0,
+        });
+    }
+}
+
+/// Trailers arrived: the end of a gRPC response.
+pub(in crate::proxy) fn trailers(trailers: &HeaderMap, ctx: &mut Ctx) {
+    ctx.note_grpc_status(trailers);
+    if ctx.attempt.verdict_due {
+        let verdict = grpc_status(trailers).map_or(Verdict::Ok, of_grpc);
+        settle(ctx, verdict, clock::now());
+    }
+}
+
+/// The request is over. A gRPC response that ended without a status, and without breaking, was an answer all the same.
+pub(in crate::proxy) fn ended(ctx: &mut Ctx) {
+    if ctx.attempt.verdict_due && ctx.cause.is_none() {
+        settle(ctx, Verdict::Ok, clock::now());
+    }
+    ctx.attempt.verdict_due = false;
+    ctx.attempt.probe = None;
+}
+
+/// An attempt came to nothing: no connection, or one that broke. `blames_endpoint` says whether that tells anything of the
+/// endpoint.
 pub(in crate::proxy) fn gave_up(ctx: &mut Ctx, blames_endpoint: bool) {
     let now = clock::now();
     if ctx.attempt.responded.is_none() {
@@ -45,11 +88,19 @@ pub(in crate::proxy) fn gave_up(ctx: &mut Ctx, blames_endpoint: bool) {
                 false,
                 clock::between(ctx.attempt.started, now).as_secs_f64(),
             );
-            if blames_endpoint {
-                failure(ctx, &endpoint, now);
-            }
         }
     }
+    if blames_endpoint {
+        let is_counted = ctx.attempt.responded.is_some() && !ctx.attempt.verdict_due;
+        let verdict = if is_counted {
+            Verdict::Broke
+        } else {
+            Verdict::Gateway
+        };
+        settle(ctx, verdict, now);
+    }
+    ctx.attempt.verdict_due = false;
+    ctx.attempt.probe = None;
     let cause = ctx.cause;
     close_span(ctx, cause);
     if let (true, Some(endpoint)) = (ctx.attempt.in_flight.take().is_some(), endpoint(ctx)) {
@@ -64,37 +115,88 @@ pub(in crate::proxy) fn gave_up(ctx: &mut Ctx, blames_endpoint: bool) {
     }
 }
 
-/// Counts a failure of a real request and ejects the endpoint when there were enough in a row.
-fn failure(ctx: &Ctx, endpoint: &Endpoint, now: u64) {
-    let (Some(pool), Some(set)) = (&ctx.pool, &ctx.attempt.set) else {
-        return;
-    };
-    record_failure(pool, set, endpoint, now);
-}
-
-/// See [`failure`]; also for connections passed through as bytes.
-pub(in crate::proxy) fn record_failure(
-    pool: &Pool,
-    set: &EndpointSet,
-    endpoint: &Endpoint,
-    now: u64,
-) {
-    let ejection = &pool.settings.ejection;
-    let in_a_row = endpoint.state.failed();
-    let enough = ejection.consecutive_failures > 0 && in_a_row >= ejection.consecutive_failures;
-    if enough
-        && set.members.len() > 1
-        && balance::may_eject(&set.members, now, ejection.max_ejected)
-    {
-        let time = endpoint
-            .state
-            .eject(now, ejection.base_time, ejection.max_time);
-        endpoint.metrics.ejected(true);
-        log::warn!(
-            "endpoint ejected: pool={} endpoint={} failures={in_a_row} seconds={}",
-            pool.name,
-            endpoint.label,
-            time.as_secs_f64()
-        );
+/// Whether a connection that broke upstream tells anything of the endpoint.
+///
+/// Silence in a response that began is often meant: streams wait for events. A kept connection may just have been closed for its
+/// age, and a stream refused because there are many; but silence, nonsense, and a stream that the endpoint resets do tell.
+pub(in crate::proxy) fn is_telling(error: &Error, ctx: &Ctx, reused: bool) -> bool {
+    let is_silence = ctx
+        .cause
+        .is_some_and(|cause| *cause == causes::RESPONSE_TIMEOUT);
+    let is_upgraded = ctx.attempt.status == StatusCode::SWITCHING_PROTOCOLS.as_u16();
+    match ctx.attempt.responded {
+        Some(_) => !is_silence && !is_upgraded,
+        None if !reused || is_silence => true,
+        None => {
+            let is_nonsense = ctx
+                .cause
+                .is_some_and(|cause| *cause == causes::UPSTREAM_PROTOCOL);
+            is_nonsense || is_reset_stream(error)
+        }
     }
 }
+
+fn is_reset_stream(error: &Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<h2::Error>();
+    cause.is_some_and(|error| {
+        let is_harmless = matches!(
+            error.reason(),
+            Some(h2::Reason::REFUSED_STREAM | h2::Reason::NO_ERROR)
+        );
+        error.is_reset() && error.is_remote() && !is_harmless
+    })
+}
+
+/// The verdict on the attempt is known.
+fn settle(ctx: &mut Ctx, verdict: Verdict, now: u64) {
+    ctx.attempt.verdict_due = false;
+    let probe = ctx.attempt.probe.take();
+    if let (Some(pool), Some(set), Some(endpoint)) = (&ctx.pool, &ctx.attempt.set, endpoint(ctx)) {
+        tell((pool, set), &endpoint, verdict, probe, now);
+    }
+}
+
+/// Tells an endpoint what an attempt came to; also for connections passed through as bytes.
+pub(in crate::proxy) fn tell(
+    (pool, set): (&Pool, &EndpointSet),
+    endpoint: &Endpoint,
+    verdict: Verdict,
+    probe: Option<Box<Probe>>,
+    now: u64,
+) {
+    let told = Told {
+        rules: &pool.settings.ejection,
+        members: &set.members,
+        now,
+        random: random::bits(),
+    };
+    if let Some(change) = outlier::tell(endpoint, verdict, probe, &told) {
+        change.report(&pool.name, endpoint);
+    }
+}
+
+fn of_status(status: StatusCode) -> Verdict {
+    match status.as_u16() {
+        429 => Verdict::Limited,
+        502..=504 => Verdict::Gateway,
+        500..=599 => Verdict::Error,
+        _ => Verdict::Ok,
+    }
+}
+
+/// As the HTTP status that a gRPC status stands for. PERMISSION_DENIED is no failure of the endpoint, though Linkerd counts it:
+/// a caller without rights could take endpoints out. Neither is UNKNOWN, which services answer for errors of their own.
+fn of_grpc(status: u16) -> Verdict {
+    match status {
+        DEADLINE_EXCEEDED | UNAVAILABLE => Verdict::Gateway,
+        INTERNAL | DATA_LOSS => Verdict::Error,
+        RESOURCE_EXHAUSTED => Verdict::Limited,
+        _ => Verdict::Ok,
+    }
+}
+
+const DEADLINE_EXCEEDED: u16 = 4;
+const RESOURCE_EXHAUSTED: u16 = 8;
+const INTERNAL: u16 = 13;
+const UNAVAILABLE: u16 = 14;
+const DATA_LOSS: u16 = 15;

@@ -128,7 +128,7 @@ proptest! {
         for (member, (_, healthy, ejected, _, in_flight)) in members.iter().zip(&situation.members) {
             let state = &member.endpoint.state;
             state.healthy.store(*healthy, Relaxed);
-            state.ejected_until.store(if *ejected { NOW + 1 } else { NOW }, Relaxed);
+            state.outlier.shut(NOW, Duration::from_nanos(u64::from(*ejected)));
             state.in_flight.store(*in_flight, Relaxed);
         }
         let positions = (0_u16..).zip(&situation.members);
@@ -473,7 +473,7 @@ fn one_may_always_be_ejected_and_more_up_to_the_share() {
     let members = members(&[1, 1, 1, 1, 0]);
     let eject = |at: usize| {
         let state = &members[at].endpoint.state;
-        state.eject(NOW, Duration::from_secs(10), Duration::from_secs(300));
+        state.outlier.shut(NOW, Duration::from_secs(10));
     };
 
     assert!(may_eject(&members, NOW, 0.0));

@@ -3,11 +3,13 @@
 //! Built by `config::compile`.
 
 mod balance;
+mod ejection;
 mod peer;
 mod sessions;
 mod settings;
 
 pub use balance::*;
+pub use ejection::*;
 pub use sessions::Sessions;
 pub use settings::*;
 
@@ -21,6 +23,7 @@ use pingora::upstreams::peer::HttpPeer;
 use super::balance::Table;
 use super::endpoint::{Address, Endpoint, Endpoints};
 use super::limits::Limited;
+use super::outlier::{Claim, Probe};
 use crate::observe::metrics::{Metrics, PoolMetrics};
 
 /// A pool.
@@ -154,6 +157,28 @@ impl EndpointSet {
         for member in members.filter(|member| !known.contains(&member.endpoint.address)) {
             member.endpoint.state.came(now);
         }
+    }
+
+    /// Chooses a member by `pick`, and claims an ejected one that waits for a request to try it.
+    ///
+    /// Of two requests that choose such a member at once one loses the claim, and chooses again: the member is not available
+    /// any more. When it is chosen all the same the pool panics, and ejections are ignored.
+    pub fn choose(
+        &self,
+        now: u64,
+        pick: impl Fn() -> Option<usize>,
+    ) -> Option<(usize, Option<Box<Probe>>)> {
+        let mut lost = None;
+        for _ in 0..=self.members.len() {
+            let at = pick()?;
+            match Probe::claim(&self.members.get(at)?.endpoint, now) {
+                Claim::Free => return Some((at, None)),
+                Claim::Probe(probe) => return Some((at, Some(probe))),
+                Claim::Busy if lost == Some(at) => return Some((at, None)),
+                Claim::Busy => lost = Some(at),
+            }
+        }
+        lost.map(|at| (at, None))
     }
 
     /// What a source would have named to get this set.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Balance;
+use super::{Balance, Ejection};
 use crate::snapshot::tls::PeerTls;
 
 /// What endpoints speak.
@@ -19,19 +19,6 @@ pub enum PoolProtocol {
     Auto,
     /// Bytes.
     Tcp,
-}
-
-/// Passive ejection; zero failures turn it off.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Ejection {
-    /// Failures in a row.
-    pub consecutive_failures: u32,
-    /// First time out.
-    pub base_time: Duration,
-    /// Longest time out.
-    pub max_time: Duration,
-    /// Share of endpoints that may be out at once, 0 to 1; one always may.
-    pub max_ejected: f64,
 }
 
 /// An active health check.

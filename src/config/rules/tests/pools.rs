@@ -15,6 +15,11 @@ fn pools_speak_and_choose() {
 }
 
 #[test]
+fn ejection_can_act() {
+    each_is_reported(EJECTION_CAN_ACT);
+}
+
+#[test]
 fn pools_are_checked() {
     each_is_reported(POOLS_ARE_CHECKED);
 }
@@ -138,6 +143,17 @@ const POOLS_SPEAK_AND_CHOOSE: &[(&str, &str)] = &[
         r#"pools[0].balance.hash.cookie: "" is not a cookie name"#,
     ),
     (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1'], connections: {connect_timeout: 0s}}]"#,
+        r#"pools[0].connections.connect_timeout: must be longer than 0s"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1'], connections: {h2_streams: 0}}]"#,
+        r#"pools[0].connections.h2_streams: must be from 1"#,
+    ),
+];
+
+const EJECTION_CAN_ACT: &[(&str, &str)] = &[
+    (
         r#"pools: [{name: p, endpoints: ['10.0.0.1:1'], ejection: {base_time: 0s}}]"#,
         r#"pools[0].ejection.base_time: must be longer than 0s"#,
     ),
@@ -146,12 +162,64 @@ const POOLS_SPEAK_AND_CHOOSE: &[(&str, &str)] = &[
         r#"pools[0].ejection.base_time: "10m" is longer than max_time "5m""#,
     ),
     (
-        r#"pools: [{name: p, endpoints: ['10.0.0.1:1'], connections: {connect_timeout: 0s}}]"#,
-        r#"pools[0].connections.connect_timeout: must be longer than 0s"#,
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1'], ejection: {interval: 500ms}}]"#,
+        r#"pools[0].ejection.interval: must be at least 1000ms, found 500ms"#,
     ),
     (
-        r#"pools: [{name: p, endpoints: ['10.0.0.1:1'], connections: {h2_streams: 0}}]"#,
-        r#"pools[0].connections.h2_streams: must be from 1"#,
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1'], protocol: tcp, ejection: {consecutive_5xx: 3}}]"#,
+        r#"pools[0].ejection.consecutive_5xx: needs answers with a status"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1'], ejection: {ended_by_health: false}}]"#,
+        r#"pools[0].ejection.ended_by_health: is false, but the pool has no health check"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1'], ejection: {success_rate: {}}}]"#,
+        r#"pools[0].ejection.success_rate.minimum_endpoints: is 5, but the pool has 1"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1', '10.0.0.3:1', '10.0.0.4:1', '10.0.0.5:1'], ejection: {success_rate: {minimum_endpoints: 2}}}]"#,
+        r#"pools[0].ejection.success_rate.minimum_endpoints: must be from 3 to 1000000, found 2"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1', '10.0.0.3:1', '10.0.0.4:1', '10.0.0.5:1'], ejection: {success_rate: {minimum_requests: 0}}}]"#,
+        r#"pools[0].ejection.success_rate.minimum_requests: must be from 1 to 1000000, found 0"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1', '10.0.0.3:1', '10.0.0.4:1', '10.0.0.5:1'], ejection: {success_rate: {deviations: 0}}}]"#,
+        r#"pools[0].ejection.success_rate.deviations: must be above 0 and at most 100, found 0"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1', '10.0.0.3:1', '10.0.0.4:1', '10.0.0.5:1'], ejection: {success_rate: {deviations: 2}}}]"#,
+        r#"pools[0].ejection.success_rate.deviations: 2 is out of reach: of 5 endpoints none can be more than 2.00"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1', '10.0.0.3:1', '10.0.0.4:1', '10.0.0.5:1'], ejection: {failure_percentage: {at_least: 0%}}}]"#,
+        r#"pools[0].ejection.failure_percentage.at_least: must be more than 0%"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1'], ejection: {failure_percentage: {}}}]"#,
+        r#"pools[0].ejection.failure_percentage.minimum_endpoints: is 5, but the pool has 1"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1'], ejection: {failure_percentage: {minimum_endpoints: 1}}}]"#,
+        r#"pools[0].ejection.failure_percentage.minimum_endpoints: must be from 2 to 1000000, found 1"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1', '10.0.0.3:1', '10.0.0.4:1', '10.0.0.5:1'], ejection: {failure_percentage: {minimum_requests: 0}}}]"#,
+        r#"pools[0].ejection.failure_percentage.minimum_requests: must be from 1 to 1000000, found 0"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1'], ejection: {success_below: {rate: 0%}}}]"#,
+        r#"pools[0].ejection.success_below.rate: must be more than 0%"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1'], ejection: {success_below: {minimum_requests: 0}}}]"#,
+        r#"pools[0].ejection.success_below.minimum_requests: must be from 1 to 1000000, found 0"#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1'], ejection: {success_below: {window: 50ms}}}]"#,
+        r#"pools[0].ejection.success_below.window: must be at least 100ms, found 50ms"#,
     ),
 ];
 

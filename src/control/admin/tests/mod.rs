@@ -289,7 +289,7 @@ async fn endpoints_say_why_they_are_out() {
     let set = bench.pool.set.load_full();
     let state = |at: usize| &set.members[at].endpoint.state;
     let minute = Duration::from_secs(60);
-    state(1).eject(clock::now(), minute, minute);
+    state(1).outlier.shut(clock::now(), minute);
     state(2).healthy.store(false, Relaxed);
     state(0).in_flight.store(4, Relaxed);
     state(0).latency.store(2.5e6_f64.to_bits(), Relaxed);
