@@ -18,10 +18,11 @@ fn with(upstreams: &[&Upstream], ejection: &str) -> Proxy {
     with_more(upstreams, ejection, "")
 }
 
+/// The same with more settings of the pool. A second is long enough for those that answer, also on a busy machine.
 fn with_more(upstreams: &[&Upstream], ejection: &str, more: &str) -> Proxy {
     let pool = pool("app", upstreams);
     Proxy::http(&format!(
-        "{pool}  balance: {{algorithm: round_robin}}\n  ejection: {{{ejection}}}\n{more}{ALL_TO_APP}    retry: {{attempts: 0}}\n    timeouts: {{response_header: 300ms}}\n"
+        "{pool}  balance: {{algorithm: round_robin}}\n  ejection: {{{ejection}}}\n{more}{ALL_TO_APP}    retry: {{attempts: 0}}\n    timeouts: {{response_header: 1s}}\n"
     ))
 }
 
@@ -161,6 +162,28 @@ fn an_endpoint_that_flaps_is_not_failing_in_a_row() {
     let seen = eject(&shares, flapping.address);
 
     assert_eq!(seen["ejected_by"], "success_below");
+}
+
+#[test]
+fn responses_that_break_off_count_in_shares() {
+    let bad = Upstream::raw(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf");
+    let good = Upstream::answering("ok");
+    let proxy = with(
+        &[&bad, &good],
+        "base_time: 60s, success_below: {rate: 80%, window: 60s}",
+    );
+
+    let seen = until("it is ejected", || {
+        // Nothing tells the client how it ends but the end.
+        let mut conn = proxy.connect();
+        conn.send("GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+        let _ = conn.rest();
+        let seen = seen(&proxy, bad.address);
+        (seen["ejected"] == true).then_some(seen)
+    });
+
+    assert_eq!(seen["ejected_by"], "success_below");
+    assert_eq!(bad.requests(), 5);
 }
 
 /// Fails twice, then holds requests back until it is told what to answer.
@@ -379,7 +402,11 @@ fn shares_are_compared_every_interval() {
     for (name, settings) in kinds {
         let proxy = with(&all, &format!("interval: 1s, base_time: 60s, {settings}"));
 
-        let seen = eject(&proxy, bad.address);
+        let seen = until("the end of an interval", || {
+            (0..25).for_each(|_| drop(proxy.get("/")));
+            let seen = seen(&proxy, bad.address);
+            (seen["ejected"] == true).then_some(seen)
+        });
 
         assert_eq!(seen["ejected_by"], name);
         assert!(seen["interval"]["requests"].is_number(), "{seen}");
@@ -400,7 +427,7 @@ fn a_passed_health_check_ends_an_ejection_unless_it_may_not() {
         })
     };
     let (bad, good) = (half(), Upstream::answering("ok"));
-    let health = "  health: {http: {path: /health}, interval: 100ms, timeout: 100ms}\n";
+    let health = "  health: {http: {path: /health}, interval: 500ms, timeout: 500ms}\n";
     let ends = with_more(
         &[&bad, &good],
         "consecutive_failures: 2, base_time: 60s",
