@@ -304,3 +304,30 @@ async fn endpoints_that_come_later_are_checked_too() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_ejection_ends_when_it_is_turned_off_or_nobody_else_is_left() {
+    let bench = Bench::new();
+    let address = |last: u8| Address::Tcp(([10, 0, 0, last], 80).into());
+    let plain = || settings(Source::Static, None);
+    let mut off = plain();
+    off.ejection.consecutive_failures = 0;
+    let endings = [
+        ("turned off", bench.pool(off, &[address(1), address(2)])),
+        ("alone", bench.pool(plain(), &[address(1)])),
+    ];
+    let first = bench.pool(plain(), &[address(1), address(2)]);
+    let set = first.set.load_full();
+    let state = &set.members[0].endpoint.state;
+    let now = crate::observe::clock::now();
+    bench.keeper.follow(&snapshot(vec![first.clone()]));
+
+    for (what, pool) in endings {
+        state.outlier.shut(now, Duration::from_secs(600));
+        bench.keeper.follow(&snapshot(vec![first.clone()]));
+        assert!(state.is_ejected(now), "{what}: another reload");
+        bench.keeper.follow(&snapshot(vec![pool]));
+
+        assert!(!state.is_ejected(now), "{what}");
+    }
+}
