@@ -220,6 +220,25 @@ fn of_many_requests_that_choose_at_once_one_tries_and_the_others_go_elsewhere() 
 }
 
 #[test]
+fn who_loses_the_try_chooses_again_and_goes_there_only_if_that_is_chosen_again() {
+    let scene = Scene::new(on_probation(), &[1, 1, 1]);
+    scene.tell_all(0, &[Gateway; 3], NOW);
+    let now = NOW + 10 * SECOND;
+    let _first = scene.probe(0, now);
+    let chosen_of = |picks: &[usize]| {
+        let picks = std::cell::RefCell::new(picks.iter().copied());
+        let chosen = scene.set.choose(now, || picks.borrow_mut().next());
+        chosen.map(|(at, probe)| (at, probe.is_some()))
+    };
+
+    assert_eq!(chosen_of(&[0, 1]), Some((1, false)));
+    // An algorithm that insists does so because the pool panics.
+    assert_eq!(chosen_of(&[0, 0, 1]), Some((0, false)));
+    assert_eq!(chosen_of(&[0]), None);
+    assert_eq!(chosen_of(&[]), None);
+}
+
+#[test]
 fn a_panicking_pool_uses_endpoints_that_are_out_without_trying_them() {
     let scene = Scene::new(on_probation(), &[1, 1, 1]);
     for at in [0, 1] {
