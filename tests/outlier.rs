@@ -328,20 +328,22 @@ fn a_status_of_grpc_in_trailers_ejects_and_one_call_tries() {
     runtime.block_on(calls(&counted, 10));
     assert_eq!(seen(&counted, bad.address)["ejected_by"], "consecutive_5xx");
     bad.set_status(14);
-    let proxy = grpc_proxy(&bad, &good, "consecutive_failures: 2, base_time: 100ms");
+    let long = grpc_proxy(&bad, &good, "consecutive_failures: 2, base_time: 60s");
     let before = bad.calls();
-
-    runtime.block_on(calls(&proxy, 10));
-
+    runtime.block_on(calls(&long, 10));
     assert_eq!(
-        seen(&proxy, bad.address)["ejected_by"],
+        seen(&long, bad.address)["ejected_by"],
         "consecutive_failures"
     );
     assert_eq!(bad.calls() - before, 2);
+
+    let short = grpc_proxy(&bad, &good, "consecutive_failures: 2, base_time: 100ms");
+    runtime.block_on(calls(&short, 4));
     bad.set_status(0);
-    until_state(&proxy, bad.address, "probation");
-    let statuses = runtime.block_on(calls(&proxy, 4));
-    assert_eq!(seen(&proxy, bad.address)["state"], "open");
+    until_state(&short, bad.address, "probation");
+    let statuses = runtime.block_on(calls(&short, 4));
+
+    assert_eq!(seen(&short, bad.address)["state"], "open");
     assert_eq!(statuses, ["0"; 4]);
 }
 
