@@ -10,6 +10,7 @@
 mod balance;
 mod cli;
 mod connections;
+mod deadlines;
 mod discovery;
 mod draining;
 mod explain;
@@ -31,6 +32,7 @@ mod quarantine;
 mod recorder;
 mod reload;
 mod replay;
+mod retries;
 mod roles;
 mod routing;
 mod service;

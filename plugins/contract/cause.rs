@@ -171,11 +171,14 @@ causes! {
         "The endpoint answered with something that is not valid HTTP for the pool's `protocol`.",
         "Check that the pool's `protocol` (http1, http2) is what the service speaks.";
     RESPONSE_TIMEOUT = "response_timeout", Upstream, 504, "Gateway timeout",
-        "The endpoint accepted the request but sent no response header within `timeouts.response_header`, or went silent longer than `timeouts.idle`.",
+        "The endpoint accepted the request but sent no response header within `timeouts.response_header` or `timeouts.per_try`, or went silent longer than `timeouts.idle`.",
         "Look at the service's latency; raise the timeout on the route if the time is legitimate.";
     DEADLINE_EXCEEDED = "deadline_exceeded", Upstream, 504, "Gateway timeout",
-        "The request took longer than the route's `timeouts.request` in total.",
-        "Look at which attempt took the time in the access log.";
+        "The request took longer in total than the route's `timeouts.request`, or than the client gave it in `grpc-timeout` or `x-request-timeout`.",
+        "Look at which attempt took the time with `windrose why REQUEST_ID`; compare the client's deadline with the latency of the route.";
+    RETRY_BUDGET_SPENT = "retry_budget_spent", Upstream, 503, "Service unavailable",
+        "The attempt failed and would have been made again, but the pool's `retry_budget`, or the rule's `retry.budget`, is spent: so many requests fail that retries would only add load.",
+        "Look at /pools for the endpoints that fail; the causes of failed attempts are in windrose_request_retries_total. Raising the budget helps only if the failures are few.";
     PLUGIN_FAILED = "plugin_failed", Proxy, 500, "Internal error",
         "A plugin could not do its work, or panicked, and its `on_error` is `closed`.",
         "The error log names the plugin and its reason.";

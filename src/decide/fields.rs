@@ -7,6 +7,8 @@ use http::{request, response, HeaderMap, HeaderValue};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::Result;
 
+use super::deadline::{brought, Deadline};
+
 /// Changes fields as a plain map. Pingora's own methods parse and store the name again for each field, and keep, copy and search
 /// a second map for the case of names; afterwards that map is gone. Names then travel in lower case, as in HTTP/2 (RFC 9113
 /// section 8.2), but for a few common ones that Pingora spells in HTTP/1's way.
@@ -60,6 +62,8 @@ pub struct Nature {
     pub is_upgrade: bool,
     /// Says that it is gRPC.
     pub is_grpc: bool,
+    /// The time it brings.
+    pub deadline: Option<Deadline>,
     /// Asks for server-sent events.
     wants_events: bool,
 }
@@ -74,15 +78,28 @@ impl Nature {
                 UPGRADE => nature.is_upgrade = true,
                 CONTENT_TYPE => nature.is_grpc |= value.as_bytes().starts_with(b"application/grpc"),
                 ACCEPT => nature.wants_events |= value.as_bytes().starts_with(b"text/event-stream"),
-                _ => {}
+                _ => nature.deadline = shorter(nature.deadline, brought(name.as_str(), value)),
             }
         }
         nature
     }
 
+    /// Whether it is over only when somebody ends it, so that its time holds until the response's header: an upgrade,
+    /// server-sent events. A gRPC call's time holds for all of it.
+    pub fn is_endless(&self) -> bool {
+        self.is_upgrade || (self.wants_events && !self.is_grpc)
+    }
+
     /// Whether it begins something long-lived: an upgrade, gRPC, server-sent events.
     pub fn is_stream(&self) -> bool {
         self.is_upgrade || self.is_grpc || self.wants_events
+    }
+}
+
+fn shorter(one: Option<Deadline>, other: Option<Deadline>) -> Option<Deadline> {
+    match (one, other) {
+        (Some(one), Some(other)) if other.time < one.time => Some(other),
+        (one, other) => one.or(other),
     }
 }
 

@@ -2,8 +2,10 @@
 //! call the same code. It must not know sockets or how answers are sent; it reads a listener and a request's head.
 //! With [`Silent`] the trace compiles away.
 
+mod again;
 mod canonical;
 mod conditions;
+mod deadline;
 mod edit;
 mod facts;
 mod fault;
@@ -14,8 +16,10 @@ mod target;
 mod walk;
 mod wire;
 
+pub use again::{again, Failure, No};
 pub use canonical::{canonical_host, canonical_path, BadHost, BadPath, Host};
 pub use conditions::{Condition, Verdict};
+pub use deadline::{Deadline, SetBy};
 pub use edit::{edit, Fields};
 pub use facts::Facts;
 pub use fault::Injected;

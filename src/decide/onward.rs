@@ -3,6 +3,7 @@
 //! Called through [`Walk`](super::Walk) for each attempt.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, COOKIE, FORWARDED, HOST};
@@ -11,7 +12,7 @@ use pingora::http::RequestHeader;
 use pingora::{ErrorType, OrErr, Result};
 
 use super::wire::WireText;
-use super::{edit, fields, rewritten_path, Facts};
+use super::{deadline, edit, fields, rewritten_path, Facts};
 use crate::snapshot::route::Candidate;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -53,6 +54,8 @@ pub struct Hop<'a> {
     pub peer: &'a WireText,
     /// The span the endpoint is told.
     pub traceparent: Option<HeaderValue>,
+    /// What is left of the request's time, and whether it is told in gRPC's way.
+    pub left: Option<(Duration, bool)>,
 }
 
 /// Makes a request that came in the one that goes on, but for what plugins do to it.
@@ -172,6 +175,9 @@ fn forwarded(headers: &mut HeaderMap, facts: &Facts, hop: &Hop<'_>) {
         .entry(FORWARDED_PORT)
         .or_insert_with(|| port(facts.port, facts.secure));
     headers.insert(REQUEST_ID, facts.request_id.value());
+    if let Some((left, is_grpc)) = hop.left {
+        deadline::tell(headers, left, is_grpc);
+    }
     if let Some(parent) = &hop.traceparent {
         headers.insert(TRACEPARENT, parent.clone());
         for name in B3 {

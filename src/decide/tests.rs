@@ -27,17 +27,8 @@ fn rule(index: usize) -> Arc<Rule> {
         rewrite: Rewrite::default(),
         request_headers: HeaderOps::default(),
         response_headers: HeaderOps::default(),
-        timeouts: Timeouts {
-            response_header: None,
-            idle: None,
-            request: None,
-        },
-        retry: Retry {
-            attempts: 0,
-            on_connect_failure: false,
-            on_reset: false,
-            methods: [].into(),
-        },
+        timeouts: Timeouts::default(),
+        retry: Retry::default(),
         body_limit: 0,
         chain: Chain::default(),
     })

@@ -10,6 +10,7 @@ use pingora::http::RequestHeader;
 use pingora::Result;
 use windrose_plugins::contract::{causes, Answer, ClientFacts, Effects, Principal, Request, Slots};
 
+use super::deadline::{self, Deadline};
 use super::fault::{self, Injected};
 use super::fields::Nature;
 use super::onward::{onward, Hop};
@@ -56,6 +57,8 @@ pub struct Next {
     pub pool: Arc<Pool>,
     /// What the request says of itself.
     pub nature: Nature,
+    /// How long it may take.
+    pub deadline: Option<Deadline>,
     /// What is done to it on purpose before it goes on.
     pub injected: Option<Box<Injected>>,
 }
@@ -304,6 +307,7 @@ fn onto(pool: &Arc<Pool>, rule: &Rule, head: &RequestHeader) -> Result<Next, Ref
     }
     Ok(Next {
         pool: pool.clone(),
+        deadline: deadline::deadline(&rule.timeouts, nature.deadline),
         nature,
         injected: None,
     })

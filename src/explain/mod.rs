@@ -6,6 +6,7 @@ mod hear;
 mod pool;
 mod question;
 mod view;
+mod waterfall;
 pub mod words;
 
 use std::future::Future;
@@ -31,6 +32,7 @@ pub use view::{
     Asked, CandidateSeen, ConditionSeen, EndpointSeen, Explanation, ListenerSeen, Outcome,
     PluginSeen, PoolSeen, ShareSeen, Times,
 };
+pub use waterfall::Step;
 
 /// Explains a request. With `live` the snapshot is the running one, so that health and ejection are told.
 ///
@@ -143,6 +145,7 @@ impl Teller<'_> {
         let hop = Hop {
             peer,
             traceparent: None,
+            left: next.deadline.map(|it| (it.time, next.nature.is_grpc)),
         };
         let sent = now(async {
             let sent = walk.send(&candidate, head, &hop, &mut self.heard).await;
@@ -192,7 +195,8 @@ impl Teller<'_> {
         let mut outcome = match &ended {
             Ok(next) => {
                 let pool = decided.is_some().then_some(&*next.pool);
-                view::forwarded(candidate, pool, facts, head, live)
+                let deadline = next.deadline.as_ref();
+                view::forwarded(candidate, pool, facts, head, deadline, live)
             }
             Err(answer) => view::answered(candidate, answer),
         };

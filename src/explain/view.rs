@@ -9,8 +9,9 @@ use pingora::http::RequestHeader;
 use serde::{Deserialize, Serialize};
 use windrose_plugins::contract::{Answer, Principal};
 
-use super::{pool, Question};
-use crate::decide::{rewritten_path, Facts};
+use super::waterfall::{self, Step};
+use super::{pool, words, Question};
+use crate::decide::{rewritten_path, Deadline, Facts};
 use crate::snapshot::certs::Cert;
 use crate::snapshot::listener::{Listener, Protocol};
 use crate::snapshot::pool::Pool;
@@ -189,12 +190,24 @@ pub struct Times {
     pub response_header_ms: Option<u64>,
     /// Silence.
     pub idle_ms: Option<u64>,
-    /// Everything until the response's header.
+    /// One attempt: to connect, and again until the response's header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_try_ms: Option<u64>,
+    /// Everything.
     pub request_ms: Option<u64>,
+    /// Who set that: `route`, or a field of the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_set_by: Option<String>,
     /// Further attempts.
     pub retries: u8,
     /// After what, and for which methods.
     pub retry_on: String,
+    /// What the pool's budget allows.
+    #[serde(default)]
+    pub budget: String,
+    /// Each attempt at its latest.
+    #[serde(default)]
+    pub waterfall: Vec<Step>,
     /// Largest body.
     pub body_limit_bytes: u64,
 }
@@ -296,6 +309,7 @@ pub(super) fn forwarded(
     decided: Option<&Pool>,
     facts: &Facts,
     head: &RequestHeader,
+    deadline: Option<&Deadline>,
     live: bool,
 ) -> Outcome {
     let Some(one) = candidate else {
@@ -317,7 +331,7 @@ pub(super) fn forwarded(
         host: host.map(|(_, value)| value.clone()),
         path: Some(rewritten_path(one, &facts.path).into_owned()),
         headers,
-        times: times(one),
+        times: times(one, deadline),
         ..met(candidate)
     }
 }
@@ -345,7 +359,7 @@ fn pools(action: &Action, live: bool) -> Vec<PoolSeen> {
     }
 }
 
-fn times(candidate: &Candidate) -> Option<Times> {
+fn times(candidate: &Candidate, deadline: Option<&Deadline>) -> Option<Times> {
     let rule = &candidate.rule;
     let pool = match &rule.action {
         Action::Pool(pool) => pool,
@@ -353,24 +367,17 @@ fn times(candidate: &Candidate) -> Option<Times> {
         Action::Redirect(_) | Action::Respond(_) | Action::Quarantined => return None,
     };
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    let retry = &rule.retry;
-    let methods: Vec<&str> = retry.methods.iter().map(http::Method::as_str).collect();
-    let retry_on = match (retry.on_connect_failure, retry.on_reset) {
-        (true, true) => format!(
-            "failure to connect; broken connection for {}",
-            methods.join(", ")
-        ),
-        (true, false) => "failure to connect".to_owned(),
-        (false, true) => format!("broken connection for {}", methods.join(", ")),
-        (false, false) => "nothing".to_owned(),
-    };
     Some(Times {
         connect_ms: millis(pool.settings.connect_timeout),
         response_header_ms: rule.timeouts.response_header.map(millis),
+        per_try_ms: rule.timeouts.per_try.map(millis),
         idle_ms: rule.timeouts.idle.map(millis),
-        request_ms: rule.timeouts.request.map(millis),
-        retries: retry.attempts,
-        retry_on,
+        request_ms: deadline.map(|deadline| millis(deadline.time)),
+        request_set_by: deadline.map(|deadline| deadline.by.as_str().to_owned()),
+        retries: rule.retry.attempts,
+        retry_on: words::retry_on(&rule.retry),
+        budget: words::budget(&pool.retry_budget.allowance),
+        waterfall: waterfall::steps(rule, pool.settings.connect_timeout, deadline),
         body_limit_bytes: rule.body_limit,
     })
 }

@@ -5,14 +5,16 @@
 use std::cmp::Reverse;
 use std::fmt::Write;
 
+use http::Method;
 use windrose_plugins::contract::Time;
 
 use crate::decide::Condition;
+use crate::snapshot::budget::Allowance;
 use crate::snapshot::outlier::{self, Phase};
 use crate::snapshot::pool::{Affinity, Algorithm, HashKey, Labels, PoolSettings};
 use crate::snapshot::route::{
     Abort, Candidate, Chance, Conditions, Fault, FaultPlan, Guard, HostPattern, Override,
-    OverrideBy, PathPattern, PrincipalPattern, StickyKey, ValueCondition,
+    OverrideBy, PathPattern, PrincipalPattern, Retry, StickyKey, ValueCondition,
 };
 
 /// A host pattern; `*` for any.
@@ -288,4 +290,53 @@ fn value(wanted: &ValueCondition) -> String {
         ValueCondition::Present(true) => "present".into(),
         ValueCondition::Present(false) => "absent".into(),
     }
+}
+
+/// After which failures a rule makes another attempt.
+pub fn retry_on(retry: &Retry) -> String {
+    let methods: Vec<&str> = retry.methods.iter().map(Method::as_str).collect();
+    let safe = [
+        (retry.on_reset, "broken connection".to_owned()),
+        (retry.on_per_try_timeout, "attempt over its time".to_owned()),
+        (
+            !retry.statuses.is_empty(),
+            format!("status {}", list(retry.statuses.iter())),
+        ),
+    ];
+    let safe: Vec<String> = given(safe);
+    let safe =
+        (!safe.is_empty()).then(|| format!("{} for {}", safe.join(", "), methods.join(", ")));
+    let any = [
+        (retry.on_connect_failure, "failure to connect".to_owned()),
+        (retry.on_refused_stream, "refused stream".to_owned()),
+        (
+            retry.grpc != 0,
+            format!(
+                "grpc-status {}",
+                list((0..32).filter(|code| retry.on_grpc(*code)))
+            ),
+        ),
+    ];
+    let all: Vec<String> = given(any).into_iter().chain(safe).collect();
+    match all.is_empty() {
+        true => "nothing".to_owned(),
+        false => all.join("; "),
+    }
+}
+
+fn given<const N: usize>(parts: [(bool, String); N]) -> Vec<String> {
+    let given = parts.into_iter().filter(|(is_given, _)| *is_given);
+    given.map(|(_, part)| part).collect()
+}
+
+fn list(parts: impl Iterator<Item = impl ToString>) -> String {
+    let parts: Vec<String> = parts.map(|part| part.to_string()).collect();
+    parts.join(", ")
+}
+
+/// What a retry budget allows.
+pub fn budget(allowance: &Allowance) -> String {
+    let percent = (allowance.ratio * 10_000.0).round() / 100.0;
+    let (reserve, window) = (allowance.min_per_second, allowance.window.as_secs());
+    format!("{percent} % of requests and {reserve} a second, over {window} s")
 }

@@ -9,7 +9,7 @@ use http::Version;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
-use windrose_plugins::contract::{causes, Finished, Principal};
+use windrose_plugins::contract::{causes, Cause, Finished, Principal};
 
 use super::record;
 use super::request::Ctx;
@@ -18,6 +18,7 @@ use crate::observe::access_log::Entry;
 use crate::observe::clock;
 use crate::observe::metrics::RequestSample;
 use crate::observe::trace::{FinishedSpan, TraceContext};
+use crate::snapshot::lease::Why;
 
 /// Accounts for a request.
 pub(super) fn account(
@@ -36,12 +37,10 @@ pub(super) fn account(
     if error.is_none() && ctx.attempt.responded.is_some() && ctx.planned.is_none() {
         ctx.cause = None;
     }
-    if ctx
-        .lease
-        .as_ref()
-        .is_some_and(|lease| lease.cut.is_revoked())
-    {
-        ctx.cause = Some(&causes::DRAINED);
+    // A deadline that comes as the response ends cuts nothing.
+    let late = |cause: &&Cause| **cause == causes::DEADLINE_EXCEEDED;
+    if let Some(cause) = cut(ctx).filter(|cause| error.is_some() || !late(cause)) {
+        ctx.cause = Some(cause);
     }
     let status = match status {
         0 => ctx.cause.map_or(0, |cause| cause.status),
@@ -54,6 +53,19 @@ pub(super) fn account(
         status,
     };
     close(&ended, ctx, shared);
+}
+
+/// Why the request was cut short, if it was.
+fn cut(ctx: &Ctx) -> Option<&'static Cause> {
+    let leased = ctx.lease.as_ref().and_then(|lease| lease.cut.why());
+    match leased {
+        Some(Why::Drained) => Some(&causes::DRAINED),
+        Some(Why::Deadline) => Some(&causes::DEADLINE_EXCEEDED),
+        None if ctx.due.as_ref().is_some_and(|due| due.has_cut()) => {
+            Some(&causes::DEADLINE_EXCEEDED)
+        }
+        None => None,
+    }
 }
 
 /// A request that is over.
@@ -73,7 +85,7 @@ pub(super) struct Unfinished {
 
 /// Accounts for a stream that is dropped.
 pub(super) fn cut_off(stream: &Unfinished, ctx: &mut Ctx) {
-    ctx.cause = Some(&causes::DRAINED);
+    ctx.cause = Some(cut(ctx).unwrap_or(&causes::DRAINED));
     let ended = Ended {
         request: &stream.head,
         session: None,

@@ -17,6 +17,7 @@ use super::finish::Unfinished;
 use super::request::{refuse, walk, Ctx};
 use super::{serve, Shared};
 use crate::decide::{self, fields, Hop, Silent, REQUEST_ID};
+use crate::observe::clock;
 use crate::observe::trace::TraceContext;
 use crate::snapshot::lease::Tenancy;
 
@@ -37,6 +38,10 @@ pub(super) async fn request(head: &mut RequestHeader, ctx: &mut Ctx) -> Result<(
     let hop = Hop {
         peer: &connection.address,
         traceparent: ctx.trace.as_ref().and_then(TraceContext::traceparent),
+        left: ctx
+            .due
+            .as_ref()
+            .map(|due| (due.left(clock::now()), ctx.is_grpc)),
     };
     match walk.send(&candidate, head, &hop, &mut Silent).await? {
         Some(answer) => plan(ctx, answer),
@@ -79,8 +84,15 @@ pub(super) fn request_body(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -
     Ok(())
 }
 
-/// Ends a stream whose route or pool went away with a reload.
+/// Ends a stream whose route or pool went away with a reload, or whose time is over.
 fn cut(ctx: &mut Ctx) -> Result<()> {
+    if ctx.due.is_some() && ctx.is_late(clock::now()) {
+        ctx.cause = Some(&causes::DEADLINE_EXCEEDED);
+        let status = ErrorType::HTTPStatus(causes::DEADLINE_EXCEEDED.status);
+        let mut error = Error::explain(status, causes::DEADLINE_EXCEEDED.name);
+        error.set_retry(false);
+        return Err(error);
+    }
     match &ctx.lease {
         Some(lease) if lease.cut.is_revoked() => {
             ctx.cause = Some(&causes::DRAINED);
@@ -136,8 +148,13 @@ pub(super) fn response(
     fields::change_response(head, |headers| {
         headers.insert(REQUEST_ID, ctx.facts.request_id.value());
     })?;
+    if ctx.is_endless {
+        ctx.due = None;
+    }
     if ctx.is_stream {
         lease(session, head, ctx, shared);
+    } else if let Some(unfinished) = &mut ctx.unfinished {
+        unfinished.status = head.status.as_u16();
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ mod admit;
 mod aside;
 mod connection;
 mod dial;
+mod due;
 mod fault;
 mod finish;
 mod forward;
@@ -96,7 +97,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<bool> {
-        match request::route(session, ctx).await {
+        match request::route(session, ctx, &self.shared).await {
             Ok(()) => {}
             Err(answer) if *answer.cause == causes::CLIENT_CLOSED => return inject::left(ctx),
             Err(answer) => {
@@ -164,12 +165,12 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         upstream_response: &mut ResponseHeader,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         upstream::responded(upstream_response, ctx);
-        Ok(())
+        retry::responded(session, upstream_response, ctx)
     }
 
     async fn response_filter(

@@ -11,10 +11,11 @@ use pingora::{Error, ErrorType, Result};
 use windrose_plugins::contract::{causes, Answer, Cause, Effects, Principal, Slots};
 
 use super::connection::{Connection, TlsFacts};
+use super::due::Due;
 use super::finish::Unfinished;
 use super::upstream::Held;
-use super::{admit, finish, inject, random};
-use crate::decide::{Facts, Silent, Walk};
+use super::{admit, finish, inject, random, serve, Shared};
+use crate::decide::{Deadline, Facts, Silent, Walk};
 use crate::observe::clock;
 use crate::observe::trace::{AttemptSpan, TraceContext};
 use crate::snapshot::endpoint::{Endpoint, InFlight};
@@ -26,7 +27,7 @@ use crate::snapshot::pool::{EndpointSet, Pool, PoolProtocol};
 use crate::snapshot::route::Candidate;
 use crate::snapshot::Snapshot;
 
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 /// One request.
 pub struct Ctx {
@@ -52,12 +53,16 @@ pub struct Ctx {
     pub(super) response_bytes: u64,
     pub(super) grpc_status: Option<u16>,
     pub(super) lease: Option<Lease>,
+    /// The moment by which it must be over, if there is one.
+    pub(super) due: Option<Box<Due>>,
     /// Set while it is a stream of HTTP/2, which may be dropped as it stands.
     pub(super) unfinished: Option<Box<Unfinished>>,
     /// Whether it begins something long-lived: other times and bounds hold for it.
     pub(super) is_stream: bool,
     /// Whether it asks for another protocol on its connection.
     pub(super) is_upgrade: bool,
+    /// Whether its deadline holds only until the response's header.
+    pub(super) is_endless: bool,
     /// Whether it is gRPC for a pool that speaks it: messages may go on for ever, so the body has no bound.
     pub(super) is_grpc: bool,
 }
@@ -80,6 +85,10 @@ pub(super) struct Attempt {
     pub(super) reused: bool,
     pub(super) free_retry_used: bool,
     pub(super) status: u16,
+    /// Whether the response that came is dropped for another attempt.
+    pub(super) again: bool,
+    /// The wait before the next attempt, in nanoseconds.
+    pub(super) wait: u64,
     /// Attempts that came to nothing; without an entry as long as none does.
     pub(super) past: Vec<Past>,
 }
@@ -125,9 +134,11 @@ impl Ctx {
             response_bytes: 0,
             grpc_status: None,
             lease: None,
+            due: None,
             unfinished: None,
             is_stream: false,
             is_upgrade: false,
+            is_endless: false,
             is_grpc: false,
         }
     }
@@ -156,6 +167,11 @@ impl Ctx {
         self.connection = Some(connection);
         self.listener = Some(listener);
         Ok(())
+    }
+
+    /// Whether its time is over.
+    pub(super) fn is_late(&self, now: u64) -> bool {
+        self.due.as_ref().is_some_and(|due| due.is_over(now))
     }
 
     pub(super) fn route(&self) -> &str {
@@ -208,7 +224,11 @@ pub(super) fn walk<'a>(
 }
 
 /// From a header to a pool: admission, listener plugins, decision, route plugins. An error is the answer to send.
-pub(super) async fn route(session: &mut Session, ctx: &mut Ctx) -> Result<(), Refused> {
+pub(super) async fn route(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    shared: &Arc<Shared>,
+) -> Result<(), Refused> {
     let (Some(connection), Some(listener)) = (ctx.connection.clone(), ctx.listener.clone()) else {
         return Err(refuse(&causes::INTERNAL));
     };
@@ -227,11 +247,38 @@ pub(super) async fn route(session: &mut Session, ctx: &mut Ctx) -> Result<(), Re
     session.set_read_timeout(candidate.rule.timeouts.idle);
     ctx.is_stream = next.nature.is_stream();
     ctx.is_upgrade = next.nature.is_upgrade;
+    ctx.is_endless = next.nature.is_endless();
     ctx.is_grpc = next.nature.is_grpc && next.pool.settings.protocol != PoolProtocol::Http1;
     ctx.pool = Some(next.pool);
+    if let Some(deadline) = next.deadline {
+        limit(session, ctx, shared, &connection, deadline);
+    }
     match next.injected {
         None => Ok(()),
         // Rare, and it must not make every request's future larger.
         Some(injected) => Box::pin(inject::carry_out(session, injected)).await,
     }
+}
+
+/// Gives a request its deadline.
+fn limit(
+    session: &Session,
+    ctx: &mut Ctx,
+    shared: &Arc<Shared>,
+    connection: &Connection,
+    deadline: Deadline,
+) {
+    let cut = match connection.http2 {
+        // The stream is dropped as it stands, and accounted for then.
+        true => {
+            ctx.unfinished = Some(Box::new(Unfinished {
+                head: session.req_header().clone(),
+                status: 0,
+                shared: shared.clone(),
+            }));
+            serve::stream_cut()
+        }
+        false => connection.cut.clone(),
+    };
+    ctx.due = Some(Due::arm(deadline, ctx.started, cut));
 }

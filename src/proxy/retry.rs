@@ -1,26 +1,34 @@
 //! What a failed attempt means: its cause, and whether another one is made.
 //! It must not know how endpoints are chosen.
-//! Called by the hooks for failures to connect and for connections that broke.
+//! Called by the hooks for failures to connect, connections that broke, and responses that a rule tries again.
 
+use std::time::Duration;
+
+use http::HeaderMap;
+use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
-use pingora::{Error, ErrorSource, ErrorType};
+use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
 use windrose_plugins::contract::{causes, Cause};
 
-use super::request::Ctx;
+use super::random;
+use super::request::{Ctx, GRPC_STATUS};
 use super::upstream;
-use crate::observe::event;
+use crate::decide::{self, Failure, No, SetBy};
+use crate::observe::{clock, event};
+use crate::snapshot::balance;
 
 /// No connection was made; nothing was sent, so any method may be tried again.
-pub(super) fn not_connected(_: &Session, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
-    let cause = connect_cause(&error);
+pub(super) fn not_connected(session: &Session, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
+    let cause = match connect_cause(&error) {
+        cause if *cause == causes::CONNECT_TIMEOUT && ctx.is_late(clock::now()) => {
+            &causes::DEADLINE_EXCEEDED
+        }
+        cause => cause,
+    };
     ctx.cause = Some(cause);
     tell(ctx, cause, &error);
-    upstream::gave_up(ctx, true);
-    let again = wants(ctx, |retry| retry.on_connect_failure);
-    if again {
-        count(ctx, cause);
-    }
-    error.set_retry(again);
+    upstream::gave_up(ctx, is_to_blame(ctx, cause));
+    error.set_retry(again(session, ctx, Failure::Connect, cause.name));
     error
 }
 
@@ -35,67 +43,211 @@ fn tell(ctx: &Ctx, cause: &'static Cause, error: &Error) {
     });
 }
 
-/// A connection broke, on either side.
+/// A connection broke, on either side; or a response that came is dropped for another attempt.
 pub(super) fn broken(
     session: &Session,
     ctx: &mut Ctx,
     mut error: Box<Error>,
     reused: bool,
 ) -> Box<Error> {
+    if std::mem::take(&mut ctx.attempt.again) {
+        error.set_retry(true);
+        return error;
+    }
     let upstream_broke = *error.esource() == ErrorSource::Upstream;
     if ctx.cause.is_none() {
-        ctx.cause = Some(if upstream_broke {
-            cause(&error)
-        } else {
-            downstream_cause(&error)
-        });
+        ctx.cause = Some(broken_cause(ctx, &error, upstream_broke));
     }
-    let is_telling = upstream_broke && upstream::is_telling(&error, ctx, reused);
+    let failure = failure(ctx, &error);
+    let is_telling = upstream_broke
+        && upstream::is_telling(&error, ctx, reused)
+        && ctx.cause.is_some_and(|cause| is_to_blame(ctx, cause));
     upstream::gave_up(ctx, is_telling);
+    let name = ctx.cause.map_or("", |cause| cause.name);
     let again = upstream_broke
         && session.response_written().is_none()
-        && may_send_again(session, ctx, reused);
-    if let (true, Some(cause)) = (again, ctx.cause.take()) {
-        count(ctx, cause);
-        ctx.cause = Some(cause);
-    }
+        && (is_free(session, ctx, failure, reused) || again(session, ctx, failure, name));
     // Always decided here: an undecided `ReusedOnly` would panic in Pingora.
     error.set_retry(again);
     error
 }
 
-fn may_send_again(session: &Session, ctx: &mut Ctx, reused: bool) -> bool {
+fn broken_cause(ctx: &Ctx, error: &Error, upstream_broke: bool) -> &'static Cause {
+    let late = ctx.is_late(clock::now());
+    match upstream_broke {
+        true if late && is_timeout(error) => &causes::DEADLINE_EXCEEDED,
+        true => cause(error),
+        false if late => &causes::DEADLINE_EXCEEDED,
+        false => downstream_cause(error),
+    }
+}
+
+fn is_timeout(error: &Error) -> bool {
+    matches!(
+        error.etype(),
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout
+    )
+}
+
+/// How an attempt failed upstream. Pingora decides for another attempt by itself exactly where HTTP/2 says that nothing was done: a
+/// refused stream, a GOAWAY before its turn, or the wish for HTTP/1.1.
+fn failure(ctx: &Ctx, error: &Error) -> Failure {
+    let timeouts = ctx.candidate.as_ref().map(|one| &one.rule.timeouts);
+    let by_try = timeouts.is_some_and(|times| match (times.per_try, times.response_header) {
+        (Some(one), Some(header)) => ctx.is_stream || one <= header,
+        (one, _) => one.is_some(),
+    });
+    match (error.etype(), &error.retry) {
+        (ErrorType::H2Error | ErrorType::H2Downgrade, RetryType::Decided(true)) => Failure::Refused,
+        (ErrorType::ReadTimedout, _) if by_try => Failure::PerTry,
+        (ErrorType::ReadTimedout, _) => Failure::Timeout,
+        _ => Failure::Reset,
+    }
+}
+
+/// Whether a failure says something about the endpoint. A deadline that the client set says so only if the endpoint had three times
+/// what it usually needs, or a second if that is not known: nobody can have endpoints ejected by asking for too little time.
+fn is_to_blame(ctx: &Ctx, cause: &'static Cause) -> bool {
+    let set_by_client = ctx.due.as_ref().is_some_and(|due| due.by != SetBy::Route);
+    if *cause != causes::DEADLINE_EXCEEDED || !set_by_client {
+        return true;
+    }
+    let now = clock::now();
+    let usual = upstream::endpoint(ctx).and_then(|it| balance::estimate(&it.state, now));
+    let fair = usual.map_or(Duration::from_secs(1), |usual| usual * 3);
+    clock::between(ctx.attempt.started, now) >= fair
+}
+
+/// A kept connection that the endpoint closed just then says nothing about the endpoint: one attempt is free.
+fn is_free(session: &Session, ctx: &mut Ctx, failure: Failure, reused: bool) -> bool {
     let Some(candidate) = &ctx.candidate else {
         return false;
     };
-    let retry = &candidate.rule.retry;
-    let safe = retry.methods.contains(&session.req_header().method);
-    let replayable = !session.as_downstream().retry_buffer_truncated();
-    if !safe || !replayable {
+    if !reused || failure != Failure::Reset || ctx.attempt.free_retry_used {
         return false;
     }
-    // A kept connection that the endpoint closed just then says nothing about the endpoint: one attempt is free.
-    if reused && retry.attempts > 0 && retry.on_reset && !ctx.attempt.free_retry_used {
-        ctx.attempt.free_retry_used = true;
-        ctx.attempt.count -= 1;
-        ctx.attempt.tried.pop();
-        return true;
+    let retry = &candidate.rule.retry;
+    let method = &session.req_header().method;
+    if decide::again(retry, failure, method, 0, is_replayable(session)).is_err()
+        || retry.attempts == 0
+    {
+        return false;
     }
-    wants(ctx, |retry| retry.on_reset)
+    candidate.metrics.retried(causes::UPSTREAM_RESET.name);
+    ctx.attempt.free_retry_used = true;
+    ctx.attempt.count -= 1;
+    ctx.attempt.tried.pop();
+    true
 }
 
-fn wants(ctx: &Ctx, on: impl Fn(&crate::snapshot::route::Retry) -> bool) -> bool {
-    let retry = ctx
-        .candidate
-        .as_ref()
-        .map(|candidate| &candidate.rule.retry);
-    retry.is_some_and(|retry| on(retry) && ctx.attempt.count <= retry.attempts)
+fn is_replayable(session: &Session) -> bool {
+    !session.as_downstream().retry_buffer_truncated()
 }
 
-fn count(ctx: &Ctx, cause: &'static Cause) {
-    if let Some(candidate) = &ctx.candidate {
-        candidate.metrics.retried(cause);
+/// A response came: whether its rule tries it again. An error drops it.
+pub(super) fn responded(session: &Session, head: &ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    let Some(candidate) = &ctx.candidate else {
+        return Ok(());
+    };
+    let retry = &candidate.rule.retry;
+    if !retry.reads_responses() || head.status.is_informational() {
+        return Ok(());
     }
+    let status = head.status.as_u16();
+    let (failure, what) = match grpc_status(&head.headers).filter(|_| ctx.is_grpc) {
+        Some(code) if retry.on_grpc(code) => (Failure::Grpc(code), "grpc_status"),
+        _ if retry.on_status(status) => (Failure::Status(status), "status"),
+        _ => return Ok(()),
+    };
+    if !again(session, ctx, failure, what) {
+        // The endpoint's own answer is better than one of ours.
+        ctx.cause = None;
+        return Ok(());
+    }
+    upstream::gave_up(ctx, false);
+    ctx.attempt.again = true;
+    let mut error = Error::explain(ErrorType::HTTPStatus(status), "tried again");
+    error.set_retry(true);
+    Err(error)
+}
+
+fn grpc_status(headers: &HeaderMap) -> Option<u16> {
+    headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
+}
+
+/// Whether another attempt is made: the rule wants it, there is time for it, and the budgets pay.
+fn again(session: &Session, ctx: &mut Ctx, failure: Failure, what: &'static str) -> bool {
+    let Some(candidate) = ctx.candidate.clone() else {
+        return false;
+    };
+    let retry = &candidate.rule.retry;
+    let (made, now) = (ctx.attempt.count, clock::now());
+    let method = &session.req_header().method;
+    let verdict = decide::again(retry, failure, method, made, is_replayable(session))
+        .and_then(|()| wait(ctx, failure, now))
+        .and_then(|wait| withdraw(ctx, now).map(|()| wait));
+    match verdict {
+        Ok(wait) => {
+            ctx.attempt.wait = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+            candidate.metrics.retried(what);
+            true
+        }
+        Err(no) => {
+            if no == No::Budget {
+                ctx.cause = Some(&causes::RETRY_BUDGET_SPENT);
+            }
+            if no != No::Unwanted {
+                candidate.metrics.not_retried(no.as_str());
+            }
+            false
+        }
+    }
+}
+
+/// The wait before the next attempt. The first one after a failed connection goes to another endpoint, which it does not burden more
+/// than any other request does; everything else is a sign of trouble that time may heal.
+///
+/// # Errors
+/// When the deadline comes first.
+fn wait(ctx: &Ctx, failure: Failure, now: u64) -> std::result::Result<Duration, No> {
+    let Some(candidate) = &ctx.candidate else {
+        return Err(No::Unwanted);
+    };
+    let attempt = &ctx.attempt;
+    let others = attempt.set.as_ref().map_or(0, |set| set.members.len());
+    let is_elsewhere = attempt.count <= 1 && others > attempt.tried.len();
+    let broken = matches!(
+        failure,
+        Failure::Connect | Failure::Refused | Failure::Reset
+    );
+    let wait = match is_elsewhere && broken {
+        true => Duration::ZERO,
+        false => {
+            let backoff = &candidate.rule.retry.backoff;
+            backoff.wait(attempt.count, random::fraction())
+        }
+    };
+    let enough = ctx.due.as_ref().is_none_or(|due| due.left(now) > wait);
+    enough.then_some(wait).ok_or(No::Deadline)
+}
+
+/// Takes an attempt from the pool's budget and the rule's.
+///
+/// # Errors
+/// When one of them is spent.
+fn withdraw(ctx: &Ctx, now: u64) -> std::result::Result<(), No> {
+    let (Some(pool), Some(candidate)) = (&ctx.pool, &ctx.candidate) else {
+        return Err(No::Unwanted);
+    };
+    let own = candidate.rule.retry.budget.as_ref();
+    if !pool.retry_budget.withdraw(now) {
+        return Err(No::Budget);
+    }
+    if own.is_some_and(|own| !own.withdraw(now)) {
+        pool.retry_budget.refund(now);
+        return Err(No::Budget);
+    }
+    Ok(())
 }
 
 /// The cause of a failure to connect. Pingora calls several of the system's reasons internal: no permission, no local port.

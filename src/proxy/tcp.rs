@@ -14,7 +14,7 @@ use windrose_plugins::contract::{causes, Cause};
 
 use super::accept::{Arrival, Refusal};
 use super::transport::Transport;
-use super::upstream::{enter_connection, hash_of_client, pick, tell, Held, Outcome};
+use super::upstream::{enter_connection, hash_of_client, pay, pick, tell, Held, Outcome};
 use super::{proxy_protocol, random, Shared};
 use crate::decide::share_of_connection;
 use crate::observe::access_log::Entry;
@@ -24,8 +24,8 @@ use crate::snapshot::balance::{self, Choice};
 use crate::snapshot::endpoint::{Address, Endpoint, InFlight};
 use crate::snapshot::incoming::Socket;
 use crate::snapshot::lease::{Cut, Tenancy};
-use crate::snapshot::outlier::Verdict;
-use crate::snapshot::pool::Pool;
+use crate::snapshot::outlier::{Probe, Verdict};
+use crate::snapshot::pool::{EndpointSet, Pool};
 use crate::snapshot::route::{Action, TcpRule, TcpTable};
 
 /// Bytes moved at a time in each direction of a connection.
@@ -182,13 +182,14 @@ async fn connect(
     stream: &mut Stream,
 ) -> Result<(Socket, InFlight, Held), &'static Cause> {
     let mut tried = Vec::new();
-    let mut cause = &causes::NO_HEALTHY_ENDPOINT;
+    let mut failed: Option<&'static Cause> = None;
     let set = pool.set.load_full();
     if set.members.is_empty() {
         pool.metrics.no_endpoint(&causes::NO_ENDPOINT);
         return Err(&causes::NO_ENDPOINT);
     }
     let hash = hash_of_client(&pool.settings.balance, arrival.client.ip());
+    pay(pool, &rule.rule.retry, clock::now());
     let choose = |tried: &[u16]| {
         let choice = Choice {
             hash,
@@ -208,31 +209,47 @@ async fn connect(
                 Outcome::Nobody(_) | Outcome::Full => break,
             },
         };
+        if let Some(cause) = failed {
+            if !pool.retry_budget.withdraw(clock::now()) {
+                failed = Some(&causes::RETRY_BUDGET_SPENT);
+                break;
+            }
+            rule.metrics.retried(cause.name);
+        }
         tried.push(u16::try_from(chosen.at).unwrap_or(u16::MAX));
         let endpoint = &set.members[chosen.at].endpoint;
         stream.attempts += 1;
         stream.endpoint = Some(endpoint.clone());
-        let (probe, started) = (chosen.probe.take(), clock::now());
-        let connected = dial(arrival, pool, endpoint).await;
-        let now = clock::now();
-        let took = clock::between(started, now);
-        let (verdict, seconds) = (verdict(&connected), took.as_secs_f64());
-        endpoint.metrics.attempt(connected.is_ok(), seconds);
-        tell((pool, &set), endpoint, verdict, probe, now);
-        match connected {
-            Ok(socket) => {
-                balance::observe(&endpoint.state, now, took);
-                endpoint.metrics.connect(false, seconds);
-                return Ok((socket, chosen.in_flight, held));
-            }
-            Err(failure) => {
-                rule.metrics.retried(failure);
-                cause = failure;
-            }
+        let probe = chosen.probe.take();
+        match attempt(arrival, (pool, &set), endpoint, probe).await {
+            Ok(socket) => return Ok((socket, chosen.in_flight, held)),
+            Err(failure) => failed = Some(failure),
         }
     }
+    let cause = failed.unwrap_or(&causes::NO_HEALTHY_ENDPOINT);
     pool.metrics.no_endpoint(cause);
     Err(cause)
+}
+
+/// Connects to an endpoint, which learns from it.
+async fn attempt(
+    arrival: &Arrival,
+    of: (&Pool, &EndpointSet),
+    endpoint: &Endpoint,
+    probe: Option<Box<Probe>>,
+) -> Result<Socket, &'static Cause> {
+    let started = clock::now();
+    let connected = dial(arrival, of.0, endpoint).await;
+    let now = clock::now();
+    let took = clock::between(started, now);
+    let seconds = took.as_secs_f64();
+    endpoint.metrics.attempt(connected.is_ok(), seconds);
+    tell(of, endpoint, verdict(&connected), probe, now);
+    if connected.is_ok() {
+        balance::observe(&endpoint.state, now, took);
+        endpoint.metrics.connect(false, seconds);
+    }
+    connected
 }
 
 fn verdict<S>(connected: &Result<S, &'static Cause>) -> Verdict {

@@ -3,7 +3,7 @@
 //! The proxy takes a lease when a stream outlives its request's header; `control::reload` revokes.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
@@ -29,20 +29,41 @@ pub struct Tenancy {
 /// Says that a stream should end.
 #[derive(Default)]
 pub struct Cut {
-    revoked: std::sync::atomic::AtomicBool,
+    /// A [`Why`]; 0 for not.
+    revoked: AtomicU8,
     notify: Notify,
 }
 
+/// Why a stream should end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// What it depends on went away.
+    Drained = 1,
+    /// Its time is over.
+    Deadline = 2,
+}
+
 impl Cut {
-    /// Asks the stream to end.
-    pub fn revoke(&self) {
-        self.revoked.store(true, Relaxed);
+    /// Asks the stream to end. The first reason stays.
+    pub fn revoke(&self, why: Why) {
+        let _ = self
+            .revoked
+            .compare_exchange(0, why as u8, Relaxed, Relaxed);
         self.notify.notify_one();
     }
 
     /// Whether the stream should end.
     pub fn is_revoked(&self) -> bool {
-        self.revoked.load(Relaxed)
+        self.revoked.load(Relaxed) != 0
+    }
+
+    /// Why the stream should end, if it should.
+    pub fn why(&self) -> Option<Why> {
+        match self.revoked.load(Relaxed) {
+            0 => None,
+            2 => Some(Why::Deadline),
+            _ => Some(Why::Drained),
+        }
     }
 
     /// Waits until the stream should end.
@@ -91,7 +112,7 @@ impl Leases {
     pub fn revoke(&self, id: u64) {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, cut)) = held.get(&id) {
-            cut.revoke();
+            cut.revoke(Why::Drained);
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Published by `control::reload` through [`Current`]; every request holds the one it started with.
 
 pub mod balance;
+pub mod budget;
 pub mod certs;
 pub mod chain;
 pub mod endpoint;

@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use crate::explain::{CandidateSeen, Explanation, Outcome, PluginSeen, PoolSeen, Times};
+use crate::explain::{CandidateSeen, Explanation, Outcome, PluginSeen, PoolSeen, Step, Times};
 
 /// The whole page.
 pub(super) fn text(explanation: &Explanation) -> String {
@@ -185,10 +185,18 @@ fn pool(page: &mut Page, pool: &PoolSeen) {
 
 fn times_and_retries(page: &mut Page, times: &Times, place: &str) {
     let bound = |time: Option<u64>| time.map_or("no bound".to_owned(), seconds);
+    let by = match times.request_set_by.as_deref() {
+        None | Some("route") => String::new(),
+        Some(field) => format!(" by {field}"),
+    };
+    let per_try = match times.per_try_ms {
+        Some(one) => format!(", each attempt {}", seconds(one)),
+        None => String::new(),
+    };
     page.line(
         1,
         &format!(
-            "times: connect {}, response header {}, silence {}, until the response in all {}",
+            "times: connect {}, response header {}{per_try}, silence {}, in all {}{by}",
             seconds(times.connect_ms),
             bound(times.response_header_ms),
             bound(times.idle_ms),
@@ -207,11 +215,39 @@ fn times_and_retries(page: &mut Page, times: &Times, place: &str) {
         &format!("retries: {attempts}; body up to {body} bytes"),
         place,
     );
+    if times.retries > 0 {
+        page.line(2, &format!("budget: {}", times.budget), "");
+    }
+    times.waterfall.iter().for_each(|one| step(page, one));
+}
+
+fn step(page: &mut Page, step: &Step) {
+    let wait = match step.wait_ms {
+        0 => String::new(),
+        wait => format!("after a wait of up to {}, ", seconds(wait)),
+    };
+    let header = match step.header_ms {
+        Some(header) => format!("header within {} more", seconds(header)),
+        None => "no bound for the header".to_owned(),
+    };
+    let ends = match (step.ends_ms, step.cut_by_deadline) {
+        (Some(ends), true) => format!("; the deadline ends it at {}", seconds(ends)),
+        (Some(ends), false) => format!("; over by {}", seconds(ends)),
+        (None, _) => String::new(),
+    };
+    let connect = seconds(step.connect_ms);
+    let attempt = step.attempt;
+    page.line(
+        2,
+        &format!("attempt {attempt}: {wait}connects within {connect}, {header}{ends}"),
+        "",
+    );
 }
 
 fn seconds(millis: u64) -> String {
-    match millis % 1000 {
-        0 => format!("{} s", millis / 1000),
-        _ => format!("{millis} ms"),
+    match (millis / 1000, millis % 1000) {
+        (0, part) if part > 0 => format!("{part} ms"),
+        (whole, 0) => format!("{whole} s"),
+        (whole, part) => format!("{whole}.{} s", format!("{part:03}").trim_end_matches('0')),
     }
 }

@@ -8,6 +8,7 @@ mod experiment;
 mod listeners;
 mod plugins;
 mod pools;
+mod retry;
 mod routes;
 mod split;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::{balance, Means};
+use super::{balance, retry, Means};
 use crate::config::report::Report;
 use crate::config::schema::{self, Config};
 use crate::observe::clock;
@@ -85,6 +85,10 @@ fn build(
         settings,
         set,
         limits: limited(pool, means),
+        retry_budget: retry::budget(
+            &pool.retry_budget,
+            previous.map(|previous| &previous.retry_budget),
+        ),
         metrics: means.metrics.pool(&pool.name),
         subset: None,
     })

@@ -4,14 +4,12 @@
 
 use std::cmp::Reverse;
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 use regex::Regex;
-use windrose_plugins::contract::Time;
 
 use super::plugins::{self, Named, Stand};
-use super::Means;
+use super::{retry, Means};
 use crate::config::report::Report;
 use crate::config::schema::{
     self, Config, PathMatch, RouteProtocol, ValueMatch, ValueRule, Widened,
@@ -20,7 +18,7 @@ use crate::snapshot::net::NetSet;
 use crate::snapshot::pool::{Labels, Pool};
 use crate::snapshot::route::{
     Action, Candidate, Conditions, HeaderOps, HostPattern, PathPattern, PathRewrite,
-    PrincipalPattern, Redirect, Respond, Retry, Rewrite, Rule, TcpRule, Timeouts, ValueCondition,
+    PrincipalPattern, Redirect, Respond, Rewrite, Rule, TcpRule, ValueCondition,
 };
 
 /// What routes are compiled with.
@@ -34,20 +32,17 @@ pub(super) struct Workshop<'a> {
 /// Rules by route; `None` where a rule could not be built.
 pub(super) type Rules = Vec<Vec<Option<Arc<Rule>>>>;
 
-const RESPONSE_HEADER: Duration = Duration::from_secs(60);
-const IDLE: Duration = Duration::from_secs(300);
 const BODY_LIMIT: u64 = 64 << 20;
 
 impl Workshop<'_> {
     /// Every rule of every route.
     pub(super) fn rules(&self, report: &mut Report) -> Rules {
         let mut rules = Vec::new();
+        let before = retry::Before::of(self.means.previous);
         for (at, route) in self.config.routes.iter().enumerate() {
-            let of_route = route
-                .rules
-                .iter()
-                .enumerate()
-                .map(|(index, _)| self.rule(at, route, index, report))
+            let budgets = retry::Budgets::of(route, &before);
+            let of_route = (0..route.rules.len())
+                .map(|index| self.rule(at, route, index, &budgets, report))
                 .collect();
             rules.push(of_route);
         }
@@ -59,6 +54,7 @@ impl Workshop<'_> {
         at: usize,
         route: &schema::Route,
         index: usize,
+        budgets: &retry::Budgets<'_>,
         report: &mut Report,
     ) -> Option<Arc<Rule>> {
         let rule = &route.rules[index];
@@ -88,8 +84,8 @@ impl Workshop<'_> {
             rewrite: rewrite(rule.rewrite.as_ref()),
             request_headers: ops(&rule.request_headers),
             response_headers: ops(&rule.response_headers),
-            timeouts: timeouts(&rule.timeouts, &route.timeouts),
-            retry: retry(rule.retry.as_ref()),
+            timeouts: retry::timeouts(&rule.timeouts, &route.timeouts),
+            retry: budgets.retry(route, index),
             body_limit: rule
                 .body_limit
                 .or(route.body_limit)
@@ -371,32 +367,5 @@ fn ops(edits: &schema::HeaderEdits) -> HeaderOps {
             .collect(),
         set: edits.set.iter().filter_map(pair).collect(),
         add: edits.add.iter().filter_map(pair).collect(),
-    }
-}
-
-fn timeouts(rule: &schema::RouteTimeouts, route: &schema::RouteTimeouts) -> Timeouts {
-    let bound = |own: Option<Time>, outer: Option<Time>, default: Duration| {
-        let time = own.or(outer).map_or(default, |time| time.0);
-        (!time.is_zero()).then_some(time)
-    };
-    Timeouts {
-        response_header: bound(rule.response_header, route.response_header, RESPONSE_HEADER),
-        idle: bound(rule.idle, route.idle, IDLE),
-        request: bound(rule.request, route.request, Duration::ZERO),
-    }
-}
-
-fn retry(retry: Option<&schema::Retry>) -> Retry {
-    let default = schema::Retry::default();
-    let retry = retry.unwrap_or(&default);
-    Retry {
-        attempts: retry.attempts,
-        on_connect_failure: retry.on.contains(&schema::RetryOn::ConnectFailure),
-        on_reset: retry.on.contains(&schema::RetryOn::Reset),
-        methods: retry
-            .methods
-            .iter()
-            .filter_map(|method| method.parse().ok())
-            .collect(),
     }
 }

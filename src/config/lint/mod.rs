@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use windrose_plugins::contract::Time;
 
 use super::report::Report;
-use super::schema::{Config, RetryOn, Route, RouteTimeouts, Rule, Verify};
+use super::schema::{Config, Retry, RetryOn, Route, RouteTimeouts, Rule, Verify};
 
 /// Reports every doubt.
 pub fn check(config: &Config, report: &mut Report) {
@@ -28,52 +28,75 @@ pub fn check(config: &Config, report: &mut Report) {
 
 fn routes(route: &Route, path: &str, report: &mut Report) {
     let own = format!("{path}.timeouts");
-    if let (Some(part), Some(whole)) = bounds(&route.timeouts) {
-        longer(part, whole, &format!("{own}.response_header"), report);
+    for (key, part) in parts(&route.timeouts) {
+        longer(key, part, route.timeouts.request, &own, key, report);
+    }
+    if let Some(retry) = &route.retry {
+        unsafe_retry(retry, path, report);
     }
     for (at, rule) in route.rules.iter().enumerate() {
         let path = format!("{path}.rules[{at}]");
-        unsafe_retry(rule, &path, report);
-        let (part, whole) = bounds(&rule.timeouts);
-        let (route_part, route_whole) = bounds(&route.timeouts);
-        let key = match (part, whole) {
-            (None, None) => continue,
-            (Some(_), _) => "response_header",
-            (None, Some(_)) => "request",
-        };
-        if let (Some(part), Some(whole)) = (part.or(route_part), whole.or(route_whole)) {
-            longer(part, whole, &format!("{path}.timeouts.{key}"), report);
+        if let Some(retry) = &rule.retry {
+            unsafe_retry(retry, &path, report);
         }
+        times(rule, route, &format!("{path}.timeouts"), report);
     }
 }
 
-/// The time for the header, and for the whole request. A time of zero is a decision too: no bound.
-fn bounds(times: &RouteTimeouts) -> (Option<Time>, Option<Time>) {
-    (times.response_header, times.request)
+/// A rule's times beside those it takes over from its route. What is written at the rule is what is reported.
+fn times(rule: &Rule, route: &Route, path: &str, report: &mut Report) {
+    let whole = rule.timeouts.request;
+    let outer = parts(&route.timeouts);
+    for ((key, part), (_, outer)) in parts(&rule.timeouts).into_iter().zip(outer) {
+        let written = match (part, whole) {
+            (None, None) => continue,
+            (Some(_), _) => key,
+            (None, Some(_)) => "request",
+        };
+        let whole = whole.or(route.timeouts.request);
+        longer(key, part.or(outer), whole, path, written, report);
+    }
 }
 
-fn longer(part: Time, whole: Time, path: &str, report: &mut Report) {
+/// The times that are part of the whole request's. A time of zero is a decision too: no bound.
+fn parts(times: &RouteTimeouts) -> [(&'static str, Option<Time>); 2] {
+    [
+        ("response_header", times.response_header),
+        ("per_try", times.per_try),
+    ]
+}
+
+fn longer(
+    key: &str,
+    part: Option<Time>,
+    whole: Option<Time>,
+    path: &str,
+    written: &str,
+    report: &mut Report,
+) {
+    let (Some(part), Some(whole)) = (part, whole) else {
+        return;
+    };
     if whole > Time::secs(0) && part > whole {
         report.warning(
-            path,
-            format!("[timeout_longer_than_parent] response_header ({part}) is longer than request ({whole}), which ends first"),
-            "lower `response_header`, or raise `request`",
+            format!("{path}.{written}"),
+            format!("[timeout_longer_than_parent] {key} ({part}) is longer than request ({whole}), which ends first"),
+            format!("lower `{key}`, or raise `request`"),
         );
     }
 }
 
-fn unsafe_retry(rule: &Rule, path: &str, report: &mut Report) {
-    let Some(retry) = &rule.retry else {
-        return;
-    };
-    if retry.attempts == 0 || !retry.on.contains(&RetryOn::Reset) {
+fn unsafe_retry(retry: &Retry, path: &str, report: &mut Report) {
+    let repeats = [RetryOn::Reset, RetryOn::PerTryTimeout];
+    let repeats = repeats.iter().any(|failure| retry.on.contains(failure));
+    if retry.attempts == 0 || (!repeats && retry.statuses.is_empty()) {
         return;
     }
     for (at, method) in retry.methods.iter().enumerate() {
         if matches!(method.as_str(), "POST" | "PATCH") {
             report.warning(
                 format!("{path}.retry.methods[{at}]"),
-                format!("[unsafe_retry] \"{method}\" is sent again after a reset, when the first one may have been carried out"),
+                format!("[unsafe_retry] \"{method}\" is sent again after a failure, when the first one may have been carried out"),
                 "remove it, or make sure that the service recognises repetitions (an idempotency key)",
             );
         }

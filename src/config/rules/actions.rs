@@ -4,12 +4,10 @@
 
 use windrose_plugins::contract::{field_value, Side};
 
-use super::fault;
-use super::values::{
-    accept, authority, edits, host, method, path as canonical, pattern, within, Wrong,
-};
+use super::values::{accept, authority, edits, host, path as canonical, pattern, within, Wrong};
+use super::{fault, retry};
 use crate::config::report::Report;
-use crate::config::schema::{PathMatch, Redirect, Respond, Retry, Rewrite, Rule};
+use crate::config::schema::{PathMatch, Redirect, Respond, Rewrite, Rule};
 
 /// Checks what a rule for requests does.
 pub(super) fn check(rule: &Rule, path: &str, report: &mut Report) {
@@ -28,7 +26,7 @@ pub(super) fn check(rule: &Rule, path: &str, report: &mut Report) {
         rewrite(it, prefixed, &format!("{path}.rewrite"), report);
     }
     if let Some(it) = &rule.retry {
-        retry(it, &format!("{path}.retry"), report);
+        retry::retry(it, &format!("{path}.retry"), report);
     }
     if let Some(it) = &rule.fault {
         fault::check(it, &format!("{path}.fault"), report);
@@ -153,20 +151,6 @@ fn respond(it: &Respond, path: &str, report: &mut Report) {
             &path,
             field_value(&path, media).map_err(Wrong::from),
         );
-    }
-}
-
-fn retry(it: &Retry, path: &str, report: &mut Report) {
-    within(report, &format!("{path}.attempts"), it.attempts, 0, 5);
-    if it.attempts > 0 && it.on.is_empty() {
-        report.error(
-            format!("{path}.on"),
-            "must not be empty, found []",
-            "name the failures to try again, or write `attempts: 0`",
-        );
-    }
-    for (at, name) in it.methods.iter().enumerate() {
-        accept(report, &format!("{path}.methods[{at}]"), method(name));
     }
 }
 

@@ -12,6 +12,7 @@ mod listeners;
 mod matches;
 mod pools;
 mod process;
+mod retry;
 mod routes;
 mod sources;
 mod split;

@@ -5,7 +5,7 @@
 use windrose_plugins::contract::Time;
 
 use super::values::{accept, authority, given, host, path as canonical, positive, quoted, within};
-use super::{balance, ejection, limits, sources};
+use super::{balance, ejection, limits, retry, sources};
 use crate::config::report::Report;
 use crate::config::schema::{
     Config, Health, HttpHealth, Pool, PoolConnections, PoolProtocol, PoolTls,
@@ -26,6 +26,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         limits::check(pool, &path, report);
         let connections_path = format!("{path}.connections");
         connections(&pool.connections, pool.protocol, &connections_path, report);
+        retry::budget(&pool.retry_budget, &format!("{path}.retry_budget"), report);
     }
 }
 

@@ -2,14 +2,12 @@
 //! It must not know conditions and the insides of actions; `matches` and `actions` check those.
 //! Called by `config::rules::check`.
 
-use windrose_plugins::contract::Time;
-
 use super::listeners::word;
-use super::values::{accept, host_pattern, positive, quoted};
-use super::{actions, balance, matches, protocol_of, split, Names};
+use super::values::{accept, host_pattern, quoted};
+use super::{actions, balance, matches, protocol_of, retry, split, Names};
 use crate::config::report::Report;
 use crate::config::schema::{
-    Config, Hold, Match, PoolProtocol, Protocol, Route, RouteProtocol, RouteTimeouts, Rule,
+    Config, Hold, Match, PoolProtocol, Protocol, Route, RouteProtocol, Rule,
 };
 
 /// Checks every route.
@@ -50,7 +48,10 @@ fn hosts(route: &Route, path: &str, report: &mut Report) {
 }
 
 fn settings(route: &Route, names: &Names<'_>, path: &str, report: &mut Report) {
-    timeouts(&route.timeouts, &format!("{path}.timeouts"), report);
+    retry::timeouts(&route.timeouts, &format!("{path}.timeouts"), report);
+    if let Some(it) = &route.retry {
+        retry::retry(it, &format!("{path}.retry"), report);
+    }
     names.plugins(report, &format!("{path}.plugins"), &route.plugins);
     if route.protocol == RouteProtocol::Tcp {
         let used = [
@@ -61,6 +62,12 @@ fn settings(route: &Route, names: &Names<'_>, path: &str, report: &mut Report) {
                 route.timeouts.response_header.is_some(),
             ),
             ("timeouts.request", route.timeouts.request.is_some()),
+            ("timeouts.per_try", route.timeouts.per_try.is_some()),
+            (
+                "timeouts.client_deadline",
+                route.timeouts.client_deadline.is_some(),
+            ),
+            ("retry", route.retry.is_some()),
         ];
         unused_by_tcp(&used, path, report);
     }
@@ -125,7 +132,7 @@ fn one_rule(route: &Route, rule: &Rule, names: &Names<'_>, path: &str, report: &
         RouteProtocol::Tcp => unused_by_tcp(&http_settings(rule), path, report),
         RouteProtocol::Http => actions::check(rule, path, report),
     }
-    timeouts(&rule.timeouts, &format!("{path}.timeouts"), report);
+    retry::timeouts(&rule.timeouts, &format!("{path}.timeouts"), report);
     names.plugins(report, &format!("{path}.plugins"), &rule.plugins);
 }
 
@@ -218,6 +225,11 @@ fn http_settings(rule: &Rule) -> Vec<(&'static str, bool)> {
             rule.timeouts.response_header.is_some(),
         ),
         ("timeouts.request", rule.timeouts.request.is_some()),
+        ("timeouts.per_try", rule.timeouts.per_try.is_some()),
+        (
+            "timeouts.client_deadline",
+            rule.timeouts.client_deadline.is_some(),
+        ),
     ]
 }
 
@@ -228,17 +240,5 @@ fn unused_by_tcp(keys: &[(&str, bool)], path: &str, report: &mut Report) {
             "is not used by a route with protocol \"tcp\"",
             "remove it; such rules match `clients` and `sni` and send to `pool` or `split`",
         );
-    }
-}
-
-fn timeouts(times: &RouteTimeouts, path: &str, report: &mut Report) {
-    let bounded: [(&str, Option<Time>); 2] = [
-        ("response_header", times.response_header),
-        ("idle", times.idle),
-    ];
-    for (key, time) in bounded {
-        if let Some(time) = time {
-            positive(report, &format!("{path}.{key}"), time);
-        }
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
 
+use super::budget::{budget, BudgetView};
 use super::limits::{self, LimitsView};
 use super::outlier::{self, DrainingView, EjectionView, OutlierView};
 use super::state::{millis, quarantined, QuarantinedView};
@@ -48,6 +49,7 @@ pub(super) struct PoolView {
     ejection: EjectionView,
     #[serde(skip_serializing_if = "Option::is_none")]
     limits: Option<LimitsView>,
+    retry_budget: BudgetView,
     connect_timeout_ms: f64,
     idle_timeout_ms: f64,
     pub(super) total: usize,
@@ -150,6 +152,7 @@ fn pool_view(pool: &Pool, keeper: &PoolKeeper) -> PoolView {
         }),
         ejection: outlier::rules(&settings.ejection),
         limits: pool.limits.as_ref().map(limits::view),
+        retry_budget: budget(&pool.retry_budget),
         connect_timeout_ms: millis(settings.connect_timeout),
         idle_timeout_ms: millis(settings.idle_timeout),
         total: endpoints.len(),

@@ -8,6 +8,7 @@ use http::{Response, StatusCode};
 use serde::Serialize;
 
 use super::answer;
+use super::budget::{budget, BudgetView};
 use super::state::{millis, quarantined, QuarantinedView};
 use crate::explain::words;
 use crate::snapshot::chain::{Chain, Mode};
@@ -74,6 +75,9 @@ struct RuleView {
     plugins: Vec<PluginView>,
     timeouts: TimeoutsView,
     retry_attempts: u8,
+    retry_on: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_budget: Option<BudgetView>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     fault: Vec<String>,
     body_limit_bytes: u64,
@@ -120,6 +124,7 @@ struct PluginView {
 #[derive(Serialize)]
 struct TimeoutsView {
     response_header_ms: Option<f64>,
+    per_try_ms: Option<f64>,
     idle_ms: Option<f64>,
     request_ms: Option<f64>,
 }
@@ -209,10 +214,13 @@ fn rule(rule: &Rule) -> RuleView {
         plugins: plugins(&rule.chain),
         timeouts: TimeoutsView {
             response_header_ms: time(rule.timeouts.response_header),
+            per_try_ms: time(rule.timeouts.per_try),
             idle_ms: time(rule.timeouts.idle),
             request_ms: time(rule.timeouts.request),
         },
         retry_attempts: rule.retry.attempts,
+        retry_on: words::retry_on(&rule.retry),
+        retry_budget: rule.retry.budget.as_ref().map(budget),
         fault: experiments
             .and_then(|it| it.fault.as_ref())
             .map_or(Vec::new(), words::fault),

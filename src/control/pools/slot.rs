@@ -285,6 +285,7 @@ fn gauge(pool: &Pool) {
         }
     }
     pool.metrics.endpoints(set.members.len(), available);
+    pool.metrics.retry_budget(pool.retry_budget.available(now));
 }
 
 #[cfg(test)]

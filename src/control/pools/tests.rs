@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::snapshot::budget::{Allowance, Budget};
 use crate::snapshot::net::NetSet;
 use crate::snapshot::pool::{
     Algorithm, Balance, DnsRecord, DnsSource, Ejection, EndpointSpec, HealthKind, PoolSettings,
@@ -86,6 +87,7 @@ pub(in crate::control) fn pool_of(
     let specs: Vec<EndpointSpec> = addresses.iter().map(spec).collect();
     let set = EndpointSet::new(name, &settings, &specs, endpoints, metrics);
     Arc::new(Pool {
+        retry_budget: Budget::new(Allowance::default(), None),
         name: name.into(),
         place: "".into(),
         settings,

@@ -15,6 +15,7 @@ pub(super) struct PoolFamilies {
     pub(super) endpoints: Gauges,
     pub(super) available: Gauges,
     pub(super) no_endpoint: Counters,
+    pub(super) retry_budget: Gauges,
     pub(super) attempts: Counters,
     pub(super) attempt_seconds: Histograms,
     pub(super) connect_seconds: Histograms,
@@ -43,6 +44,11 @@ impl PoolFamilies {
             available: make.gauges(
                 "windrose_pool_endpoints_available",
                 "Endpoints of the pool that are neither failing checks nor ejected.",
+                &["pool"],
+            ),
+            retry_budget: make.gauges(
+                "windrose_pool_retry_budget_available",
+                "Further attempts that the pool's retry budget would pay for now.",
                 &["pool"],
             ),
             no_endpoint: make.counters(
@@ -123,6 +129,7 @@ impl PoolFamilies {
         self.endpoints.retain(&by_name);
         self.available.retain(&by_name);
         self.no_endpoint.retain(&by_name);
+        self.retry_budget.retain(&by_name);
         self.attempts.retain(&by_name);
         self.attempt_seconds.retain(&by_name);
         self.connect_seconds.retain(&by_name);
@@ -149,6 +156,7 @@ pub struct PoolMetrics {
     families: Arc<PoolFamilies>,
     endpoints: IntGauge,
     available: IntGauge,
+    retry_budget: IntGauge,
     attempts: Results,
     attempt_seconds: Histogram,
     connect_seconds: Histogram,
@@ -161,6 +169,7 @@ impl PoolMetrics {
             name: name.into(),
             endpoints: families.endpoints.with(&[name]),
             available: families.available.with(&[name]),
+            retry_budget: families.retry_budget.with(&[name]),
             attempts: Results::new(|result| families.attempts.with(&[name, result])),
             attempt_seconds: families.attempt_seconds.with(&[name]),
             connect_seconds: families.connect_seconds.with(&[name]),
@@ -176,6 +185,12 @@ impl PoolMetrics {
                 self.families.no_endpoint.with(&[&self.name, cause.name])
             })
             .inc();
+    }
+
+    /// How many further attempts the retry budget would pay for.
+    pub fn retry_budget(&self, available: u64) {
+        self.retry_budget
+            .set(i64::try_from(available).unwrap_or(i64::MAX));
     }
 
     /// How many endpoints there are, and how many can be used.

@@ -19,6 +19,7 @@ pub(super) struct RouteFamilies {
     pub(super) response_bytes: Histograms,
     pub(super) answers: Counters,
     pub(super) retries: Counters,
+    pub(super) not_retried: Counters,
     pub(super) grpc: Counters,
     pub(super) streams: Counters,
     pub(super) streams_open: Gauges,
@@ -28,6 +29,7 @@ impl RouteFamilies {
     pub(super) fn new(make: &Maker<'_>) -> RouteFamilies {
         let with = |last| ["listener", "role", "route", last];
         let labels = ["listener", "role", "route"];
+        let [retries, not_retried] = retries(make);
         RouteFamilies {
             requests: make.counters(
                 "windrose_requests_total",
@@ -62,11 +64,8 @@ impl RouteFamilies {
                 "Requests that the proxy answered or cut itself, by cause.",
                 &with("cause"),
             ),
-            retries: make.counters(
-                "windrose_request_retries_total",
-                "Further attempts made for requests, by the cause that failed the attempt before.",
-                &with("cause"),
-            ),
+            retries,
+            not_retried,
             grpc: make.counters(
                 "windrose_grpc_responses_total",
                 "gRPC calls finished, by grpc-status.",
@@ -84,6 +83,23 @@ impl RouteFamilies {
             ),
         }
     }
+}
+
+/// What is counted of further attempts: those made, and those not made.
+fn retries(make: &Maker<'_>) -> [Counters; 2] {
+    let with = |last| ["listener", "role", "route", last];
+    [
+        make.counters(
+            "windrose_request_retries_total",
+            "Further attempts made for requests, by the cause that failed the attempt before (status, grpc_status: the endpoint's answer).",
+            &with("cause"),
+        ),
+        make.counters(
+            "windrose_request_retries_refused_total",
+            "Failed attempts after which no other one was made although the rule retries such failures (attempts: none left; body: not kept whole; deadline; budget).",
+            &with("reason"),
+        ),
+    ]
 }
 
 /// A series of requests that are over, for whoever wants sums over all routes.
@@ -134,6 +150,7 @@ impl RouteFamilies {
             &self.requests,
             &self.answers,
             &self.retries,
+            &self.not_retried,
             &self.grpc,
             &self.streams,
         ] {
@@ -174,6 +191,7 @@ pub struct RouteMetrics {
     codes: FirstUse<u16, IntCounter>,
     causes: FirstUse<&'static str, IntCounter>,
     retries: FirstUse<&'static str, IntCounter>,
+    not_retried: FirstUse<&'static str, IntCounter>,
     grpc: FirstUse<u16, IntCounter>,
 }
 
@@ -194,6 +212,7 @@ impl RouteMetrics {
             codes: FirstUse::default(),
             causes: FirstUse::default(),
             retries: FirstUse::default(),
+            not_retried: FirstUse::default(),
             grpc: FirstUse::default(),
         }
     }
@@ -218,7 +237,7 @@ impl RouteMetrics {
         self.counter(&self.codes, &self.families.requests, code)
             .inc();
         if let Some(cause) = sample.cause {
-            self.count_cause(&self.causes, &self.families.answers, cause);
+            self.count_word(&self.causes, &self.families.answers, cause.name);
         }
         if let Some(status) = sample.grpc_status {
             let status = if status <= 16 { status } else { NONSENSE };
@@ -226,9 +245,14 @@ impl RouteMetrics {
         }
     }
 
-    /// An attempt failed for this cause and another one is made.
-    pub fn retried(&self, cause: &'static Cause) {
-        self.count_cause(&self.retries, &self.families.retries, cause);
+    /// An attempt failed and another one is made. `what` is the cause, or `status` or `grpc_status` for a response.
+    pub fn retried(&self, what: &'static str) {
+        self.count_word(&self.retries, &self.families.retries, what);
+    }
+
+    /// An attempt failed and no other one is made, although the rule has retries, for this reason.
+    pub fn not_retried(&self, reason: &'static str) {
+        self.count_word(&self.not_retried, &self.families.not_retried, reason);
     }
 
     /// A request became a two-way stream (upgrade or tunnel). Exactly one `stream_closed` follows.
@@ -277,14 +301,13 @@ impl RouteMetrics {
         })
     }
 
-    fn count_cause(
+    fn count_word(
         &self,
         seen: &FirstUse<&'static str, IntCounter>,
         family: &Counters,
-        cause: &'static Cause,
+        word: &'static str,
     ) {
-        seen.entry(cause.name, || self.with(family, cause.name))
-            .inc();
+        seen.entry(word, || self.with(family, word)).inc();
     }
 
     fn with(&self, family: &Counters, last: &str) -> IntCounter {

@@ -29,7 +29,7 @@ fn a_finished_request_shows_in_every_family_of_its_route() {
         cause: Some(&causes::NO_HEALTHY_ENDPOINT),
         grpc_status: Some(14),
     });
-    route.retried(&causes::CONNECT_REFUSED);
+    route.retried("connect_refused");
 
     let labels = r#"listener="edge",role="ingress",route="shop""#;
     for (series, value) in [

@@ -229,19 +229,14 @@ fn give_back(permit: Option<Permit>) {
 
 /// How long a request may wait, and what it is when it has waited that long.
 fn patience(ctx: &Ctx, queue: Duration) -> (Duration, &'static Cause) {
-    let whole = ctx
-        .candidate
-        .as_ref()
-        .and_then(|candidate| candidate.rule.timeouts.request);
-    let left = whole.map(|whole| whole.saturating_sub(clock::between(ctx.started, clock::now())));
-    match left {
+    match ctx.due.as_ref().map(|due| due.left(clock::now())) {
         Some(left) if left < queue => (left, &causes::DEADLINE_EXCEEDED),
         _ => (queue, &causes::QUEUE_TIMEOUT),
     }
 }
 
 /// Waits until the client gives up: its stream is reset, or its connection closed.
-async fn leaves(session: &mut Session) {
+pub(super) async fn leaves(session: &mut Session) {
     let session = session.as_downstream_mut();
     if let Some(closed) = session.watch_h2_stream_close() {
         let _ = closed.await;

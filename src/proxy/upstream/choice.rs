@@ -34,7 +34,7 @@ pub(in crate::proxy) enum Outcome {
     Nobody(&'static Cause),
 }
 
-/// Chooses an endpoint.
+/// Chooses an endpoint that was not tried yet; when there is none left, one that was.
 pub(super) fn choose(session: &Session, ctx: &mut Ctx, pool: &Pool, now: u64) -> Outcome {
     let set = pool.set.load_full();
     if set.members.is_empty() {
@@ -48,14 +48,24 @@ pub(super) fn choose(session: &Session, ctx: &mut Ctx, pool: &Pool, now: u64) ->
     if !same_set {
         ctx.attempt.tried.clear();
     }
-    let choice = Choice {
-        hash: key::hash(&pool.settings.balance, session.req_header(), &ctx.facts),
-        tried: &ctx.attempt.tried,
-        now,
-        random: random::bits(),
-        subset: pool.subset,
+    let hash = key::hash(&pool.settings.balance, session.req_header(), &ctx.facts);
+    let choose = |tried: &[u16]| {
+        let choice = Choice {
+            hash,
+            tried,
+            now,
+            random: random::bits(),
+            subset: pool.subset,
+        };
+        pick(pool, set.clone(), &choice)
     };
-    pick(pool, set, &choice)
+    match choose(&ctx.attempt.tried) {
+        Outcome::Nobody(_) if !ctx.attempt.tried.is_empty() => {
+            ctx.attempt.tried.clear();
+            choose(&[])
+        }
+        outcome => outcome,
+    }
 }
 
 /// Chooses within the bound that the pool sets to each endpoint, if it does.

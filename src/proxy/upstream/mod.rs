@@ -29,17 +29,27 @@ use crate::proxy::request::Ctx;
 use crate::snapshot::balance;
 use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::pool::{Pool, PoolSettings};
-use crate::snapshot::route::Timeouts;
+use crate::snapshot::route::{Retry, Timeouts};
 
-/// Chooses an endpoint for the next attempt and says how to connect to it.
+/// Chooses an endpoint for the next attempt and says how to connect to it. Waits first if the attempt before asked for it.
 pub(in crate::proxy) async fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+    let wait = std::mem::take(&mut ctx.attempt.wait);
+    if wait > 0 {
+        // Rare, and a timer is large.
+        let stays = Box::pin(rest(session, Duration::from_nanos(wait))).await;
+        if !stays {
+            return fail(ctx, &causes::CLIENT_CLOSED);
+        }
+    }
     let (Some(pool), Some(candidate)) = (ctx.pool.clone(), ctx.candidate.clone()) else {
         return fail(ctx, &causes::INTERNAL);
     };
     let now = clock::now();
-    let timeouts = &candidate.rule.timeouts;
-    if is_late(ctx, timeouts, now) {
+    if ctx.is_late(now) {
         return fail(ctx, &causes::DEADLINE_EXCEEDED);
+    }
+    if ctx.attempt.count == 0 {
+        pay(&pool, &candidate.rule.retry, now);
     }
     let chosen = match chosen(session, ctx, &pool, now).await {
         Ok(chosen) => chosen,
@@ -55,9 +65,11 @@ pub(in crate::proxy) async fn peer(session: &mut Session, ctx: &mut Ctx) -> Resu
     let Some(template) = &member.peer else {
         return fail(ctx, &causes::INTERNAL);
     };
+    if ctx.attempt.count > 0 && cannot_finish(ctx, &member.endpoint, now) {
+        return fail(ctx, &causes::DEADLINE_EXCEEDED);
+    }
     let mut peer = template.clone();
-    peer.options.read_timeout = read_timeout(timeouts, ctx, now);
-    peer.options.write_timeout = timeouts.idle;
+    bound(&mut peer, &candidate.rule.timeouts, ctx, now);
     dial(&mut peer, &pool.settings, ctx, &member.endpoint);
     // Each attempt sends the body from its begin.
     ctx.request_bytes = 0;
@@ -76,6 +88,32 @@ pub(in crate::proxy) async fn peer(session: &mut Session, ctx: &mut Ctx) -> Resu
     attempt.set = Some(set);
     open_span(ctx);
     Ok(peer)
+}
+
+/// Waits before another attempt. `false` if the client went away meanwhile.
+async fn rest(session: &mut Session, wait: Duration) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(wait) => true,
+        () = admission::leaves(session) => false,
+    }
+}
+
+/// A request pays for a part of a further attempt, its own or another's.
+pub(in crate::proxy) fn pay(pool: &Pool, retry: &Retry, now: u64) {
+    pool.retry_budget.deposit(now);
+    if let Some(budget) = &retry.budget {
+        budget.deposit(now);
+    }
+}
+
+/// Whether the endpoint's responses take longer than what is left of the request's time. Asked of further attempts only: the
+/// first one is what the client came for.
+fn cannot_finish(ctx: &Ctx, endpoint: &Endpoint, now: u64) -> bool {
+    let usual = balance::estimate(&endpoint.state, now);
+    match (&ctx.due, usual) {
+        (Some(due), Some(usual)) => due.left(now) < usual,
+        _ => false,
+    }
 }
 
 /// The endpoint of this attempt: the one that came with the place in the pool, or another.
@@ -145,26 +183,28 @@ fn fail<T>(ctx: &mut Ctx, cause: &'static Cause) -> Result<T> {
     Err(error)
 }
 
-fn is_late(ctx: &Ctx, timeouts: &Timeouts, now: u64) -> bool {
-    timeouts
-        .request
-        .is_some_and(|whole| clock::between(ctx.started, now) >= whole)
-}
-
-/// Pingora has one time for every read, header or body. Ordinary requests get the response-header time; streams, which may
-/// be silent on purpose, get the idle time. Neither is longer than what is left of the whole request's time.
-fn read_timeout(timeouts: &Timeouts, ctx: &Ctx, now: u64) -> Option<Duration> {
+/// The bounds of an attempt. Pingora has one time for every read, header or body. Ordinary requests get the response-header time;
+/// streams, which may be silent on purpose, get the idle time. Nothing is longer than an attempt may take, nor than what is left of
+/// the whole request's time; but what is meant to go on after its header has no such bound for its reads, and the timer of its
+/// deadline rests then.
+fn bound(peer: &mut HttpPeer, timeouts: &Timeouts, ctx: &Ctx, now: u64) {
+    let left = ctx.due.as_ref().map(|due| due.left(now));
+    let shortest = |times: [Option<Duration>; 3]| times.into_iter().flatten().min();
     let one = if ctx.is_stream {
         timeouts.idle
     } else {
         timeouts.response_header
     };
-    let left = timeouts
-        .request
-        .map(|whole| whole.saturating_sub(clock::between(ctx.started, now)));
-    match (one, left) {
-        (Some(one), Some(left)) => Some(one.min(left)),
-        (one, left) => one.or(left),
+    let options = &mut peer.options;
+    options.read_timeout = match ctx.is_endless {
+        true => one,
+        false => shortest([one, timeouts.per_try, left]),
+    };
+    options.write_timeout = timeouts.idle;
+    if timeouts.per_try.is_some() || left.is_some() {
+        options.connection_timeout = shortest([options.connection_timeout, timeouts.per_try, left]);
+        options.total_connection_timeout =
+            shortest([options.total_connection_timeout, timeouts.per_try, left]);
     }
 }
 

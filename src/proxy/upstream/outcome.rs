@@ -120,9 +120,9 @@ pub(in crate::proxy) fn gave_up(ctx: &mut Ctx, blames_endpoint: bool) {
 /// Silence in a response that began is often meant: streams wait for events. A kept connection may just have been closed for its
 /// age, and a stream refused because there are many; but silence, nonsense, and a stream that the endpoint resets do tell.
 pub(in crate::proxy) fn is_telling(error: &Error, ctx: &Ctx, reused: bool) -> bool {
-    let is_silence = ctx
-        .cause
-        .is_some_and(|cause| *cause == causes::RESPONSE_TIMEOUT);
+    let is_silence = ctx.cause.is_some_and(|cause| {
+        [&causes::RESPONSE_TIMEOUT, &causes::DEADLINE_EXCEEDED].contains(&cause)
+    });
     let is_upgraded = ctx.attempt.status == StatusCode::SWITCHING_PROTOCOLS.as_u16();
     match ctx.attempt.responded {
         Some(_) => !is_silence && !is_upgraded,

@@ -71,6 +71,14 @@ fn cost(state: &EndpointState, load: f64, now: u64) -> f64 {
     latency * remaining(age) * (load + 1.0)
 }
 
+/// The time that the endpoint's responses took lately; `None` without a recent one.
+pub fn estimate(state: &EndpointState, now: u64) -> Option<Duration> {
+    let age = now.saturating_sub(state.latency_at.load(Acquire));
+    let latency = f64::from_bits(state.latency.load(Relaxed));
+    let is_known = latency > 0.0 && age <= FORGOTTEN_NANOS;
+    is_known.then(|| Duration::from_nanos((latency * remaining(age)) as u64))
+}
+
 /// Takes the time until a response's header into an endpoint's estimate at the moment `now` of `observe::clock`.
 ///
 /// A time above the estimate replaces it at once (the peak). A time below pulls it down by as much as time went by since

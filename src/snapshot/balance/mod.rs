@@ -16,7 +16,7 @@ mod sampler;
 mod view;
 mod warmth;
 
-pub use ewma::observe;
+pub use ewma::{estimate, observe};
 pub use hash::{hash_bytes, mix};
 pub use level::Rank;
 pub use view::LevelShare;

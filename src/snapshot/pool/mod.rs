@@ -21,6 +21,7 @@ use arc_swap::ArcSwap;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::balance::Table;
+use super::budget::Budget;
 use super::endpoint::{Address, Endpoint, Endpoints};
 use super::limits::Limited;
 use super::outlier::{Claim, Probe};
@@ -38,6 +39,8 @@ pub struct Pool {
     pub set: Arc<ArcSwap<EndpointSet>>,
     /// Bounds on what it takes at a time; `None` for none.
     pub limits: Option<Limited>,
+    /// How many further attempts its requests may make together.
+    pub retry_budget: Budget,
     /// Counters.
     pub metrics: Arc<PoolMetrics>,
     /// Which of its endpoints are meant, by position in `settings.balance.subsets`; `None` for all. Rules that name a
@@ -54,6 +57,7 @@ impl Pool {
             settings: self.settings.clone(),
             set: self.set.clone(),
             limits: self.limits.clone(),
+            retry_budget: self.retry_budget.clone(),
             metrics: self.metrics.clone(),
             subset: Some(subset),
         }

@@ -5,20 +5,21 @@
 mod action;
 mod conditions;
 mod experiment;
+mod retry;
 mod split;
 mod table;
 
 pub use action::*;
 pub use conditions::*;
 pub use experiment::*;
+pub use retry::*;
 pub use split::*;
 pub use table::*;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue};
 
 use super::chain::Chain;
 use super::net::NetSet;
@@ -76,30 +77,6 @@ impl HeaderOps {
     pub fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.set.is_empty() && self.add.is_empty()
     }
-}
-
-/// Times of a request; `None` for no bound.
-#[derive(Debug, Clone)]
-pub struct Timeouts {
-    /// Until the response's header.
-    pub response_header: Option<Duration>,
-    /// Silence while bodies are under way.
-    pub idle: Option<Duration>,
-    /// Everything until the response's header, all attempts together.
-    pub request: Option<Duration>,
-}
-
-/// Attempts after a failure.
-#[derive(Debug, Clone)]
-pub struct Retry {
-    /// Further attempts.
-    pub attempts: u8,
-    /// Whether a connection that was not made is tried again.
-    pub on_connect_failure: bool,
-    /// Whether a connection that broke before the response is tried again.
-    pub on_reset: bool,
-    /// Methods that may be sent twice.
-    pub methods: Box<[Method]>,
 }
 
 /// One alternative of a rule, ready to be compared with a request.

@@ -8,6 +8,7 @@ mod fault;
 mod limits;
 mod listeners;
 mod pools;
+mod retry;
 mod routes;
 mod split;
 

@@ -20,6 +20,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use windrose_plugins::contract::Time;
 
+use super::RetryBudget;
+
 /// Endpoints that serve the same thing.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -53,6 +55,9 @@ pub struct Pool {
     /// Times and sizes of connections.
     #[serde(default)]
     pub connections: PoolConnections,
+    /// How many further attempts its requests may make together.
+    #[serde(default)]
+    pub retry_budget: RetryBudget,
     /// Send the client's address in a PROXY protocol header. Connections are then not shared between clients. Default: not sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<ProxyVersion>,

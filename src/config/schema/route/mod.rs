@@ -45,6 +45,9 @@ pub struct Route {
     /// Times for every rule; a rule's own win.
     #[serde(default)]
     pub timeouts: RouteTimeouts,
+    /// Attempts after a failure, for every rule that has no `retry` of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
     /// Largest request body. Default: 64MiB. Upgraded connections, and gRPC to pools that speak HTTP/2, are not bound by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_limit: Option<Size>,
@@ -120,7 +123,7 @@ pub struct Rule {
     pub response_headers: HeaderEdits,
     /// Times for this rule.
     pub timeouts: RouteTimeouts,
-    /// Attempts after a failure.
+    /// Attempts after a failure; replaces the route's as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
     /// Largest request body of this rule. Default: the route's.

@@ -86,14 +86,12 @@ fn rule(order: u32, action: Action) -> Rule {
         response_headers: HeaderOps::default(),
         timeouts: Timeouts {
             response_header: Some(Duration::from_secs(60)),
-            idle: None,
-            request: None,
+            ..Timeouts::default()
         },
         retry: Retry {
             attempts: 1,
             on_connect_failure: true,
-            on_reset: false,
-            methods: Box::default(),
+            ..Retry::default()
         },
         body_limit: 64,
         chain: Chain::default(),
