@@ -8,6 +8,7 @@
 )]
 
 mod balance;
+mod chaos;
 mod cli;
 mod connections;
 mod deadlines;
