@@ -29,8 +29,8 @@ use crate::snapshot::Snapshot;
 use hear::Heard;
 pub use question::Question;
 pub use view::{
-    Asked, CandidateSeen, ConditionSeen, EndpointSeen, Explanation, ListenerSeen, Outcome,
-    PluginSeen, PoolSeen, ShareSeen, Times,
+    Asked, CandidateSeen, ConditionSeen, EndpointSeen, Explanation, LevelSeen, ListenerSeen,
+    Outcome, PluginSeen, PoolSeen, ShareSeen, Times,
 };
 pub use waterfall::Step;
 

@@ -4,33 +4,52 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::view::{EndpointSeen, PoolSeen};
-use super::words;
-use crate::observe::clock;
-use crate::snapshot::pool::{Ejection, Member, Pool, PoolSettings};
+use pingora::http::RequestHeader;
 
-pub(super) fn seen(pool: &Pool, share_percent: f64, live: bool) -> PoolSeen {
+use super::view::{EndpointSeen, LevelSeen, PoolSeen};
+use super::words;
+use crate::decide::fields;
+use crate::observe::clock;
+use crate::snapshot::balance::LevelShare;
+use crate::snapshot::pool::{
+    Affinity, EndpointSet, Labels, Member, Pool, PoolSettings, SubsetFallback,
+};
+
+pub(super) fn seen(pool: &Pool, share_percent: f64, live: bool, head: &RequestHeader) -> PoolSeen {
     let set = pool.set.load();
     let now = clock::now();
+    let shares = live.then(|| set.table.shares(&set.members, pool.subset, now));
+    let share = |at: usize| Some(percent(*shares.as_ref()?.get(at)?));
+    let members = set.members.iter().enumerate();
     PoolSeen {
         name: pool.name.to_string(),
         place: pool.place.to_string(),
         share_percent: (share_percent * 100.0).round() / 100.0,
         balance: balance(&pool.settings),
-        endpoints: set
-            .members
-            .iter()
-            .map(|member| EndpointSeen {
+        subset: pool.subset_labels().map(|labels| subset(pool, labels)),
+        affinity: affinity(pool, &set, head),
+        levels: levels(pool, &set, live, now),
+        endpoints: members
+            .map(|(at, member)| EndpointSeen {
                 address: member.endpoint.label.to_string(),
                 weight: member.weight,
-                out: out(member, &pool.settings.ejection, now, live),
+                priority: Some(member.priority).filter(|priority| *priority > 0),
+                zone: words::zone(&pool.settings.balance, member),
+                slow_start_percent: words::slow_start(&pool.settings.balance, member, now)
+                    .filter(|_| live),
+                share_percent: share(at),
+                out: out(pool, member, now, live),
             })
             .collect(),
     }
 }
 
-fn out(member: &Member, rules: &Ejection, now: u64, live: bool) -> Option<String> {
+fn out(pool: &Pool, member: &Member, now: u64, live: bool) -> Option<String> {
     let state = &member.endpoint.state;
+    let is_asked_for = pool.subset_labels().is_none_or(|labels| member.has(labels));
+    if !is_asked_for && pool.settings.balance.subset_fallback == SubsetFallback::None {
+        return Some("it is not in the subset".to_owned());
+    }
     if member.weight == 0 {
         return Some("draining: its weight is 0".to_owned());
     }
@@ -40,7 +59,55 @@ fn out(member: &Member, rules: &Ejection, now: u64, live: bool) -> Option<String
     if !state.healthy.load(Relaxed) {
         return Some("its health check fails".to_owned());
     }
-    words::ejection(&state.outlier.seen(rules, now))
+    words::ejection(&state.outlier.seen(&pool.settings.ejection, now))
+}
+
+fn subset(pool: &Pool, labels: &Labels) -> String {
+    let fallback = match pool.settings.balance.subset_fallback {
+        SubsetFallback::None => "none else",
+        SubsetFallback::Any => "any where none of these can be used",
+    };
+    format!("{}; {fallback}", words::labels(labels))
+}
+
+/// What keeps the client at its endpoint; of a cookie also which endpoint it names, and whether the response sets it.
+fn affinity(pool: &Pool, set: &EndpointSet, head: &RequestHeader) -> Option<String> {
+    let affinity = pool.settings.balance.affinity.as_ref()?;
+    let words = words::affinity(affinity);
+    let (Affinity::Cookie(cookie), Some(sessions)) = (affinity, &set.sessions) else {
+        return Some(words);
+    };
+    let named = fields::cookie(&head.headers, &cookie.name);
+    let member = named.and_then(|name| set.members.get(usize::from(sessions.find(name)?)));
+    Some(match (named, member) {
+        (Some(_), Some(member)) => format!("{words}, which names {}", member.endpoint.label),
+        (Some(_), None) => format!("{words}, which names no endpoint; the response sets it anew"),
+        (None, _) => format!("{words}, which the response sets"),
+    })
+}
+
+fn levels(pool: &Pool, set: &EndpointSet, live: bool, now: u64) -> Vec<LevelSeen> {
+    let levels = set.table.levels(&set.members, pool.subset, now);
+    if levels.len() < 2 {
+        return Vec::new();
+    }
+    let seen = |(at, level): (usize, LevelShare)| LevelSeen {
+        priority: level.rank.priority,
+        zone: words::level_zone(&pool.settings.balance, level.rank),
+        total: level.total,
+        available: live.then_some(level.available),
+        share_percent: match live {
+            true => percent(level.part),
+            false if at == 0 => 100.0,
+            false => 0.0,
+        },
+        panics: live && level.panics,
+    };
+    levels.into_iter().enumerate().map(seen).collect()
+}
+
+fn percent(part: f64) -> f64 {
+    (part * 10_000.0).round() / 100.0
 }
 
 /// How an endpoint is chosen, with what is hashed.
@@ -48,6 +115,6 @@ fn balance(settings: &PoolSettings) -> String {
     let name = words::algorithm(settings.balance.algorithm);
     match words::hash(settings) {
         Some(hash) => format!("{name} by {hash}"),
-        None => name.to_owned(),
+        None => format!("{name}{}", words::choices(settings.balance.choices)),
     }
 }

@@ -223,8 +223,37 @@ pub struct PoolSeen {
     pub share_percent: f64,
     /// How an endpoint is chosen.
     pub balance: String,
+    /// The labels that the rule asks of endpoints, and what becomes of the request where none has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subset: Option<String>,
+    /// What keeps the client at its endpoint, and what the request says of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<String>,
+    /// Its levels in the order they are asked, where there is more than one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub levels: Vec<LevelSeen>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointSeen>,
+}
+
+/// Endpoints of one priority and zone distance.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LevelSeen {
+    /// Their priority.
+    pub priority: u8,
+    /// Their zone; `other` for all behind those that are named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// How many have a weight.
+    pub total: usize,
+    /// How many of them can be used now; with `live`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available: Option<usize>,
+    /// The level's part of the traffic, in percent; without `live` as if all were well.
+    pub share_percent: f64,
+    /// Whether health is ignored, because too few can be used.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub panics: bool,
 }
 
 /// An endpoint.
@@ -234,6 +263,18 @@ pub struct EndpointSeen {
     pub address: String,
     /// Its weight.
     pub weight: u32,
+    /// Its priority, where it is not 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
+    /// Its zone, in pools that know zones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// The part of its weight that it has, in percent, while its slow start lasts; with `live`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_start_percent: Option<u8>,
+    /// Its part of new traffic by level, weight and slow start, in percent; with `live`. Load, latency and keys shift it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub share_percent: Option<f64>,
     /// Why it cannot be picked now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub out: Option<String>,
@@ -325,8 +366,8 @@ pub(super) fn forwarded(
     let host = headers.iter().find(|(name, _)| name == "host");
     Outcome {
         pools: match decided {
-            Some(one) => vec![pool::seen(one, 100.0, live)],
-            None => pools(&one.rule.action, live),
+            Some(one) => vec![pool::seen(one, 100.0, live, head)],
+            None => pools(&one.rule.action, live, head),
         },
         host: host.map(|(_, value)| value.clone()),
         path: Some(rewritten_path(one, &facts.path).into_owned()),
@@ -345,13 +386,13 @@ fn met(candidate: Option<&Arc<Candidate>>) -> Outcome {
     }
 }
 
-fn pools(action: &Action, live: bool) -> Vec<PoolSeen> {
+fn pools(action: &Action, live: bool, head: &RequestHeader) -> Vec<PoolSeen> {
     match action {
-        Action::Pool(one) => vec![pool::seen(one, 100.0, live)],
+        Action::Pool(one) => vec![pool::seen(one, 100.0, live, head)],
         Action::Split(split) => {
             let share = |share: &Share| {
                 let percent = f64::from(share.weight) * 100.0 / split.total as f64;
-                Some(pool::seen(share.target.pool()?, percent, live))
+                Some(pool::seen(share.target.pool()?, percent, live, head))
             };
             split.shares.iter().filter_map(share).collect()
         }

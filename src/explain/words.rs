@@ -9,9 +9,12 @@ use http::Method;
 use windrose_plugins::contract::Time;
 
 use crate::decide::Condition;
+use crate::snapshot::balance::{warmth, Rank, FULL};
 use crate::snapshot::budget::Allowance;
 use crate::snapshot::outlier::{self, Phase};
-use crate::snapshot::pool::{Affinity, Algorithm, HashKey, Labels, PoolSettings};
+use crate::snapshot::pool::{
+    Affinity, Algorithm, Balance, Choices, HashKey, Labels, Member, PoolSettings,
+};
 use crate::snapshot::route::{
     Abort, Candidate, Chance, Conditions, Fault, FaultPlan, Guard, HostPattern, Override,
     OverrideBy, PathPattern, PrincipalPattern, Retry, StickyKey, ValueCondition,
@@ -171,6 +174,41 @@ pub fn hash(settings: &PoolSettings) -> Option<String> {
         .algorithm
         .is_consistent()
         .then(|| keys.join(", else "))
+}
+
+/// How many endpoints are compared, where it is not two.
+pub fn choices(choices: Choices) -> String {
+    match choices {
+        Choices::Of(2) => String::new(),
+        Choices::Of(count) => format!(" of {count}"),
+        Choices::All => " of all".into(),
+    }
+}
+
+/// The zone of an endpoint, in pools that know zones.
+pub fn zone(balance: &Balance, member: &Member) -> Option<String> {
+    let zone = balance.zone.as_ref()?;
+    let own = member.labels.get(&*zone.label);
+    Some(own.map_or("unknown", String::as_str).to_owned())
+}
+
+/// The zone of a level, in pools that know zones.
+pub fn level_zone(balance: &Balance, rank: Rank) -> Option<String> {
+    let zone = balance.zone.as_ref()?;
+    Some(match usize::from(rank.zone).checked_sub(1) {
+        None => zone.own.to_string(),
+        Some(at) => match zone.failover.get(at) {
+            Some(name) => name.to_string(),
+            None => "other".to_owned(),
+        },
+    })
+}
+
+/// The part of its weight that an endpoint has, in percent, while its slow start lasts.
+pub fn slow_start(balance: &Balance, member: &Member, now: u64) -> Option<u8> {
+    let window = u64::try_from(balance.slow_start.as_nanos()).unwrap_or(u64::MAX);
+    let grown = warmth(&member.endpoint.state, now, window);
+    (grown < FULL).then(|| u8::try_from(grown * 100 / FULL).unwrap_or(100))
 }
 
 /// What keeps a session at its endpoint.

@@ -15,7 +15,7 @@ use windrose_plugins::contract::{causes, Answer, Effects, Response};
 
 use super::finish::Unfinished;
 use super::request::{refuse, walk, Ctx};
-use super::{serve, Shared};
+use super::{serve, upstream, Shared};
 use crate::decide::{self, fields, Hop, Silent, REQUEST_ID};
 use crate::observe::clock;
 use crate::observe::trace::TraceContext;
@@ -127,6 +127,7 @@ pub(super) fn response(
         // HTTP/1.0 knows no chunks (RFC 9112 section 6.1); without the coding Pingora ends the body with the connection.
         head.remove_header(&TRANSFER_ENCODING);
     }
+    upstream::tell_session(session.req_header(), head, ctx)?;
     decide::edit(head, &candidate.rule.response_headers)?;
     for chain in [&candidate.rule.chain, &listener.chain] {
         if !chain.has_response() {

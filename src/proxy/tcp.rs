@@ -206,7 +206,13 @@ async fn connect(
             Some(chosen) => chosen,
             None => match choose(&tried) {
                 Outcome::Chosen(chosen) => chosen,
-                Outcome::Nobody(_) | Outcome::Full => break,
+                Outcome::Nobody(none) => {
+                    if tried.is_empty() {
+                        cause = none;
+                    }
+                    break;
+                }
+                Outcome::Full => break,
             },
         };
         if let Some(cause) = failed {
@@ -218,6 +224,9 @@ async fn connect(
         }
         tried.push(u16::try_from(chosen.at).unwrap_or(u16::MAX));
         let endpoint = &set.members[chosen.at].endpoint;
+        if let Some(is_local) = set.is_local(chosen.at) {
+            pool.metrics.zone(is_local);
+        }
         stream.attempts += 1;
         stream.endpoint = Some(endpoint.clone());
         let probe = chosen.probe.take();

@@ -4,7 +4,9 @@
 
 use std::fmt::Write;
 
-use crate::explain::{CandidateSeen, Explanation, Outcome, PluginSeen, PoolSeen, Step, Times};
+use crate::explain::{
+    CandidateSeen, EndpointSeen, Explanation, LevelSeen, Outcome, PluginSeen, PoolSeen, Step, Times,
+};
 
 /// The whole page.
 pub(super) fn text(explanation: &Explanation) -> String {
@@ -167,20 +169,62 @@ fn pool(page: &mut Page, pool: &PoolSeen) {
         &format!("{share}to pool {}, balanced by {}", pool.name, pool.balance),
         &pool.place,
     );
+    if let Some(subset) = &pool.subset {
+        page.line(2, &format!("only endpoints with {subset}"), "");
+    }
+    if let Some(affinity) = &pool.affinity {
+        page.line(
+            2,
+            &format!("clients are kept at their endpoint by {affinity}"),
+            "",
+        );
+    }
+    for one in &pool.levels {
+        page.line(2, &level(one), "");
+    }
     if pool.endpoints.is_empty() {
         page.line(2, "no endpoint is known", "");
     }
     for one in &pool.endpoints {
-        let weight = match one.weight {
-            1 => String::new(),
-            weight => format!(", weight {weight}"),
-        };
-        let out = match &one.out {
-            Some(why) => format!(", out: {why}"),
-            None => String::new(),
-        };
-        page.line(2, &format!("{}{weight}{out}", one.address), "");
+        page.line(2, &endpoint(one), "");
     }
+}
+
+fn level(level: &LevelSeen) -> String {
+    let zone = level.zone.as_ref();
+    let zone = zone.map_or(String::new(), |zone| format!(", zone {zone}"));
+    let count = match level.available {
+        Some(available) => format!("{available} of {} available", level.total),
+        None => format!("{} endpoints", level.total),
+    };
+    let panics = if level.panics { ", health ignored" } else { "" };
+    format!(
+        "level priority {}{zone}: {} % of the traffic, {count}{panics}",
+        level.priority, level.share_percent
+    )
+}
+
+fn endpoint(one: &EndpointSeen) -> String {
+    let mut text = one.address.clone();
+    if one.weight != 1 {
+        let _ = write!(text, ", weight {}", one.weight);
+    }
+    if let Some(priority) = one.priority {
+        let _ = write!(text, ", priority {priority}");
+    }
+    if let Some(zone) = &one.zone {
+        let _ = write!(text, ", zone {zone}");
+    }
+    if let Some(why) = &one.out {
+        let _ = write!(text, ", out: {why}");
+    }
+    if let Some(share) = one.share_percent {
+        let _ = write!(text, ", {share} % now");
+    }
+    if let Some(percent) = one.slow_start_percent {
+        let _ = write!(text, ", slow start at {percent} %");
+    }
+    text
 }
 
 fn times_and_retries(page: &mut Page, times: &Times, place: &str) {

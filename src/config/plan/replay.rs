@@ -144,6 +144,9 @@ mod tests {
             place: String::new(),
             share_percent: 100.0,
             balance: String::new(),
+            subset: None,
+            affinity: None,
+            levels: Vec::new(),
             endpoints: Vec::new(),
         };
         Outcome {

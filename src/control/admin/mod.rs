@@ -3,6 +3,7 @@
 //! Run as a service of its own by `app`.
 
 mod answer;
+mod balance;
 mod budget;
 mod limits;
 mod outlier;

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
 
+use super::balance;
 use super::budget::{budget, BudgetView};
 use super::limits::{self, LimitsView};
 use super::outlier::{self, DrainingView, EjectionView, OutlierView};
@@ -38,6 +39,9 @@ pub(super) struct PoolView {
     algorithm: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     hash: Option<String>,
+    balance: balance::BalanceView,
+    /// In the order they are asked.
+    levels: Vec<balance::LevelView>,
     source: SourceView,
     /// What is wrong with the source right now.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -88,6 +92,12 @@ struct HealthView {
 pub(super) struct EndpointView {
     pub(super) address: String,
     pub(super) weight: u32,
+    priority: u8,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zone: Option<String>,
+    /// The part of its weight that it has, in percent, while its slow start lasts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slow_start_percent: Option<u8>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     labels: BTreeMap<String, String>,
     available: bool,
@@ -136,6 +146,8 @@ fn pool_view(pool: &Pool, keeper: &PoolKeeper) -> PoolView {
         protocol: protocol(settings.protocol),
         algorithm: words::algorithm(settings.balance.algorithm),
         hash: words::hash(settings),
+        balance: balance::settings(&settings.balance, &set),
+        levels: balance::levels(&settings.balance, &set, now),
         source: source(&settings.source),
         source_problem: keeper.problem(&pool.name),
         tls: settings.tls.as_ref().map(|tls| TlsView {
@@ -180,6 +192,9 @@ fn endpoint(pool: &Pool, member: &Member, keeper: &PoolKeeper, now: u64) -> Endp
     EndpointView {
         address: endpoint.label.to_string(),
         weight: member.weight,
+        priority: member.priority,
+        zone: words::zone(&pool.settings.balance, member),
+        slow_start_percent: words::slow_start(&pool.settings.balance, member, now),
         labels: member.labels.clone(),
         available: why.is_none(),
         why,

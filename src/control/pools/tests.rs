@@ -333,3 +333,27 @@ async fn an_ejection_ends_when_it_is_turned_off_or_nobody_else_is_left() {
         assert!(!state.is_ejected(now), "{what}");
     }
 }
+
+#[tokio::test]
+async fn endpoints_that_come_later_or_back_start_slowly_and_the_first_do_not() {
+    let bench = Bench::new();
+    bench.write("['10.0.0.1:80', {address: '10.0.0.2:80', weight: 0}]");
+    let pool = bench.pool(settings(bench.file(), None), &[]);
+    let since = |label: &str| {
+        let set = pool.set.load();
+        let mut members = set.members.iter();
+        let found = members.find(|member| *member.endpoint.label == *label);
+        found.map(|member| member.endpoint.state.since(u64::MAX - 1))
+    };
+
+    bench.keeper.follow(&snapshot(vec![pool.clone()]));
+    until("the first answer", || !addresses(&pool).is_empty()).await;
+    let first = [since("10.0.0.1:80"), since("10.0.0.2:80")];
+    bench.write("['10.0.0.1:80', '10.0.0.2:80', '10.0.0.3:80']");
+    until("the second answer", || addresses(&pool).len() == 3).await;
+
+    assert_eq!(first, [Some(0), Some(0)]);
+    assert_eq!(since("10.0.0.1:80"), Some(0));
+    assert!(since("10.0.0.2:80") > Some(0));
+    assert!(since("10.0.0.3:80") > Some(0));
+}

@@ -27,7 +27,7 @@ pub use limits::LimitMetrics;
 use listener::ListenerFamilies;
 pub use listener::ListenerMetrics;
 use pool::PoolFamilies;
-pub use pool::{EndpointMetrics, PoolMetrics};
+pub use pool::{EndpointMetrics, PoolMetrics, SessionResult};
 pub use recorder::RecorderMetrics;
 pub use reload::{ProbationEnd, ReloadMetrics, ReloadOutcome};
 use route::RouteFamilies;

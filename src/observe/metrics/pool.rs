@@ -17,6 +17,8 @@ pub(super) struct PoolFamilies {
     pub(super) no_endpoint: Counters,
     pub(super) retry_budget: Gauges,
     pub(super) attempts: Counters,
+    pub(super) zone_attempts: Counters,
+    pub(super) sessions: Counters,
     pub(super) attempt_seconds: Histograms,
     pub(super) connect_seconds: Histograms,
     pub(super) endpoint: EndpointFamilies,
@@ -59,6 +61,16 @@ impl PoolFamilies {
             attempts: make.counters(
                 "windrose_pool_attempts_total",
                 "Attempts at endpoints of the pool; kept when endpoints come and go.",
+                &["pool", "result"],
+            ),
+            zone_attempts: make.counters(
+                "windrose_pool_zone_attempts_total",
+                "Attempts at endpoints of the own zone (local) and of others (other), for pools that prefer a zone.",
+                &["pool", "zone"],
+            ),
+            sessions: make.counters(
+                "windrose_pool_sessions_total",
+                "Responses of pools that keep sessions by cookie: the session began, was kept at its endpoint, or moved to another.",
                 &["pool", "result"],
             ),
             attempt_seconds: make.histograms(
@@ -131,6 +143,8 @@ impl PoolFamilies {
         self.no_endpoint.retain(&by_name);
         self.retry_budget.retain(&by_name);
         self.attempts.retain(&by_name);
+        self.zone_attempts.retain(&by_name);
+        self.sessions.retain(&by_name);
         self.attempt_seconds.retain(&by_name);
         self.connect_seconds.retain(&by_name);
     }
@@ -161,6 +175,19 @@ pub struct PoolMetrics {
     attempt_seconds: Histogram,
     connect_seconds: Histogram,
     no_endpoint: FirstUse<&'static str, IntCounter>,
+    zones: FirstUse<bool, IntCounter>,
+    sessions: FirstUse<SessionResult, IntCounter>,
+}
+
+/// What became of a session that a cookie keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionResult {
+    /// The client named no endpoint.
+    Begun,
+    /// It stayed.
+    Kept,
+    /// The client named another endpoint, or one that is none.
+    Moved,
 }
 
 impl PoolMetrics {
@@ -174,6 +201,8 @@ impl PoolMetrics {
             attempt_seconds: families.attempt_seconds.with(&[name]),
             connect_seconds: families.connect_seconds.with(&[name]),
             no_endpoint: FirstUse::default(),
+            zones: FirstUse::default(),
+            sessions: FirstUse::default(),
             families: families.clone(),
         }
     }
@@ -191,6 +220,24 @@ impl PoolMetrics {
     pub fn retry_budget(&self, available: u64) {
         self.retry_budget
             .set(i64::try_from(available).unwrap_or(i64::MAX));
+    }
+
+    /// An attempt goes to the own zone, or to another.
+    pub fn zone(&self, is_local: bool) {
+        let word = if is_local { "local" } else { "other" };
+        let make = || self.families.zone_attempts.with(&[&self.name, word]);
+        self.zones.entry(is_local, make).inc();
+    }
+
+    /// A response goes to a client with a session.
+    pub fn session(&self, result: SessionResult) {
+        let word = match result {
+            SessionResult::Begun => "begun",
+            SessionResult::Kept => "kept",
+            SessionResult::Moved => "moved",
+        };
+        let make = || self.families.sessions.with(&[&self.name, word]);
+        self.sessions.entry(result, make).inc();
     }
 
     /// How many endpoints there are, and how many can be used.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pingora::proxy::Session;
 use windrose_plugins::contract::{causes, Cause};
 
-use super::key;
+use super::{key, session};
 use crate::proxy::random;
 use crate::proxy::request::Ctx;
 use crate::snapshot::balance::Choice;
@@ -48,7 +48,24 @@ pub(super) fn choose(session: &Session, ctx: &mut Ctx, pool: &Pool, now: u64) ->
     if !same_set {
         ctx.attempt.tried.clear();
     }
-    let hash = key::hash(&pool.settings.balance, session.req_header(), &ctx.facts);
+    let request = session.req_header();
+    let tried = &ctx.attempt.tried;
+    let of_session = || session::member(pool, &set, request, tried, now);
+    if let Some((at, probe)) = set
+        .sessions
+        .as_ref()
+        .and_then(|_| set.choose(now, of_session))
+    {
+        if let Some(in_flight) = start(pool, &set, at) {
+            return Outcome::Chosen(Chosen {
+                set,
+                at,
+                in_flight,
+                probe,
+            });
+        }
+    }
+    let hash = key::hash(&pool.settings.balance, request, &ctx.facts);
     let choose = |tried: &[u16]| {
         let choice = Choice {
             hash,
@@ -105,6 +122,16 @@ pub(in crate::proxy) fn pick(pool: &Pool, set: Arc<EndpointSet>, choice: &Choice
         }
     }
     Outcome::Full
+}
+
+/// Counts a request at an endpoint, unless it is full.
+fn start(pool: &Pool, set: &EndpointSet, at: usize) -> Option<InFlight> {
+    let endpoint = &set.members[at].endpoint;
+    let limiter = pool.limits.as_ref().map(|limited| &limited.state);
+    match limiter.filter(|limiter| limiter.endpoint_requests() != u32::MAX) {
+        Some(limiter) => InFlight::within(endpoint, limiter),
+        None => Some(InFlight::start(endpoint)),
+    }
 }
 
 /// Why no endpoint could be chosen from a set that has some.

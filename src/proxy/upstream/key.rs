@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use pingora::http::RequestHeader;
 
-use crate::decide::Facts;
+use crate::decide::{fields, Facts};
 use crate::snapshot::balance;
 use crate::snapshot::pool::{Affinity, Balance, HashKey};
 
@@ -30,7 +30,7 @@ pub(super) fn hash(balance: &Balance, request: &RequestHeader, facts: &Facts) ->
             let value = request.headers.get(name);
             value.map(|value| balance::hash_bytes(value.as_bytes()))
         }
-        HashKey::Cookie(name) => cookie(request, name).map(balance::hash_bytes),
+        HashKey::Cookie(name) => fields::cookie(&request.headers, name).map(balance::hash_bytes),
         HashKey::Query(name) => {
             let value = parameter(request.uri.query()?, name);
             value.map(|value| balance::hash_bytes(value.as_bytes()))
@@ -46,19 +46,6 @@ pub(in crate::proxy) fn hash_of_client(balance: &Balance, client: IpAddr) -> Opt
 
 fn of_address(client: Option<IpAddr>) -> Option<u64> {
     client.map(|client| balance::hash_bytes(client.to_string().as_bytes()))
-}
-
-/// The value of a cookie.
-pub(super) fn cookie<'r>(request: &'r RequestHeader, wanted: &str) -> Option<&'r [u8]> {
-    let crumbs = request
-        .headers
-        .get_all(http::header::COOKIE)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'));
-    crumbs.map(<[u8]>::trim_ascii).find_map(|crumb| {
-        let value = crumb.strip_prefix(wanted.as_bytes())?;
-        value.strip_prefix(b"=")
-    })
 }
 
 /// The value of the first parameter with the name; without `=` it is empty.

@@ -6,11 +6,13 @@ mod admission;
 mod choice;
 mod key;
 mod outcome;
+mod session;
 
 pub(in crate::proxy) use admission::{enter, enter_connection, Held};
 pub(in crate::proxy) use choice::{pick, Chosen, Outcome};
 pub(in crate::proxy) use key::hash_of_client;
 pub(in crate::proxy) use outcome::{ended, gave_up, is_telling, responded, tell, trailers};
+pub(in crate::proxy) use session::tell as tell_session;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -71,6 +73,10 @@ pub(in crate::proxy) async fn peer(session: &mut Session, ctx: &mut Ctx) -> Resu
     let mut peer = template.clone();
     bound(&mut peer, &candidate.rule.timeouts, ctx, now);
     dial(&mut peer, &pool.settings, ctx, &member.endpoint);
+    peer.group_key ^= age(pool.settings.max_age, &member.endpoint.label, now);
+    if let Some(is_local) = set.is_local(at) {
+        pool.metrics.zone(is_local);
+    }
     // Each attempt sends the body from its begin.
     ctx.request_bytes = 0;
     let attempt = &mut ctx.attempt;
@@ -208,6 +214,17 @@ fn bound(peer: &mut HttpPeer, timeouts: &Timeouts, ctx: &Ctx, now: u64) {
     }
 }
 
+/// What keeps requests off connections that are too old: a number that changes once in the age, at each endpoint at a
+/// moment of its own. Pingora then no longer finds those made before; they end by being idle.
+fn age(age: Duration, endpoint: &str, now: u64) -> u64 {
+    let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
+    if age == 0 {
+        return 0;
+    }
+    let offset = balance::hash_bytes(endpoint.as_bytes()) % age;
+    balance::mix(now.saturating_add(offset) / age + 1)
+}
+
 /// Connections that begin with a PROXY header belong to that client alone; those for upgrades to one request.
 fn dial(peer: &mut HttpPeer, settings: &PoolSettings, ctx: &Ctx, endpoint: &Endpoint) {
     let upgrade = ctx.is_upgrade;
@@ -246,4 +263,28 @@ pub(in crate::proxy) fn endpoint(ctx: &Ctx) -> Option<Arc<Endpoint>> {
     set.members
         .get(ctx.attempt.member)
         .map(|member| member.endpoint.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_of_connections_changes_once_in_their_age_and_elsewhere_at_another_moment() {
+        let minute = Duration::from_secs(60);
+        let second = |at: u64| at * 1_000_000_000;
+        let changes = |endpoint: &str| -> Vec<u64> {
+            let is_new = |at: &u64| {
+                age(minute, endpoint, second(*at)) != age(minute, endpoint, second(*at - 1))
+            };
+            (1..=240).filter(is_new).collect()
+        };
+
+        let (one, other) = (changes("10.0.0.1:80"), changes("10.0.0.2:80"));
+
+        assert_eq!(one.len(), 4);
+        assert!(one.windows(2).all(|two| two[1] - two[0] == 60), "{one:?}");
+        assert_ne!(one, other);
+        assert_eq!(age(Duration::ZERO, "10.0.0.1:80", second(1)), 0);
+    }
 }

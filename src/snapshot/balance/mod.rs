@@ -79,10 +79,7 @@ impl Table {
     pub fn with(balance: &Balance, members: &[Member]) -> Table {
         let subsets = balance.subsets.iter();
         let subset = |subset: &super::pool::Labels| {
-            Group::new(balance, members, |member| {
-                let has = |(key, value): (&String, &String)| member.labels.get(key) == Some(value);
-                subset.iter().all(has)
-            })
+            Group::new(balance, members, |member| member.has(subset))
         };
         Table {
             whole: Group::new(balance, members, |_| true),

@@ -3,6 +3,7 @@
 //! Run by the test harness, with fixed seeds where chance would decide.
 
 mod consistent;
+mod law;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;

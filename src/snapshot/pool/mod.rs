@@ -110,6 +110,16 @@ pub struct EndpointSet {
     pub table: Table,
     /// The names of endpoints in cookies, where the pool has such.
     pub sessions: Option<Sessions>,
+    /// Whether each member is in the own zone, where the pool knows zones.
+    local: Option<Box<[bool]>>,
+}
+
+impl Member {
+    /// Whether it has all these labels.
+    pub fn has(&self, wanted: &Labels) -> bool {
+        let has = |(key, value): (&String, &String)| self.labels.get(key) == Some(value);
+        wanted.iter().all(has)
+    }
 }
 
 impl EndpointSet {
@@ -137,11 +147,19 @@ impl EndpointSet {
             .collect();
         let table = Table::with(&settings.balance, &members);
         let sessions = Sessions::of(&settings.balance, &members);
+        let zone = settings.balance.zone.as_ref();
+        let is_local = |member: &Member| zone.is_some_and(|one| one.distance(&member.labels) == 0);
         EndpointSet {
+            local: zone.map(|_| members.iter().map(is_local).collect()),
             members,
             table,
             sessions,
         }
+    }
+
+    /// Whether a member is in the own zone; `None` for pools without zones.
+    pub fn is_local(&self, at: usize) -> Option<bool> {
+        self.local.as_ref()?.get(at).copied()
     }
 
     /// Marks endpoints that were not in the set before it, or drained there, as newcomers for slow start. After an empty
