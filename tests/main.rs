@@ -40,4 +40,5 @@ mod service;
 mod split;
 mod strangers;
 mod streams;
+mod subsets;
 mod support;

@@ -4,7 +4,7 @@
 
 use super::report::Report;
 use super::schema::{Config, ConfigTest, Expect, TestRequest};
-use crate::explain::{explain, Explanation, Question};
+use crate::explain::{explain, words, Explanation, Outcome, PoolSeen, Question};
 use crate::snapshot::Snapshot;
 
 /// Runs every test; each difference is an error at the test's path.
@@ -79,10 +79,8 @@ fn compare(
             differs(key, wanted, found.as_deref());
         }
     }
-    let has_pool = |wanted: &&String| outcome.pools.iter().any(|pool| pool.name == **wanted);
-    if let Some(wanted) = expect.pool.as_ref().filter(|wanted| !has_pool(wanted)) {
-        let found = outcome.pools.first().map(|pool| pool.name.as_str());
-        differs("pool", wanted, found);
+    for (key, wanted, found) in destinations(expect, outcome) {
+        differs(key, &wanted, found.as_deref());
     }
     if let Some(wanted) = expect
         .status
@@ -108,4 +106,22 @@ fn compare(
             );
         }
     }
+}
+
+/// How the pools differ from those expected: what, the one wanted and the one found.
+fn destinations(expect: &Expect, outcome: &Outcome) -> Vec<(&'static str, String, Option<String>)> {
+    let mut differences = Vec::new();
+    let first = outcome.pools.first();
+    let has_pool = |wanted: &&String| outcome.pools.iter().any(|pool| pool.name == **wanted);
+    if let Some(wanted) = expect.pool.as_ref().filter(|wanted| !has_pool(wanted)) {
+        let found = first.map(|pool| pool.name.clone());
+        differences.push(("pool", wanted.clone(), found));
+    }
+    let has_subset = |pool: &PoolSeen| pool.subset == expect.subset;
+    if !expect.subset.is_empty() && !outcome.pools.iter().any(has_subset) {
+        let found = first.map(|pool| words::labels(&pool.subset));
+        let found = found.filter(|found| !found.is_empty());
+        differences.push(("subset", words::labels(&expect.subset), found));
+    }
+    differences
 }

@@ -11,9 +11,7 @@ use super::words;
 use crate::decide::fields;
 use crate::observe::clock;
 use crate::snapshot::balance::LevelShare;
-use crate::snapshot::pool::{
-    Affinity, EndpointSet, Labels, Member, Pool, PoolSettings, SubsetFallback,
-};
+use crate::snapshot::pool::{Affinity, EndpointSet, Member, Pool, PoolSettings, SubsetFallback};
 
 pub(super) fn seen(pool: &Pool, share_percent: f64, live: bool, head: &RequestHeader) -> PoolSeen {
     let set = pool.set.load();
@@ -26,7 +24,8 @@ pub(super) fn seen(pool: &Pool, share_percent: f64, live: bool, head: &RequestHe
         place: pool.place.to_string(),
         share_percent: (share_percent * 100.0).round() / 100.0,
         balance: balance(&pool.settings),
-        subset: pool.subset_labels().map(|labels| subset(pool, labels)),
+        subset: pool.subset_labels().cloned().unwrap_or_default(),
+        subset_fallback: pool.subset.map(|_| fallback(pool).to_owned()),
         affinity: affinity(pool, &set, head),
         levels: levels(pool, &set, live, now),
         endpoints: members
@@ -62,12 +61,8 @@ fn out(pool: &Pool, member: &Member, now: u64, live: bool) -> Option<String> {
     words::ejection(&state.outlier.seen(&pool.settings.ejection, now))
 }
 
-fn subset(pool: &Pool, labels: &Labels) -> String {
-    let fallback = match pool.settings.balance.subset_fallback {
-        SubsetFallback::None => "none else",
-        SubsetFallback::Any => "any where none of these can be used",
-    };
-    format!("{}; {fallback}", words::labels(labels))
+fn fallback(pool: &Pool) -> &'static str {
+    words::fallback(pool.settings.balance.subset_fallback)
 }
 
 /// What keeps the client at its endpoint; of a cookie also which endpoint it names, and whether the response sets it.

@@ -2,6 +2,7 @@
 //! It must not know how it was found out.
 //! Filled by `explain`; also read back by clients of a running process.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -223,9 +224,12 @@ pub struct PoolSeen {
     pub share_percent: f64,
     /// How an endpoint is chosen.
     pub balance: String,
-    /// The labels that the rule asks of endpoints, and what becomes of the request where none has them.
+    /// The labels that the rule asks of endpoints.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub subset: BTreeMap<String, String>,
+    /// What becomes of the request where none that has them can be used: `none` or `any`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub subset: Option<String>,
+    pub subset_fallback: Option<String>,
     /// What keeps the client at its endpoint, and what the request says of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub affinity: Option<String>,

@@ -13,7 +13,7 @@ use crate::snapshot::balance::{warmth, Rank, FULL};
 use crate::snapshot::budget::Allowance;
 use crate::snapshot::outlier::{self, Phase};
 use crate::snapshot::pool::{
-    Affinity, Algorithm, Balance, Choices, HashKey, Labels, Member, PoolSettings,
+    Affinity, Algorithm, Balance, Choices, HashKey, Labels, Member, PoolSettings, SubsetFallback,
 };
 use crate::snapshot::route::{
     Abort, Candidate, Chance, Conditions, Fault, FaultPlan, Guard, HostPattern, Override,
@@ -217,6 +217,14 @@ pub fn affinity(affinity: &Affinity) -> String {
         Affinity::Cookie(cookie) => format!("cookie {}", cookie.name),
         Affinity::Header(name) => format!("header {name}"),
         Affinity::Address => "the client's address".into(),
+    }
+}
+
+/// What becomes of requests for a subset of which no endpoint can be used.
+pub fn fallback(fallback: SubsetFallback) -> &'static str {
+    match fallback {
+        SubsetFallback::None => "none",
+        SubsetFallback::Any => "any",
     }
 }
 

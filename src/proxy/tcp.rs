@@ -185,8 +185,7 @@ async fn connect(
     let mut failed: Option<&'static Cause> = None;
     let set = pool.set.load_full();
     if set.members.is_empty() {
-        pool.metrics.no_endpoint(&causes::NO_ENDPOINT);
-        return Err(&causes::NO_ENDPOINT);
+        return Err(nobody(pool, &causes::NO_ENDPOINT));
     }
     let hash = hash_of_client(&pool.settings.balance, arrival.client.ip());
     pay(pool, &rule.rule.retry, clock::now());
@@ -206,13 +205,8 @@ async fn connect(
             Some(chosen) => chosen,
             None => match choose(&tried) {
                 Outcome::Chosen(chosen) => chosen,
-                Outcome::Nobody(none) => {
-                    if tried.is_empty() {
-                        cause = none;
-                    }
-                    break;
-                }
-                Outcome::Full => break,
+                Outcome::Nobody(none) if tried.is_empty() => return Err(nobody(pool, none)),
+                Outcome::Nobody(_) | Outcome::Full => break,
             },
         };
         if let Some(cause) = failed {
@@ -224,9 +218,7 @@ async fn connect(
         }
         tried.push(u16::try_from(chosen.at).unwrap_or(u16::MAX));
         let endpoint = &set.members[chosen.at].endpoint;
-        if let Some(is_local) = set.is_local(chosen.at) {
-            pool.metrics.zone(is_local);
-        }
+        pool.count_zone(&set, chosen.at);
         stream.attempts += 1;
         stream.endpoint = Some(endpoint.clone());
         let probe = chosen.probe.take();
@@ -235,9 +227,12 @@ async fn connect(
             Err(failure) => failed = Some(failure),
         }
     }
-    let cause = failed.unwrap_or(&causes::NO_HEALTHY_ENDPOINT);
+    Err(nobody(pool, failed.unwrap_or(&causes::NO_HEALTHY_ENDPOINT)))
+}
+
+fn nobody(pool: &Pool, cause: &'static Cause) -> &'static Cause {
     pool.metrics.no_endpoint(cause);
-    Err(cause)
+    cause
 }
 
 /// Connects to an endpoint, which learns from it.

@@ -5,7 +5,8 @@
 use std::fmt::Write;
 
 use crate::explain::{
-    CandidateSeen, EndpointSeen, Explanation, LevelSeen, Outcome, PluginSeen, PoolSeen, Step, Times,
+    words, CandidateSeen, EndpointSeen, Explanation, LevelSeen, Outcome, PluginSeen, PoolSeen, Step,
+    Times,
 };
 
 /// The whole page.
@@ -169,8 +170,11 @@ fn pool(page: &mut Page, pool: &PoolSeen) {
         &format!("{share}to pool {}, balanced by {}", pool.name, pool.balance),
         &pool.place,
     );
-    if let Some(subset) = &pool.subset {
-        page.line(2, &format!("only endpoints with {subset}"), "");
+    if !pool.subset.is_empty() {
+        let labels = words::labels(&pool.subset);
+        let fallback = pool.subset_fallback.as_deref().unwrap_or("none");
+        let text = format!("only endpoints with {labels}; fallback {fallback}");
+        page.line(2, &text, "");
     }
     if let Some(affinity) = &pool.affinity {
         page.line(

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::explain::{Explanation, Outcome, Question};
+use crate::explain::{words, Explanation, Outcome, Question};
 
 /// What came of a replay.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -81,9 +81,15 @@ fn difference(old: &Outcome, new: &Outcome) -> Option<String> {
         Some(format!("{} {cause}", outcome.status.unwrap_or_default()))
     };
     let pools = |outcome: &Outcome| {
-        let pools = outcome.pools.iter().map(|pool| match pool.share_percent {
-            100.0 => pool.name.clone(),
-            share => format!("{} {share} %", pool.name),
+        let pools = outcome.pools.iter().map(|pool| {
+            let subset = match pool.subset.is_empty() {
+                true => String::new(),
+                false => format!(" ({})", words::labels(&pool.subset)),
+            };
+            match pool.share_percent {
+                100.0 => format!("{}{subset}", pool.name),
+                share => format!("{}{subset} {share} %", pool.name),
+            }
         });
         pools.collect::<Vec<_>>().join(" and ")
     };
@@ -144,7 +150,8 @@ mod tests {
             place: String::new(),
             share_percent: 100.0,
             balance: String::new(),
-            subset: None,
+            subset: Default::default(),
+            subset_fallback: None,
             affinity: None,
             levels: Vec::new(),
             endpoints: Vec::new(),

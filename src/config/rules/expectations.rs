@@ -84,6 +84,7 @@ fn expect(it: &Expect, route: Option<&Route>, names: &Names<'_>, path: &str, rep
         && it.route.is_none()
         && it.principal.is_none()
         && it.pool.is_none()
+        && it.subset.is_empty()
         && it.status.is_none()
         && it.cause.is_none()
         && it.path.is_none()

@@ -90,6 +90,9 @@ pub struct Expect {
     /// The pool's name; for a split, the one that the request decides on, else one of its pools.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
+    /// The labels that the rule, or the share, asks of the pool's endpoints.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub subset: BTreeMap<String, String>,
     /// The status of an answer made by the proxy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::state::millis;
 use crate::explain::words;
 use crate::snapshot::balance::LevelShare;
-use crate::snapshot::pool::{Balance, Choices, EndpointSet, Labels, SubsetFallback};
+use crate::snapshot::pool::{Balance, Choices, EndpointSet, Labels};
 
 /// Settings beside the algorithm.
 #[derive(Serialize)]
@@ -56,14 +56,10 @@ pub(super) struct LevelView {
 }
 
 pub(super) fn settings(balance: &Balance, set: &EndpointSet) -> BalanceView {
-    let fallback = match balance.subset_fallback {
-        SubsetFallback::None => "none",
-        SubsetFallback::Any => "any",
-    };
     let subset = |(at, labels): (u16, &Labels)| SubsetView {
         labels: labels.clone(),
         endpoints: set.table.subset_size(at),
-        fallback,
+        fallback: words::fallback(balance.subset_fallback),
     };
     BalanceView {
         panic_threshold: balance.panic_threshold,

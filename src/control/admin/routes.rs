@@ -2,6 +2,8 @@
 //! It must not decide anything; the order comes from the same ranks that `decide` walks.
 //! Called by `admin`.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Response, StatusCode};
@@ -13,6 +15,7 @@ use super::state::{millis, quarantined, QuarantinedView};
 use crate::explain::words;
 use crate::snapshot::chain::{Chain, Mode};
 use crate::snapshot::listener::Listener;
+use crate::snapshot::pool::{Labels, Pool};
 use crate::snapshot::quarantine::Kind;
 use crate::snapshot::route::{Action, Candidate, PathPattern, Rule, Share, TcpRule};
 use crate::snapshot::Snapshot;
@@ -68,6 +71,9 @@ enum PathView {
 
 #[derive(Serialize)]
 struct RuleView {
+    /// Labels asked of the pool's endpoints.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    subset: Labels,
     action: ActionView,
     route: String,
     rule: String,
@@ -108,6 +114,8 @@ struct SplitView {
 struct ShareView {
     name: String,
     pool: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    subset: Labels,
     weight: u32,
     #[serde(rename = "quarantined", skip_serializing_if = "std::ops::Not::not")]
     is_quarantined: bool,
@@ -207,6 +215,12 @@ fn rule(rule: &Rule) -> RuleView {
     let time = |time: Option<Duration>| time.map(millis);
     let experiments = rule.experiments.as_ref();
     RuleView {
+        subset: match &rule.action {
+            Action::Pool(pool) => subset(Some(pool)),
+            Action::Split(_) | Action::Redirect(_) | Action::Respond(_) | Action::Quarantined => {
+                Labels::new()
+            }
+        },
         action: action(&rule.action),
         route: rule.route.to_string(),
         rule: rule.path.to_string(),
@@ -228,6 +242,11 @@ fn rule(rule: &Rule) -> RuleView {
     }
 }
 
+fn subset(pool: Option<&Arc<Pool>>) -> Labels {
+    let labels = pool.and_then(|pool| pool.subset_labels());
+    labels.cloned().unwrap_or_default()
+}
+
 fn action(action: &Action) -> ActionView {
     match action {
         Action::Pool(pool) => ActionView::Pool(pool.name.to_string()),
@@ -235,6 +254,7 @@ fn action(action: &Action) -> ActionView {
             let share = |share: &Share| ShareView {
                 name: share.name.to_string(),
                 pool: share.target.name().to_owned(),
+                subset: subset(share.target.pool()),
                 weight: share.weight,
                 is_quarantined: share.target.pool().is_none(),
             };

@@ -74,9 +74,7 @@ pub(in crate::proxy) async fn peer(session: &mut Session, ctx: &mut Ctx) -> Resu
     bound(&mut peer, &candidate.rule.timeouts, ctx, now);
     dial(&mut peer, &pool.settings, ctx, &member.endpoint);
     peer.group_key ^= age(pool.settings.max_age, &member.endpoint.label, now);
-    if let Some(is_local) = set.is_local(at) {
-        pool.metrics.zone(is_local);
-    }
+    pool.count_zone(&set, at);
     // Each attempt sends the body from its begin.
     ctx.request_bytes = 0;
     let attempt = &mut ctx.attempt;

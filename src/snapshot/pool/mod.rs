@@ -63,6 +63,13 @@ impl Pool {
         }
     }
 
+    /// Counts an attempt at a member for its zone, if the pool knows zones.
+    pub fn count_zone(&self, set: &EndpointSet, at: usize) {
+        if let Some(is_local) = set.is_local(at) {
+            self.metrics.zone(is_local);
+        }
+    }
+
     /// The labels its endpoints are chosen by, if it is seen through a subset.
     pub fn subset_labels(&self) -> Option<&Labels> {
         self.settings.balance.subsets.get(usize::from(self.subset?))
