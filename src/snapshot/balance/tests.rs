@@ -4,6 +4,7 @@
 
 mod consistent;
 mod law;
+mod levels;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::Relaxed;
