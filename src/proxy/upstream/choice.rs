@@ -48,8 +48,7 @@ pub(super) fn choose(session: &Session, ctx: &mut Ctx, pool: &Pool, now: u64) ->
     if !same_set {
         ctx.attempt.tried.clear();
     }
-    let request = session.req_header();
-    let tried = &ctx.attempt.tried;
+    let (request, tried) = (session.req_header(), &ctx.attempt.tried);
     let of_session = || session::member(pool, &set, request, tried, now);
     if let Some((at, probe)) = set
         .sessions

@@ -332,7 +332,9 @@ impl Outlier {
 impl Outlier {
     /// Out for a time, for tests of what must respect that.
     pub fn shut(&self, now: u64, time: Duration) {
-        self.gate.shut(now, now.saturating_add(nanos(time)), false);
+        let until = now.saturating_add(nanos(time));
+        self.gate.shut(now, until, false);
+        self.opened_at.store(until, Relaxed);
     }
 }
 

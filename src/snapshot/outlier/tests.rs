@@ -68,6 +68,7 @@ impl Scene {
             members,
             table,
             sessions: None,
+            local: None,
         };
         Scene { rules, set }
     }

@@ -118,7 +118,7 @@ pub struct EndpointSet {
     /// The names of endpoints in cookies, where the pool has such.
     pub sessions: Option<Sessions>,
     /// Whether each member is in the own zone, where the pool knows zones.
-    local: Option<Box<[bool]>>,
+    pub local: Option<Box<[bool]>>,
 }
 
 impl Member {

@@ -92,7 +92,7 @@ fn a_newcomer_without_load_has_at_most_twice_its_grown_weight() {
 fn the_end_of_an_ejection_begins_slow_start() {
     let members = members(&[1, 1, 1]);
     let state = &members[0].endpoint.state;
-    state.eject(NOW, Duration::from_secs(10), Duration::from_secs(10));
+    state.outlier.shut(NOW, Duration::from_secs(10));
     let window = 10 * SECOND;
 
     assert_eq!(warmth(state, NOW + 10 * SECOND, window), FULL / 10);
