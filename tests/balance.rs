@@ -54,7 +54,7 @@ fn switched(text: &str) -> (Upstream, Arc<AtomicBool>) {
 /// With a health check that notices at once.
 fn checked(endpoints: &[Written<'_>], balance: &str) -> Proxy {
     let text = yaml(endpoints, balance, TO_APP);
-    let health = "  health: {http: {path: /health}, interval: 50ms, timeout: 50ms, rise: 1, fall: 1}\n  endpoints:\n";
+    let health = "  health: {http: {path: /health}, interval: 1s, timeout: 1s, rise: 1, fall: 1}\n  endpoints:\n";
     Proxy::start(&text.replacen("  endpoints:\n", health, 1))
 }
 
