@@ -226,6 +226,7 @@ impl<'p> World<'p> {
                 table: Table::new(plan.algorithm, &members),
                 members,
                 sessions: None,
+                local: None,
             },
             rules: Ejection {
                 consecutive_failures: if plan.ejection { 5 } else { 0 },

@@ -5,8 +5,8 @@
 use std::fmt::Write;
 
 use crate::explain::{
-    words, CandidateSeen, EndpointSeen, Explanation, LevelSeen, Outcome, PluginSeen, PoolSeen, Step,
-    Times,
+    words, CandidateSeen, EndpointSeen, Explanation, LevelSeen, Outcome, PluginSeen, PoolSeen,
+    Step, Times,
 };
 
 /// The whole page.
