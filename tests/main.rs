@@ -22,6 +22,7 @@ mod gateway_api;
 mod house;
 mod http;
 mod limits;
+mod mirror;
 mod observability;
 mod outlier;
 mod peers;

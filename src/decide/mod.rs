@@ -23,7 +23,7 @@ pub use deadline::{Deadline, SetBy};
 pub use edit::{edit, Fields};
 pub use facts::Facts;
 pub use fault::Injected;
-pub use onward::{Hop, REQUEST_ID};
+pub use onward::{Hop, MIRROR, REQUEST_ID};
 pub use share::share_of_connection;
 pub use target::{location, rewritten_path};
 pub use walk::{Next, Tls, Walk};
@@ -36,7 +36,7 @@ use http::{HeaderMap, Method};
 
 use crate::observe::metrics::ChosenBy;
 use crate::snapshot::chain::{Instance, Turn};
-use crate::snapshot::route::{Candidate, FaultPlan, RouteTable, Share};
+use crate::snapshot::route::{Candidate, FaultPlan, Mirror, RouteTable, Share};
 
 /// What a decision reads of a request. Host and path are canonical.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +89,8 @@ pub trait Trace: Send {
     fn share(&mut self, share: &Share, by: ChosenBy);
     /// A fault is for this request.
     fn fault(&mut self, plan: &FaultPlan);
+    /// Copies of this request may be made.
+    fn mirrors(&mut self, mirrors: &[Mirror]);
 }
 
 /// Nobody listens.
@@ -107,6 +109,8 @@ impl Trace for Silent {
     fn share(&mut self, _: &Share, _: ChosenBy) {}
 
     fn fault(&mut self, _: &FaultPlan) {}
+
+    fn mirrors(&mut self, _: &[Mirror]) {}
 }
 
 /// The most specific rule whose conditions all hold: host, then path, then method, headers, query, then order.

@@ -21,6 +21,8 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 /// The field of the request id, for endpoints and clients alike.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The mark of a copy that a mirror gets: the route it was made for.
+pub const MIRROR: HeaderName = HeaderName::from_static("x-windrose-mirror");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -28,13 +30,14 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const ADDED: usize = 8;
 
 /// Fields that only a proxy may say.
-const MANAGED: [HeaderName; 6] = [
+const MANAGED: [HeaderName; 7] = [
     FOR,
     PROTO,
     FORWARDED_HOST,
     FORWARDED_PORT,
     REQUEST_ID,
     REAL_IP,
+    MIRROR,
 ];
 
 /// Said again in W3C form; two parents would contradict each other.

@@ -13,15 +13,16 @@ use windrose_plugins::contract::{causes, Answer, ClientFacts, Effects, Principal
 use super::deadline::{self, Deadline};
 use super::fault::{self, Injected};
 use super::fields::Nature;
-use super::onward::{onward, Hop};
+use super::onward::{onward, Hop, MIRROR};
 use super::share::Asking;
 use super::{decide, location, Caller, Facts, Head, Stage, Trace};
+use crate::snapshot::balance::mix;
 use crate::snapshot::certs::{Cert, Termination};
 use crate::snapshot::chain::{Chain, Instance, Turn};
 use crate::snapshot::listener::Listener;
 use crate::snapshot::pool::Pool;
 use crate::snapshot::route::{
-    Action, Candidate, Experiments, Redirect, Respond, Rule, Share, Split,
+    Action, Candidate, Experiments, Mirror, Redirect, Respond, Rule, Share, Split,
 };
 
 /// A request under way.
@@ -61,6 +62,8 @@ pub struct Next {
     pub deadline: Option<Deadline>,
     /// What is done to it on purpose before it goes on.
     pub injected: Option<Box<Injected>>,
+    /// The mirrors of the rule that get a copy, as bits.
+    pub mirrors: u8,
 }
 
 type Refused = Box<Answer>;
@@ -145,6 +148,12 @@ impl Walk<'_> {
         next: &mut Next,
         trace: &mut T,
     ) {
+        // A copy of a copy could go on for ever, and what follows an upgrade is no request.
+        let is_copied = !head.headers.contains_key(MIRROR) && !next.nature.is_upgrade;
+        if is_copied && !experiments.mirrors.is_empty() {
+            trace.mirrors(&experiments.mirrors);
+            next.mirrors = chosen(&experiments.mirrors, random);
+        }
         let Some(fault) = &experiments.fault else {
             return;
         };
@@ -300,6 +309,18 @@ impl Walk<'_> {
     }
 }
 
+/// The mirrors that get a copy, each rolled apart.
+fn chosen(mirrors: &[Mirror], random: u64) -> u8 {
+    let takes = |(at, mirror): (u32, &Mirror)| {
+        let own = mix(random ^ (MIRROR_SALT + u64::from(at)));
+        u8::from(mirror.chance.takes(own)) << at
+    };
+    (0..8).zip(mirrors).map(takes).sum()
+}
+
+/// One random number decides on everything of a request, by parts that know nothing of each other.
+const MIRROR_SALT: u64 = 0x6d69_7272_6f72_0000;
+
 fn onto(pool: &Arc<Pool>, rule: &Rule, head: &RequestHeader) -> Result<Next, Refused> {
     let nature = Nature::of(&head.headers);
     if nature.length > rule.body_limit {
@@ -310,6 +331,7 @@ fn onto(pool: &Arc<Pool>, rule: &Rule, head: &RequestHeader) -> Result<Next, Ref
         deadline: deadline::deadline(&rule.timeouts, nature.deadline),
         nature,
         injected: None,
+        mirrors: 0,
     })
 }
 

@@ -12,7 +12,7 @@ use crate::decide::{Facts, Stage, Trace, Verdict};
 use crate::observe::metrics::ChosenBy;
 use crate::snapshot::chain::{Chain, Instance, Mode, Turn};
 use crate::snapshot::listener::Listener;
-use crate::snapshot::route::{Candidate, FaultPlan, HostPattern, Share};
+use crate::snapshot::route::{Candidate, FaultPlan, HostPattern, Mirror, Share};
 
 /// Everything heard.
 #[derive(Default)]
@@ -24,6 +24,8 @@ pub(super) struct Heard {
     pub(super) share: Option<ShareSeen>,
     /// What is injected, with its chance.
     pub(super) faults: Vec<String>,
+    /// Copies that may be made, with their chance.
+    pub(super) mirrors: Vec<String>,
 }
 
 /// Candidates told besides those that were compared.
@@ -59,6 +61,10 @@ impl Trace for Heard {
 
     fn fault(&mut self, plan: &FaultPlan) {
         self.faults = words::fault_plan(plan);
+    }
+
+    fn mirrors(&mut self, mirrors: &[Mirror]) {
+        self.mirrors = mirrors.iter().map(words::mirror).collect();
     }
 }
 

@@ -202,6 +202,9 @@ impl Teller<'_> {
         };
         outcome.share = decided;
         outcome.faults.clone_from(&self.heard.faults);
+        if ended.is_ok() {
+            outcome.mirrors.clone_from(&self.heard.mirrors);
+        }
         Explanation {
             request: view::asked(question, facts, self.principal.as_ref()),
             listener: view::listener(self.listener, cert),

@@ -147,6 +147,9 @@ pub struct Outcome {
     /// What is injected on purpose, each with its chance.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<String>,
+    /// Pools that get copies, each with its chance.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mirrors: Vec<String>,
     /// The status of an answer made here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,

@@ -16,7 +16,7 @@ use crate::snapshot::pool::{
     Affinity, Algorithm, Balance, Choices, HashKey, Labels, Member, PoolSettings, SubsetFallback,
 };
 use crate::snapshot::route::{
-    Abort, Candidate, Chance, Conditions, Fault, FaultPlan, Guard, HostPattern, Override,
+    Abort, Candidate, Chance, Conditions, Fault, FaultPlan, Guard, HostPattern, Mirror, Override,
     OverrideBy, PathPattern, PrincipalPattern, Retry, StickyKey, ValueCondition,
 };
 
@@ -275,6 +275,20 @@ pub fn fault_plan(plan: &FaultPlan) -> Vec<String> {
         Abort::Grpc(code) => format!("aborted with grpc-status {code}{}", chance(of)),
     });
     delay.into_iter().chain(abort).collect()
+}
+
+/// A mirror, with the chance of a copy.
+pub fn mirror(mirror: &Mirror) -> String {
+    let compared = match mirror.compare {
+        Some(_) => ", responses compared",
+        None => "",
+    };
+    let broken = match mirror.pool {
+        Some(_) => "",
+        None => " (broken, gets none)",
+    };
+    let percent = mirror.chance.percent();
+    format!("{}{broken}, chance {percent} %{compared}", mirror.name)
 }
 
 /// A fault: what may be injected, and into which requests.

@@ -7,6 +7,7 @@ pub mod answer;
 pub mod clock;
 pub mod event;
 pub mod metrics;
+pub mod mirror;
 pub mod recorder;
 mod redact;
 pub mod trace;

@@ -15,6 +15,7 @@ mod guard;
 mod handshake;
 pub mod hello;
 mod inject;
+mod mirror;
 pub mod proxy_protocol;
 mod random;
 mod record;
@@ -29,6 +30,7 @@ mod transport;
 mod upstream;
 
 pub use accept::Frontend;
+pub use mirror::Connections;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,6 +68,8 @@ pub struct Shared {
     pub tracer: ArcSwapOption<Tracer>,
     /// Long-lived streams.
     pub leases: Arc<Leases>,
+    /// Connections for copies of requests.
+    pub mirrors: Connections,
 }
 
 /// Our side of Pingora's hooks.
@@ -146,11 +150,15 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_request_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         upstream_request: &mut RequestHeader,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        forward::request(upstream_request, ctx).await
+        forward::request(upstream_request, ctx).await?;
+        if ctx.mirroring.is_some() {
+            mirror::begin(session, upstream_request, ctx, &self.shared);
+        }
+        Ok(())
     }
 
     async fn request_body_filter(
@@ -160,7 +168,11 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        forward::request_body(body, end_of_stream, ctx)
+        forward::request_body(body, end_of_stream, ctx)?;
+        if let Some(mirroring) = &mut ctx.mirroring {
+            mirroring.piece(body.as_ref(), end_of_stream, &ctx.facts, &self.shared);
+        }
+        Ok(())
     }
 
     async fn upstream_response_filter(
@@ -170,6 +182,9 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         upstream::responded(upstream_response, ctx);
+        if let Some(mirroring) = &mut ctx.mirroring {
+            mirroring.responded(upstream_response, ctx.attempt.started);
+        }
         retry::responded(session, upstream_response, ctx)
     }
 
@@ -189,6 +204,9 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<Option<Duration>> {
+        if let Some(mirroring) = &mut ctx.mirroring {
+            mirroring.response_piece(body.as_ref());
+        }
         forward::response_body(body, end_of_stream, ctx)
     }
 
@@ -238,6 +256,9 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Box<Ctx>) {
+        if let Some(mirroring) = ctx.mirroring.take() {
+            mirroring.close(e.is_none());
+        }
         finish::account(session, e, ctx, &self.shared);
     }
 }

@@ -13,6 +13,7 @@ use windrose_plugins::contract::{causes, Answer, Cause, Effects, Principal, Slot
 use super::connection::{Connection, TlsFacts};
 use super::due::Due;
 use super::finish::Unfinished;
+use super::mirror::Mirroring;
 use super::upstream::Held;
 use super::{admit, finish, inject, random, serve, Shared};
 use crate::decide::{Deadline, Facts, Silent, Walk};
@@ -57,6 +58,8 @@ pub struct Ctx {
     pub(super) due: Option<Box<Due>>,
     /// Set while it is a stream of HTTP/2, which may be dropped as it stands.
     pub(super) unfinished: Option<Box<Unfinished>>,
+    /// What is gathered for its copies; absent for most.
+    pub(super) mirroring: Option<Box<Mirroring>>,
     /// Whether it begins something long-lived: other times and bounds hold for it.
     pub(super) is_stream: bool,
     /// Whether it asks for another protocol on its connection.
@@ -136,6 +139,7 @@ impl Ctx {
             lease: None,
             due: None,
             unfinished: None,
+            mirroring: None,
             is_stream: false,
             is_upgrade: false,
             is_endless: false,
@@ -252,6 +256,9 @@ pub(super) async fn route(
     ctx.pool = Some(next.pool);
     if let Some(deadline) = next.deadline {
         limit(session, ctx, shared, &connection, deadline);
+    }
+    if next.mirrors != 0 {
+        ctx.mirroring = Some(Mirroring::new(&candidate, next.mirrors));
     }
     match next.injected {
         None => Ok(()),

@@ -7,6 +7,7 @@ pub mod budget;
 pub mod certs;
 pub mod chain;
 pub mod endpoint;
+pub mod gate;
 pub mod incoming;
 pub mod lease;
 pub mod limits;

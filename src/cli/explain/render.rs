@@ -137,6 +137,9 @@ fn experiments(page: &mut Page, outcome: &Outcome) {
     for fault in &outcome.faults {
         page.line(1, &format!("fault: {fault}"), "");
     }
+    for mirror in &outcome.mirrors {
+        page.line(1, &format!("mirrored to pool {mirror}"), "");
+    }
 }
 
 fn forwarded(page: &mut Page, explanation: &Explanation) {

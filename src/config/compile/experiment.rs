@@ -1,4 +1,4 @@
-//! What is tried out on a rule's requests: faults.
+//! What is tried out on a rule's requests: faults and mirrors.
 //! It must not know requests.
 //! Called by `routes` for each rule.
 
@@ -7,7 +7,9 @@ use http::HeaderName;
 use super::routes::{self, Workshop};
 use super::split::guard;
 use crate::config::schema;
-use crate::snapshot::route::{Abort, Chance, Experiments, Fault, FaultPlan, ValueCondition};
+use crate::snapshot::route::{
+    Abort, Chance, Experiments, Fault, FaultPlan, Mirror, ValueCondition,
+};
 
 impl Workshop<'_> {
     /// The experiments of a rule; `None` for most, which pay nothing for them.
@@ -23,7 +25,12 @@ impl Workshop<'_> {
             .fault
             .as_ref()
             .and_then(|it| self.fault(&route.name, it));
-        fault.is_some().then(|| Box::new(Experiments { fault }))
+        let mirrors = rule.mirror.iter();
+        let mirrors: Box<[Mirror]> = mirrors
+            .filter_map(|it| self.mirror(&route.name, it))
+            .collect();
+        let is_any = fault.is_some() || !mirrors.is_empty();
+        is_any.then(|| Box::new(Experiments { fault, mirrors }))
     }
 
     /// `None` where rules have found it impossible.

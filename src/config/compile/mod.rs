@@ -6,6 +6,7 @@ mod balance;
 mod ejection;
 mod experiment;
 mod listeners;
+mod mirror;
 mod plugins;
 mod pools;
 mod retry;

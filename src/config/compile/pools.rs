@@ -89,6 +89,7 @@ fn build(
             &pool.retry_budget,
             previous.map(|previous| &previous.retry_budget),
         ),
+        gate: previous.map_or_else(Default::default, |previous| previous.gate.clone()),
         metrics: means.metrics.pool(&pool.name),
         subset: None,
     })

@@ -138,7 +138,9 @@ fn pools(config: &Config, report: &mut Report) {
     let many = rules()
         .flat_map(|rule| &rule.split)
         .map(|target| target.pool.as_str());
-    let used: HashSet<&str> = one.chain(many).collect();
+    let mirrors = rules().flat_map(|rule| &rule.mirror);
+    let mirrors = mirrors.map(|mirror| mirror.pool.as_str());
+    let used: HashSet<&str> = one.chain(many).chain(mirrors).collect();
     for (at, pool) in config.pools.iter().enumerate() {
         let (path, name) = (format!("pools[{at}]"), &pool.name);
         if !used.contains(name.as_str()) {

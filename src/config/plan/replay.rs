@@ -124,6 +124,7 @@ fn difference(old: &Outcome, new: &Outcome) -> Option<String> {
         ("fields", sorted(old) != sorted(new)),
         ("times", old.times != new.times),
         ("fault", old.faults != new.faults),
+        ("mirror", old.mirrors != new.mirrors),
     ];
     let differing: Vec<&str> = parts
         .iter()

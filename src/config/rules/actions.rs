@@ -163,6 +163,7 @@ fn unused(rule: &Rule, path: &str, report: &mut Report) {
     };
     let settings = [
         ("fault", rule.fault.is_some()),
+        ("mirror", !rule.mirror.is_empty()),
         ("rewrite", rule.rewrite.is_some()),
         (
             "request_headers",

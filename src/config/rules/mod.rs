@@ -10,6 +10,7 @@ mod fault;
 mod limits;
 mod listeners;
 mod matches;
+mod mirror;
 mod pools;
 mod process;
 mod retry;

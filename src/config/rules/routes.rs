@@ -4,7 +4,7 @@
 
 use super::listeners::word;
 use super::values::{accept, host_pattern, quoted};
-use super::{actions, balance, matches, protocol_of, retry, split, Names};
+use super::{actions, balance, matches, mirror, protocol_of, retry, split, Names};
 use crate::config::report::Report;
 use crate::config::schema::{
     Config, Hold, Match, PoolProtocol, Protocol, Route, RouteProtocol, Rule,
@@ -190,6 +190,7 @@ fn pools(route: &Route, rule: &Rule, names: &Names<'_>, path: &str, report: &mut
         }
     }
     split::check(rule, route.protocol, path, report);
+    mirror::check(&rule.mirror, names, path, report);
 }
 
 fn http_conditions(found: &Match) -> [(&'static str, bool); 5] {
@@ -208,6 +209,7 @@ fn http_settings(rule: &Rule) -> Vec<(&'static str, bool)> {
         ("respond", rule.respond.is_some()),
         ("override", rule.overriding.is_some()),
         ("fault", rule.fault.is_some()),
+        ("mirror", !rule.mirror.is_empty()),
         ("rewrite", rule.rewrite.is_some()),
         (
             "request_headers",

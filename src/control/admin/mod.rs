@@ -6,6 +6,7 @@ mod answer;
 mod balance;
 mod budget;
 mod limits;
+mod mirrors;
 mod outlier;
 mod overview;
 mod page;
@@ -113,6 +114,7 @@ enum Place {
     Routes,
     Pools,
     Plugins,
+    Mirrors,
     Listeners,
     Causes,
     Status,
@@ -168,6 +170,11 @@ const PLACES: &[Entry] = &[
         "/plugins",
         Place::Plugins,
         "plugin instances: mode, answers, and what those in the shadow would have answered",
+    ),
+    entry(
+        "/mirrors",
+        Place::Mirrors,
+        "mirrors: what became of copies, and examples of responses that differ",
     ),
     entry(
         "/listeners",
@@ -315,6 +322,7 @@ impl Desk {
             Place::Routes => routes::answer(&snapshot),
             Place::Pools => answer::json(StatusCode::OK, &pools::view(&snapshot, pools)),
             Place::Plugins => answer::json(StatusCode::OK, &plugins::view(&snapshot)),
+            Place::Mirrors => answer::json(StatusCode::OK, &mirrors::view(&snapshot)),
             Place::Listeners => {
                 answer::json(StatusCode::OK, &state::listeners(&snapshot, status, certs))
             }

@@ -86,6 +86,8 @@ struct RuleView {
     retry_budget: Option<BudgetView>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     fault: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    mirror: Vec<String>,
     body_limit_bytes: u64,
 }
 
@@ -238,6 +240,9 @@ fn rule(rule: &Rule) -> RuleView {
         fault: experiments
             .and_then(|it| it.fault.as_ref())
             .map_or(Vec::new(), words::fault),
+        mirror: experiments.map_or(Vec::new(), |it| {
+            it.mirrors.iter().map(words::mirror).collect()
+        }),
         body_limit_bytes: rule.body_limit,
     }
 }

@@ -93,6 +93,7 @@ pub(in crate::control) fn pool_of(
         settings,
         set: Arc::new(arc_swap::ArcSwap::from_pointee(set)),
         limits: None,
+        gate: Default::default(),
         metrics: metrics.pool(name),
         subset: None,
     })

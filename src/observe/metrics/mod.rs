@@ -33,7 +33,7 @@ pub use reload::{ProbationEnd, ReloadMetrics, ReloadOutcome};
 use route::RouteFamilies;
 pub use route::{Finished, FinishedBy, RequestSample, RouteMetrics};
 use rule::RuleFamilies;
-pub use rule::{ChosenBy, FaultMetrics, ShareMetrics};
+pub use rule::{ChosenBy, Compared, FaultMetrics, MirrorMetrics, MirrorResult, ShareMetrics};
 
 /// All metrics of the process. Handles are cheap to use and to keep: counting is a few atomic additions.
 pub struct Metrics {
@@ -60,6 +60,7 @@ struct Handles {
     endpoints: Mutex<HashMap<[String; 2], Arc<EndpointMetrics>>>,
     shares: Mutex<HashMap<[String; 2], Arc<ShareMetrics>>>,
     faults: Mutex<HashMap<[String; 1], Arc<FaultMetrics>>>,
+    mirrors: Mutex<HashMap<[String; 2], Arc<MirrorMetrics>>>,
 }
 
 /// What a group of series is about, for [`Metrics::retain`].
@@ -160,6 +161,13 @@ impl Metrics {
         })
     }
 
+    /// The counters of a route's copies to a pool; the same for the same labels.
+    pub fn mirror(&self, route: &str, pool: &str) -> Arc<MirrorMetrics> {
+        shared(&self.handles.mirrors, [route, pool], || {
+            MirrorMetrics::new(&self.rules, [route, pool])
+        })
+    }
+
     /// The counters of a pool; the same for the same name.
     pub fn pool(&self, pool: &str) -> Arc<PoolMetrics> {
         shared(&self.handles.pools, [pool], || {
@@ -227,6 +235,7 @@ impl Metrics {
         lock(&handles.pools).retain(|[pool], _| keep(Pool, pool, ""));
         lock(&handles.shares).retain(|[route, _], _| keep(Rule, route, ""));
         lock(&handles.faults).retain(|[route], _| keep(Rule, route, ""));
+        lock(&handles.mirrors).retain(|[route, _], _| keep(Rule, route, ""));
 
         self.listeners.retain(&|name| keep(Listener, name, ""));
         let certificates = &self.listeners.certificates;

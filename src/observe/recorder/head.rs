@@ -123,7 +123,7 @@ fn push(pair: Pair, into: &mut Vec<Pair>, left_out: &mut usize, room: &mut usize
 }
 
 /// Text of at most so many bytes that no terminal obeys, and whether it differs from what came.
-pub(super) fn harmless(bytes: &[u8], most: usize) -> (String, bool) {
+pub(in crate::observe) fn harmless(bytes: &[u8], most: usize) -> (String, bool) {
     let kept = &bytes[..bytes.len().min(most)];
     let mut text = String::with_capacity(kept.len());
     let mut changed = kept.len() < bytes.len();

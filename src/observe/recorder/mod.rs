@@ -17,6 +17,7 @@ use windrose_plugins::contract::{causes, Blame, Cause};
 
 use super::access_log::{stamp, Entry};
 use super::metrics::{FirstUse, RecorderMetrics};
+pub(super) use head::harmless;
 pub use head::Head;
 use quantile::Slowest;
 pub use record::{Asked, Attempt, Caller, Decision, Durations, Given, Pair, Record, Seen};

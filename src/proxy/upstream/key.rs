@@ -11,7 +11,11 @@ use crate::snapshot::balance;
 use crate::snapshot::pool::{Affinity, Balance, HashKey};
 
 /// The hash of the first key that the request has; `None` for pools that hash nothing.
-pub(super) fn hash(balance: &Balance, request: &RequestHeader, facts: &Facts) -> Option<u64> {
+pub(in crate::proxy) fn hash(
+    balance: &Balance,
+    request: &RequestHeader,
+    facts: &Facts,
+) -> Option<u64> {
     match &balance.affinity {
         Some(Affinity::Header(name)) => {
             let value = request.headers.get(name);

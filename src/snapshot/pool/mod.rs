@@ -23,6 +23,7 @@ use pingora::upstreams::peer::HttpPeer;
 use super::balance::Table;
 use super::budget::Budget;
 use super::endpoint::{Address, Endpoint, Endpoints};
+use super::gate::Gate;
 use super::limits::Limited;
 use super::outlier::{Claim, Probe};
 use crate::observe::metrics::{Metrics, PoolMetrics};
@@ -41,6 +42,8 @@ pub struct Pool {
     pub limits: Option<Limited>,
     /// How many further attempts its requests may make together.
     pub retry_budget: Budget,
+    /// What copies of requests pass on their way here. The same in the next generation.
+    pub gate: Arc<Gate>,
     /// Counters.
     pub metrics: Arc<PoolMetrics>,
     /// Which of its endpoints are meant, by position in `settings.balance.subsets`; `None` for all. Rules that name a
@@ -58,6 +61,7 @@ impl Pool {
             set: self.set.clone(),
             limits: self.limits.clone(),
             retry_budget: self.retry_budget.clone(),
+            gate: self.gate.clone(),
             metrics: self.metrics.clone(),
             subset: Some(subset),
         }

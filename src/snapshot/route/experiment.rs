@@ -1,4 +1,4 @@
-//! What is tried out on a rule's requests: faults that are injected.
+//! What is tried out on a rule's requests: faults that are injected, copies to further pools.
 //! It must not know requests; `decide` rolls the dice.
 //! Part of a rule that has any; built by `config::compile`.
 
@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use super::{Guard, ValueCondition};
+use super::{Guard, Mirror, ValueCondition};
 use crate::observe::metrics::FaultMetrics;
 
 /// What is tried out on a rule's requests.
 pub struct Experiments {
     /// Delays and aborts.
     pub fault: Option<Fault>,
+    /// Copies to further pools; at most as many as [`MOST_MIRRORS`](super::MOST_MIRRORS).
+    pub mirrors: Box<[Mirror]>,
 }
 
 /// Delays and aborts.

@@ -5,6 +5,7 @@
 mod action;
 mod conditions;
 mod experiment;
+mod mirror;
 mod retry;
 mod split;
 mod table;
@@ -12,6 +13,7 @@ mod table;
 pub use action::*;
 pub use conditions::*;
 pub use experiment::*;
+pub use mirror::*;
 pub use retry::*;
 pub use split::*;
 pub use table::*;

@@ -7,6 +7,7 @@ mod balance;
 mod fault;
 mod limits;
 mod listeners;
+mod mirror;
 mod pools;
 mod retry;
 mod routes;

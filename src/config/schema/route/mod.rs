@@ -5,12 +5,14 @@
 mod actions;
 mod fault;
 mod matches;
+mod mirror;
 mod retry;
 mod split;
 
 pub use actions::*;
 pub use fault::*;
 pub use matches::*;
+pub use mirror::*;
 pub use retry::*;
 pub use split::*;
 
@@ -105,6 +107,9 @@ pub struct Rule {
     /// Lets requests name their share of the split. Default: none can.
     #[serde(rename = "override", skip_serializing_if = "Option::is_none")]
     pub overriding: Option<Override>,
+    /// Copies of requests to further pools, at most 8. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mirror: Vec<Mirror>,
     /// Delays and aborts that are injected on purpose. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,
