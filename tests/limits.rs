@@ -3,13 +3,17 @@
 //! Part of the test binary.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::support::client::{Conn, Reply};
-use crate::support::proxy::{pool, ALL_TO_APP};
+use crate::support::grpc::{call, Client};
+use crate::support::proxy::{pool, run, ALL_TO_APP};
 use crate::support::upstream::answer;
+use crate::support::wait::pause;
 use crate::support::{until, Proxy, Upstream};
 
 /// A service that answers when told to, one request at a time.
@@ -290,4 +294,150 @@ fn connections_of_bytes_wait_for_their_place() {
     held.answer();
 
     assert_eq!(as_told(&end(&mut second)), WENT_ON);
+}
+
+#[test]
+fn a_higher_class_goes_first_and_takes_the_place_of_a_lower_one() {
+    let held = Held::new();
+    let pool = pool("app", &[&held.upstream]);
+    let proxy = Proxy::http(&format!(
+        "{pool}  limits: {{requests: 1, pending: 2, queue_timeout: 1m}}\nroutes:\n- name: all\n  priority: low\n  rules:\n  - pool: app\n  - {{match: [{{path: {{exact: /high}}}}], pool: app, priority: high}}\n"
+    ));
+    let mut first = begin(&proxy, "/");
+    until_load(&proxy, 1, 0);
+    let mut early = begin(&proxy, "/early");
+    until_load(&proxy, 1, 1);
+    let mut late = begin(&proxy, "/late");
+    until_load(&proxy, 1, 2);
+
+    let mut high = begin(&proxy, "/high");
+    assert_eq!(as_told(&end(&mut late)), (503, "pool_overloaded"));
+    until_load(&proxy, 1, 2);
+    let mut order = Vec::new();
+    for done in [&mut first, &mut high, &mut early] {
+        let before = held.upstream.requests();
+        order.push(held.upstream.last().target);
+        held.answer();
+        assert_eq!(as_told(&end(done)), WENT_ON);
+        until("the next one arrived", || {
+            (before == 3 || held.upstream.requests() > before).then_some(())
+        });
+    }
+
+    assert_eq!(order, ["/", "/high", "/early"]);
+}
+
+#[test]
+fn retries_over_their_limit_are_not_made() {
+    let (dead, live) = (Upstream::refusing(), Upstream::answering("hello"));
+    let pool = pool("app", &[&dead, &live]);
+    let proxy = Proxy::http(&format!(
+        "{pool}  balance: {{algorithm: round_robin}}\n  ejection: {{consecutive_failures: 0}}\n  limits: {{retries: 0}}\n{ALL_TO_APP}"
+    ));
+
+    let replies = [(); 4].map(|()| proxy.get("/"));
+
+    let failed = replies.iter().filter(|reply| reply.status == 502);
+    let failed: Vec<String> = failed.map(Reply::why).collect();
+    assert_eq!(failed, ["connect_refused", "connect_refused"]);
+    assert_eq!(
+        proxy.metric("windrose_pool_rejected_total", &["retries"]),
+        2.0
+    );
+    assert_eq!(limits(&proxy)["in_flight"], 0);
+}
+
+// With threads, because looking at the load blocks one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_is_reset_gives_back_its_place() {
+    let held = Held::new();
+    let proxy = proxy(
+        &[&held.upstream],
+        "{requests: 1, pending: 1, queue_timeout: 1m}",
+    );
+    let client = Client::connect(proxy.address("web")).await;
+    let (_reply, mut first) = client.open(call("unary")).await.unwrap();
+    first.send_data("whole".into(), true).unwrap();
+    until_load(&proxy, 1, 0);
+    let (_reply, mut second) = client.open(call("unary")).await.unwrap();
+    until_load(&proxy, 1, 1);
+
+    second.send_reset(h2::Reason::CANCEL);
+    until_load(&proxy, 1, 0);
+    first.send_reset(h2::Reason::CANCEL);
+
+    until_load(&proxy, 0, 0);
+}
+
+#[test]
+fn an_adaptive_limit_falls_while_answers_are_slow() {
+    let slow = Arc::<AtomicBool>::default();
+    let told = slow.clone();
+    let upstream = Upstream::with(move |_, stream| {
+        if told.load(SeqCst) {
+            pause(Duration::from_millis(400));
+        }
+        answer(stream, 200, &[], b"done")
+    });
+    let proxy = proxy(
+        &[&upstream],
+        "{adaptive: {min: 1, window: 10ms, measure_every: 1h, measure_requests: 10}}",
+    );
+    let limit = |proxy: &Proxy| limits(proxy)["adaptive"]["limit"].as_u64().unwrap();
+    until("quick answers are known", || {
+        assert_eq!(proxy.get("/").status, 200);
+        limits(&proxy)["adaptive"]["min_rtt_ms"].as_f64()
+    });
+    let before = limit(&proxy);
+    assert!(before >= 100, "{before}");
+
+    slow.store(true, SeqCst);
+    until("the limit fell", || {
+        let mut all = [(); 12].map(|()| begin(&proxy, "/"));
+        all.iter_mut().for_each(|one| drop(end(one)));
+        (limit(&proxy) < before / 2).then_some(())
+    });
+
+    let shown = proxy.metric("windrose_pool_limit_requests", &["app"]);
+    assert!(shown >= 0.0, "{shown}");
+}
+
+#[test]
+fn explanations_tell_what_one_more_request_would_meet() {
+    let held = Held::new();
+    let proxy = proxy(
+        &[&held.upstream],
+        "{requests: 1, pending: 1, queue_timeout: 1m}",
+    );
+    let config = proxy.config();
+    let ask = || {
+        let config = config.to_str().unwrap();
+        let told = run(&["explain", "--live", "GET", "http://test/", "-c", config]);
+        String::from_utf8(told.stdout).unwrap()
+    };
+
+    let free = ask();
+    let _first = begin(&proxy, "/");
+    until_load(&proxy, 1, 0);
+    let waits = ask();
+    let _second = begin(&proxy, "/");
+    until_load(&proxy, 1, 1);
+    let refused = ask();
+
+    assert!(
+        free.contains("limits: at most 1 under way; 1 may wait, each 60 s"),
+        "{free}"
+    );
+    assert!(
+        free.contains("0 of 1 under way, 0 waiting: a place is free"),
+        "{free}"
+    );
+    assert!(
+        waits.contains("1 of 1 under way, 0 waiting: one more would wait"),
+        "{waits}"
+    );
+    assert!(
+        refused.contains("one more would be refused with pool_overloaded"),
+        "{refused}"
+    );
 }

@@ -25,6 +25,7 @@ mod limits;
 mod mirror;
 mod observability;
 mod outlier;
+mod overload;
 mod peers;
 mod pipelining;
 mod plan;

@@ -143,6 +143,9 @@ causes! {
     NO_HEALTHY_ENDPOINT = "no_healthy_endpoint", Upstream, 503, "Service unavailable",
         "Every endpoint of the pool is out: failing its health check, ejected, or already tried for this request.",
         "Open /pools to see why each endpoint is out.";
+    OVERLOADED = "overloaded", Proxy, 503, "Service unavailable",
+        "The process is overloaded by the bounds of `overload`, and the request's class (`priority`) is among those that are refused first.",
+        "Open /pools on the admin address: it shows how much of each bound is used. Add instances or memory, or give what matters a higher `priority`.";
     POOL_OVERLOADED = "pool_overloaded", Upstream, 503, "Service unavailable",
         "The pool, or every endpoint of it that may be chosen, has as many requests under way as its `limits` allow, and its queue is full or it has none.",
         "Open /pools: it shows the limits and what is under way. Look for endpoints that became slow; raise `limits`, add endpoints, or let requests wait with `limits.pending`.";

@@ -11,6 +11,7 @@ mod inherit;
 mod judge;
 pub mod listeners;
 pub mod notices;
+mod overload;
 pub mod pools;
 pub mod probation;
 pub mod reload;

@@ -341,6 +341,7 @@ impl Reloader {
     fn follow(&self, snapshot: &Arc<Snapshot>) {
         self.tell_quarantined(snapshot);
         self.pools.follow(snapshot);
+        snapshot.pressure.bind(snapshot.overload.as_ref());
         let sources = snapshot.listeners.iter().filter_map(|listener| {
             let termination = listener.protocol.termination()?.clone();
             let files = termination.files.clone();

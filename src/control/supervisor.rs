@@ -12,6 +12,7 @@ use pingora::services::Service;
 use tokio::signal::unix::{signal, Signal, SignalKind};
 
 use super::notices::Notices;
+use super::overload;
 use super::reload::{Order, Reloader, HANDED_OVER};
 use super::traffic;
 use crate::observe::event;
@@ -54,6 +55,8 @@ impl Service for Supervisor {
         }
         self.tell_ready();
         let housekeeping = tokio::spawn(housekeeping(reloader.clone()));
+        let pressure = reloader.current.peek().pressure.clone();
+        tokio::spawn(overload::watch(pressure, reloader.metrics.clone()));
         let signals = tokio::spawn(hear(signals, reloader.clone(), self.upgrade.clone()));
         let _ = shutdown.wait_for(|stop| *stop).await;
         self.notices.stopping();

@@ -4,6 +4,7 @@
 
 mod again;
 mod canonical;
+mod class;
 mod conditions;
 mod deadline;
 mod edit;
@@ -18,6 +19,7 @@ mod wire;
 
 pub use again::{again, Failure, No};
 pub use canonical::{canonical_host, canonical_path, BadHost, BadPath, Host};
+pub use class::class;
 pub use conditions::{Condition, Verdict};
 pub use deadline::{Deadline, SetBy};
 pub use edit::{edit, Fields};

@@ -30,6 +30,7 @@ fn rule(index: usize) -> Arc<Rule> {
         timeouts: Timeouts::default(),
         retry: Retry::default(),
         body_limit: 0,
+        priority: Default::default(),
         chain: Chain::default(),
     })
 }

@@ -3,6 +3,7 @@
 //! `windrose explain`, the admin page of the same name, config tests and plans call it.
 
 mod hear;
+mod limits;
 mod pool;
 mod question;
 mod view;
@@ -20,9 +21,10 @@ use windrose_plugins::contract::{
     causes, Answer, Cause, ConnectionView, Effects, Principal, Slots,
 };
 
-use crate::decide::{Facts, Hop, Next, Stage, Tls, Walk, WireText};
+use crate::decide::{class, Facts, Hop, Next, Stage, Tls, Walk, WireText};
 use crate::observe::metrics::ChosenBy;
 use crate::snapshot::certs::Cert;
+use crate::snapshot::limits::Priority;
 use crate::snapshot::listener::Listener;
 use crate::snapshot::route::{Action, Candidate};
 use crate::snapshot::Snapshot;
@@ -58,6 +60,8 @@ pub fn explain(
         slots: Slots::default(),
         heard: Heard::default(),
         candidate: None,
+        snapshot,
+        class: None,
         effects: if live { Effects::Peek } else { Effects::Dry },
     };
     let ended = match teller.admit(&mut facts, &head) {
@@ -97,6 +101,8 @@ struct Teller<'a> {
     slots: Slots,
     heard: Heard,
     candidate: Option<Arc<Candidate>>,
+    snapshot: &'a Snapshot,
+    class: Option<Priority>,
     effects: Effects,
 }
 
@@ -137,6 +143,10 @@ impl Teller<'_> {
         };
         let candidate = now(walk.find(head, &mut self.heard))?;
         self.candidate = Some(candidate.clone());
+        if candidate.rule.action.goes_on() {
+            let header = self.snapshot.priority_header().filter(|_| facts.trusted);
+            self.class = Some(class(&candidate.rule, header, &head.headers));
+        }
         let random = first_sound(&candidate.rule.action);
         let mut next = now(walk.act(&candidate, head, random, &mut self.heard))?;
         if let Some(abort) = next.injected.take().and_then(|injected| injected.abort) {
@@ -205,6 +215,9 @@ impl Teller<'_> {
         if ended.is_ok() {
             outcome.mirrors.clone_from(&self.heard.mirrors);
         }
+        let pressure = &self.snapshot.pressure;
+        let class = self.class;
+        outcome.class = class.and_then(|class| limits::class(class, pressure, live));
         Explanation {
             request: view::asked(question, facts, self.principal.as_ref()),
             listener: view::listener(self.listener, cert),

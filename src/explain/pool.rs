@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use pingora::http::RequestHeader;
 
 use super::view::{EndpointSeen, LevelSeen, PoolSeen};
-use super::words;
+use super::{limits, words};
 use crate::decide::fields;
 use crate::observe::clock;
 use crate::snapshot::balance::LevelShare;
@@ -24,6 +24,10 @@ pub(super) fn seen(pool: &Pool, share_percent: f64, live: bool, head: &RequestHe
         place: pool.place.to_string(),
         share_percent: (share_percent * 100.0).round() / 100.0,
         balance: balance(&pool.settings),
+        limits: pool
+            .limits
+            .as_ref()
+            .map_or_else(Vec::new, |limited| limits::told(limited, live)),
         subset: pool.subset_labels().cloned().unwrap_or_default(),
         subset_fallback: pool.subset.map(|_| fallback(pool).to_owned()),
         affinity: affinity(pool, &set, head),

@@ -141,6 +141,9 @@ pub struct Outcome {
     /// The share of a split, where the request decides on it and not chance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<ShareSeen>,
+    /// Its class, where that is not the usual one or is refused in part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
     /// Where it may go on to.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pools: Vec<PoolSeen>,
@@ -239,6 +242,9 @@ pub struct PoolSeen {
     /// Its levels in the order they are asked, where there is more than one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub levels: Vec<LevelSeen>,
+    /// What bounds it and, in the running process, whether there is a place.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<String>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointSeen>,
 }

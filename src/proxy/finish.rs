@@ -102,6 +102,9 @@ fn close(ended: &Ended<'_>, ctx: &mut Ctx, shared: &Shared) {
     super::upstream::ended(ctx);
     finish_hooks(ctx, status, duration);
     count(ctx, status, duration.as_secs_f64());
+    if ctx.cause == Some(&causes::OVERLOADED) {
+        shared.metrics.overload().shed(ctx.priority as usize);
+    }
     let kept = shared.recorder.wants(&record::outcome(ctx, status, now));
     if kept.is_some() || shared.access_log.enabled() {
         tell(ended, ctx, duration, |entry| {

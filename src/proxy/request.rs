@@ -16,7 +16,7 @@ use super::finish::Unfinished;
 use super::mirror::Mirroring;
 use super::upstream::Held;
 use super::{admit, finish, inject, random, serve, Shared};
-use crate::decide::{Deadline, Facts, Silent, Walk};
+use crate::decide::{class, Deadline, Facts, Silent, Walk};
 use crate::observe::clock;
 use crate::observe::trace::{AttemptSpan, TraceContext};
 use crate::snapshot::endpoint::{Endpoint, InFlight};
@@ -244,6 +244,11 @@ pub(super) async fn route(
     candidate.metrics.started();
     // Before the plugins: whatever ends the request from here on is counted for its route.
     ctx.candidate = Some(candidate.clone());
+    let header = ctx.snapshot.priority_header().filter(|_| ctx.facts.trusted);
+    ctx.priority = class(&candidate.rule, header, &head.headers);
+    if candidate.rule.action.goes_on() && ctx.snapshot.pressure.sheds(ctx.priority, random::bits) {
+        return Err(refuse(&causes::OVERLOADED));
+    }
     let next = walk
         .act(&candidate, head, random::bits(), &mut Silent)
         .await?;

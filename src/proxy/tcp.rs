@@ -78,7 +78,7 @@ pub(super) async fn serve(
         )
     })?;
     rule.metrics.started();
-    let pool = match pool(rule, arrival.client.ip()) {
+    let pool = match pool(shared, rule, arrival.client.ip()) {
         Ok(pool) => pool,
         Err(refusal) => {
             rule.metrics.finished(&RequestSample {
@@ -125,8 +125,20 @@ pub(super) async fn serve(
     Ok(())
 }
 
+/// Whether the process takes it, overloaded as it may be.
+fn admitted(shared: &Shared, rule: &TcpRule) -> Result<(), Refusal> {
+    let class = rule.rule.priority;
+    if shared.current.peek().pressure.sheds(class, random::bits) {
+        shared.metrics.overload().shed(class as usize);
+        let detail = format!("route=\"{}\"", rule.rule.route);
+        return Err(Refusal::new(&causes::OVERLOADED, detail));
+    }
+    Ok(())
+}
+
 /// The pool a rule sends to.
-fn pool(rule: &TcpRule, client: IpAddr) -> Result<Arc<Pool>, Refusal> {
+fn pool(shared: &Shared, rule: &TcpRule, client: IpAddr) -> Result<Arc<Pool>, Refusal> {
+    admitted(shared, rule)?;
     let chosen = match &rule.rule.action {
         Action::Pool(pool) => Some(pool),
         Action::Split(split) => {
@@ -199,7 +211,8 @@ async fn connect(
         };
         pick(pool, set.clone(), &choice)
     };
-    let mut held = Box::pin(enter_connection(pool, transport.left(), || choose(&[]))).await?;
+    let entering = enter_connection(pool, rule.rule.priority, transport.left(), || choose(&[]));
+    let mut held = Box::pin(entering).await?;
     for _ in 0..=rule.rule.retry.attempts {
         let mut chosen = match held.first.take() {
             Some(chosen) => chosen,

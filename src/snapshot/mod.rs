@@ -26,7 +26,9 @@ use std::time::SystemTime;
 
 use ahash::AHashMap;
 use arc_swap::{ArcSwap, Guard};
+use http::HeaderName;
 
+use limits::{Bounds, Overload};
 use listener::Listener;
 use net::NetSet;
 use pool::Pool;
@@ -55,6 +57,10 @@ pub struct Snapshot {
     pub show_cause_to: NetSet,
     /// Which requests are traced.
     pub sampler: Sampler,
+    /// From when on the process is overloaded; `None` for never.
+    pub overload: Option<Bounds>,
+    /// How overloaded it is. The same for every generation.
+    pub pressure: Arc<Overload>,
     /// The effective configuration as YAML, secrets redacted.
     pub effective: String,
     /// What must not be shown of it.
@@ -94,6 +100,11 @@ impl Snapshot {
     pub fn quarantined(&self, kind: Kind, name: &str) -> Option<&Quarantined> {
         let mut all = self.quarantined.iter();
         all.find(|one| one.kind == kind && *one.name == *name)
+    }
+
+    /// The field in which trusted callers name the class of a request.
+    pub fn priority_header(&self) -> Option<&HeaderName> {
+        self.overload.as_ref()?.header.as_ref()
     }
 
     /// The pool of this name.

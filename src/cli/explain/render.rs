@@ -149,6 +149,9 @@ fn forwarded(page: &mut Page, explanation: &Explanation) {
     page.text.push('\n');
     page.line(0, &format!("goes on by route {route}"), place);
     experiments(page, outcome);
+    if let Some(class) = &outcome.class {
+        page.line(1, class, place);
+    }
     outcome.pools.iter().for_each(|one| pool(page, one));
     let path = outcome.path.as_deref().unwrap_or_default();
     let query = explanation.request.url.split_once('?');
@@ -188,6 +191,9 @@ fn pool(page: &mut Page, pool: &PoolSeen) {
     }
     for one in &pool.levels {
         page.line(2, &level(one), "");
+    }
+    for line in &pool.limits {
+        page.line(2, line, "");
     }
     if pool.endpoints.is_empty() {
         page.line(2, "no endpoint is known", "");

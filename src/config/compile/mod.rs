@@ -19,14 +19,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use windrose_plugins::contract::{Clock, StateRegistry};
+use windrose_plugins::contract::{Clock, Percent, StateRegistry};
 use windrose_plugins::PluginDef;
 
 use super::report::Report;
-use super::schema::Config;
+use super::schema::{Config, Overload};
 use crate::observe::metrics::Metrics;
 use crate::observe::trace::Sampler;
 use crate::snapshot::endpoint::Endpoints;
+use crate::snapshot::limits::Bounds;
 use crate::snapshot::net::NetSet;
 use crate::snapshot::quarantine::Quarantined;
 use crate::snapshot::secrets::Secrets;
@@ -114,12 +115,30 @@ pub fn compile(config: &Config, origin: Origin, means: &Means<'_>) -> Result<Sna
         show_cause_to: shows
             .map_or_else(NetSet::loopback, |nets| NetSet::new(nets.iter().copied())),
         sampler: sampler(config),
+        overload: config.overload.as_ref().map(overload),
+        pressure: means
+            .previous
+            .map_or_else(Arc::default, |previous| previous.pressure.clone()),
         effective: origin.effective,
         secrets: Arc::new(origin.secrets),
         warnings: origin.warnings,
         quarantined: origin.quarantined,
         by_name: Default::default(),
     }))
+}
+
+fn overload(overload: &Overload) -> Bounds {
+    let share = |share: Percent| Some(share.fraction()).filter(|share| *share > 0.0);
+    Bounds {
+        lag: Some(overload.lag.0).filter(|lag| !lag.is_zero()),
+        memory: share(overload.memory),
+        memory_limit: overload.memory_limit.map(|size| size.0),
+        descriptors: share(overload.descriptors),
+        header: overload
+            .priority_header
+            .as_ref()
+            .and_then(|name| name.parse().ok()),
+    }
 }
 
 /// Without a collector no trace is begun; contexts that come in are passed on.

@@ -14,7 +14,7 @@ use crate::config::report::Report;
 use crate::config::schema::{self, Config};
 use crate::observe::clock;
 use crate::snapshot::endpoint::Address;
-use crate::snapshot::limits::{Limited, Limiter, Limits};
+use crate::snapshot::limits::{Adaptive, Limited, Limiter, Limits};
 use crate::snapshot::pool::{
     DnsRecord, DnsSource, EndpointSet, EndpointSpec, Health, HealthKind, Labels, Pool,
     PoolProtocol, PoolSettings, ProxyVersion, Source,
@@ -111,6 +111,15 @@ fn limits(limits: &schema::PoolLimits) -> Limits {
         retries: limits.retries,
         pending: limits.pending.unwrap_or(0),
         queue_timeout: limits.queue_timeout.map_or(QUEUE_TIMEOUT, |time| time.0),
+        adaptive: limits.adaptive.as_ref().map(|adaptive| Adaptive {
+            least: adaptive.min,
+            most: adaptive.max,
+            window: adaptive.window.0,
+            buffer: adaptive.buffer.fraction(),
+            measure_every: adaptive.measure_every.0,
+            measure_requests: adaptive.measure_requests,
+            jitter: adaptive.jitter.fraction(),
+        }),
     }
 }
 

@@ -14,6 +14,7 @@ use crate::config::report::Report;
 use crate::config::schema::{
     self, Config, PathMatch, RouteProtocol, ValueMatch, ValueRule, Widened,
 };
+use crate::snapshot::limits::Priority;
 use crate::snapshot::net::NetSet;
 use crate::snapshot::pool::{Labels, Pool};
 use crate::snapshot::route::{
@@ -90,6 +91,7 @@ impl Workshop<'_> {
                 .body_limit
                 .or(route.body_limit)
                 .map_or(BODY_LIMIT, |size| size.0),
+            priority: priority(rule.priority.or(route.priority)),
             chain,
             path: path.into(),
         }))
@@ -253,6 +255,15 @@ impl Workshop<'_> {
             (rank, rule.clients.is_empty())
         });
         found
+    }
+}
+
+fn priority(priority: Option<schema::Priority>) -> Priority {
+    match priority {
+        Some(schema::Priority::Critical) => Priority::Critical,
+        Some(schema::Priority::High) => Priority::High,
+        None | Some(schema::Priority::Normal) => Priority::Normal,
+        Some(schema::Priority::Low) => Priority::Low,
     }
 }
 

@@ -22,6 +22,7 @@ pub fn check(config: &Config, report: &mut Report) {
     for (at, route) in config.routes.iter().enumerate() {
         routes(route, &format!("routes[{at}]"), report);
     }
+    long_queues(config, report);
     trust(config, report);
     pools(config, report);
 }
@@ -83,6 +84,35 @@ fn longer(
             format!("[timeout_longer_than_parent] {key} ({part}) is longer than request ({whole}), which ends first"),
             format!("lower `{key}`, or raise `request`"),
         );
+    }
+}
+
+/// A queue in which the request's own time always ends first.
+fn long_queues(config: &Config, report: &mut Report) {
+    for (at, route) in config.routes.iter().enumerate() {
+        for (index, rule) in route.rules.iter().enumerate() {
+            let whole = rule.timeouts.request.or(route.timeouts.request);
+            let Some(whole) = whole.filter(|whole| *whole > Time::secs(0)) else {
+                continue;
+            };
+            let pools = config.pools.iter().filter(|pool| {
+                let targets = rule.split.iter().map(|target| &target.pool);
+                rule.pool
+                    .iter()
+                    .chain(targets)
+                    .any(|name| *name == pool.name)
+            });
+            for pool in pools {
+                let wait = pool.limits.as_ref().and_then(|limits| limits.queue_timeout);
+                if let Some(wait) = wait.filter(|wait| *wait > whole) {
+                    report.warning(
+                        format!("routes[{at}].rules[{index}]"),
+                        format!("[timeout_longer_than_parent] queue_timeout ({wait}) of pool \"{}\" is longer than request ({whole}), which ends first", pool.name),
+                        "lower `limits.queue_timeout`, or raise `timeouts.request`",
+                    );
+                }
+            }
+        }
     }
 }
 

@@ -129,6 +129,11 @@ routes: [{name: r, timeouts: {response_header: 9s}, rules: [{pool: p, timeouts: 
 
 const TRUST_AND_POOLS: &[(&str, &str)] = &[
     (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1'], limits: {requests: 1, pending: 1, queue_timeout: 5s}}]
+routes: [{name: r, timeouts: {request: 2s}, rules: [{pool: p}]}]"#,
+        r#"routes[0].rules[0]: [timeout_longer_than_parent] queue_timeout (5s) of pool "p" is longer than request (2s)"#,
+    ),
+    (
         r#"listeners: [{name: a, bind: '127.0.0.1:1', trusted_proxies: [10.0.0.0/8, 0.0.0.0/0]}]"#,
         r#"listeners[0].trusted_proxies[1]: [trust_everyone] "0.0.0.0/0""#,
     ),

@@ -150,6 +150,7 @@ mod tests {
             name: pool.to_owned(),
             place: String::new(),
             share_percent: 100.0,
+            limits: Vec::new(),
             balance: String::new(),
             subset: Default::default(),
             subset_fallback: None,

@@ -172,6 +172,7 @@ fn unused(rule: &Rule, path: &str, report: &mut Report) {
         ("timeouts", rule.timeouts != Default::default()),
         ("retry", rule.retry.is_some()),
         ("body_limit", rule.body_limit.is_some()),
+        ("priority", rule.priority.is_some()),
     ];
     for (key, _) in settings.iter().filter(|(_, given)| *given) {
         report.error(

@@ -2,9 +2,11 @@
 //! It must not know how places are given away.
 //! Called by `config::rules::pools`.
 
+use windrose_plugins::contract::Time;
+
 use super::values::{positive, within};
 use crate::config::report::Report;
-use crate::config::schema::{Pool, PoolLimits, PoolProtocol};
+use crate::config::schema::{AdaptiveLimit, Pool, PoolLimits, PoolProtocol};
 
 /// Checks a pool's limits.
 pub(super) fn check(pool: &Pool, path: &str, report: &mut Report) {
@@ -24,6 +26,9 @@ pub(super) fn check(pool: &Pool, path: &str, report: &mut Report) {
         }
     }
     counts(it, pool.protocol, &path, report);
+    if let Some(it) = &it.adaptive {
+        adaptive(it, pool.protocol, &format!("{path}.adaptive"), report);
+    }
     queue(it, &path, report);
 }
 
@@ -56,8 +61,48 @@ fn counts(it: &PoolLimits, protocol: PoolProtocol, path: &str, report: &mut Repo
     }
 }
 
+fn adaptive(it: &AdaptiveLimit, protocol: PoolProtocol, path: &str, report: &mut Report) {
+    if protocol == PoolProtocol::Tcp {
+        report.error(
+            path,
+            "cannot follow the latency of a pool with protocol \"tcp\", which has no answers",
+            "bound `connections`",
+        );
+    }
+    within(report, &format!("{path}.min"), it.min, 1, MOST);
+    within(report, &format!("{path}.max"), it.max, 1, MOST);
+    if it.min > it.max {
+        report.error(
+            format!("{path}.min"),
+            format!("{} is above max, {}", it.min, it.max),
+            "lower `min` or raise `max`",
+        );
+    }
+    let times = [
+        ("window", it.window, SHORTEST_WINDOW),
+        ("measure_every", it.measure_every, Time::secs(1)),
+    ];
+    for (key, time, least) in times {
+        if !(least..=LONGEST).contains(&time) {
+            report.error(
+                format!("{path}.{key}"),
+                format!("must be from {least} to {LONGEST}, found \"{time}\""),
+                "write a time in these bounds",
+            );
+        }
+    }
+    within(
+        report,
+        &format!("{path}.measure_requests"),
+        it.measure_requests,
+        1,
+        500,
+    );
+}
+
 fn queue(it: &PoolLimits, path: &str, report: &mut Report) {
     let has_bound = it.connections.or(it.requests).or(it.endpoint_requests);
+    let has_bound = has_bound.or(it.adaptive.as_ref().map(|adaptive| adaptive.max));
     if let Some(pending) = it.pending {
         within(report, &format!("{path}.pending"), pending, 0, MOST_PENDING);
         if pending > 0 && has_bound.is_none() {
@@ -73,7 +118,7 @@ fn queue(it: &PoolLimits, path: &str, report: &mut Report) {
     };
     let path = format!("{path}.queue_timeout");
     positive(report, &path, time);
-    if time.0.as_secs() > LONGEST_WAIT {
+    if time > LONGEST {
         report.error(
             &path,
             format!("must be at most 1h, found \"{time}\""),
@@ -93,4 +138,6 @@ fn queue(it: &PoolLimits, path: &str, report: &mut Report) {
 const MOST: u32 = 1_000_000;
 /// Each one that waits holds a request with its connection.
 const MOST_PENDING: u32 = 100_000;
-const LONGEST_WAIT: u64 = 3600;
+const LONGEST: Time = Time::secs(3600);
+/// Shorter windows see noise.
+const SHORTEST_WINDOW: Time = Time::millis(10);

@@ -11,6 +11,7 @@ mod limits;
 mod listeners;
 mod matches;
 mod mirror;
+mod overload;
 mod pools;
 mod process;
 mod retry;
@@ -31,6 +32,7 @@ pub fn check(config: &Config, report: &mut Report) {
     let names = Names::of(config);
     names_are_good(config, report);
     process::check(config, report);
+    overload::check(config, report);
     listeners::check(config, &names, report);
     routes::check(config, &names, report);
     pools::check(config, report);

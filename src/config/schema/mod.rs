@@ -4,6 +4,7 @@
 
 mod listener;
 mod observe;
+mod overload;
 mod pool;
 mod route;
 mod server;
@@ -11,6 +12,7 @@ mod tests;
 
 pub use listener::*;
 pub use observe::*;
+pub use overload::*;
 pub use pool::*;
 pub use route::*;
 pub use server::*;
@@ -39,6 +41,9 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// Named plugin instances, used by name in `plugins` lists. One instance shares its state between its uses.
     pub plugins: BTreeMap<String, PluginInstance>,
+    /// Refusing the least important requests when the process is overloaded. Default: nothing is refused for that, because a bound that does not fit the machine would refuse good traffic; `overload: {}` turns it on with its defaults. A reload changes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub overload: Option<Overload>,
     /// Logs, metrics and traces.
     pub observe: Observe,
     /// The admin address.

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::balance;
 use super::budget::{budget, BudgetView};
-use super::limits::{self, LimitsView};
+use super::limits::{self, LimitsView, OverloadView};
 use super::outlier::{self, DrainingView, EjectionView, OutlierView};
 use super::state::{millis, quarantined, QuarantinedView};
 use crate::control::pools::PoolKeeper;
@@ -22,6 +22,8 @@ use crate::snapshot::Snapshot;
 
 #[derive(Serialize)]
 pub(super) struct Pools {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    overload: Option<OverloadView>,
     pools: Vec<Entry>,
 }
 
@@ -128,6 +130,7 @@ pub(super) fn view(snapshot: &Snapshot, keeper: &PoolKeeper) -> Pools {
     let sound = pools.map(|pool| Entry::Sound(Box::new(pool_view(pool, keeper))));
     let broken = quarantined(snapshot, &[Kind::Pool]).into_iter();
     Pools {
+        overload: limits::overload(snapshot),
         pools: sound.chain(broken.map(Entry::Broken)).collect(),
     }
 }

@@ -102,6 +102,8 @@ pub(in crate::control) fn pool_of(
 /// A snapshot of nothing but pools.
 pub(in crate::control) fn snapshot(pools: Vec<Arc<Pool>>) -> Arc<Snapshot> {
     Arc::new(Snapshot {
+        overload: None,
+        pressure: Arc::default(),
         generation: 1,
         digest: "d1".into(),
         built: std::time::SystemTime::UNIX_EPOCH,

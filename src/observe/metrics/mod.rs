@@ -5,6 +5,7 @@
 mod family;
 mod limits;
 mod listener;
+mod overload;
 mod pool;
 mod process;
 mod recorder;
@@ -26,6 +27,7 @@ use limits::LimitFamilies;
 pub use limits::LimitMetrics;
 use listener::ListenerFamilies;
 pub use listener::ListenerMetrics;
+pub use overload::OverloadMetrics;
 use pool::PoolFamilies;
 pub use pool::{EndpointMetrics, PoolMetrics, SessionResult};
 pub use recorder::RecorderMetrics;
@@ -43,6 +45,7 @@ pub struct Metrics {
     pools: Arc<PoolFamilies>,
     rules: Arc<RuleFamilies>,
     limits: Arc<LimitFamilies>,
+    overload: OverloadMetrics,
     plugins: Counters,
     reload: ReloadMetrics,
     recorder: RecorderMetrics,
@@ -106,6 +109,7 @@ impl Metrics {
             pools: Arc::new(PoolFamilies::new(&make)),
             rules: Arc::new(RuleFamilies::new(&make)),
             limits: Arc::new(LimitFamilies::new(&make)),
+            overload: OverloadMetrics::new(&make, CLASSES),
             plugins: make.counters(
                 "windrose_plugin_events_total",
                 "Events that plugins count, by plugin instance.",
@@ -190,6 +194,11 @@ impl Metrics {
     /// The counter of an event of a plugin instance.
     pub fn plugin_event(&self, instance: &str, event: &str) -> IntCounter {
         self.plugins.with(&[instance, event])
+    }
+
+    /// The counters of overload.
+    pub fn overload(&self) -> &OverloadMetrics {
+        &self.overload
     }
 
     /// The counters of the configuration.
@@ -302,6 +311,9 @@ fn registered<C: Collector + Clone + 'static>(
         .expect("names are distinct");
     metric
 }
+
+/// Classes of requests, the highest first.
+const CLASSES: [&str; 4] = ["critical", "high", "normal", "low"];
 
 /// Buckets of durations: from a local cache hit to the longest sensible wait.
 const SECONDS: &[f64] = &[

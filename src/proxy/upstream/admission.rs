@@ -33,7 +33,9 @@ pub(in crate::proxy) async fn enter(
     session: &mut Session,
     ctx: &mut Ctx,
 ) -> Result<(), &'static Cause> {
-    let Some(pool) = ctx.pool.clone() else {
+    let limited = ctx.pool.as_ref().filter(|pool| pool.limits.is_some());
+    // Looked at before it is cloned: most pools have none.
+    let Some(pool) = limited.cloned() else {
         return Ok(());
     };
     let Some(limited) = &pool.limits else {
@@ -128,10 +130,7 @@ async fn in_line(
     limited: &Limited,
     held: &mut Held,
 ) -> Result<(), &'static Cause> {
-    let choice = match ctx.attempt.tried.is_empty() {
-        true => Choosiness::Any,
-        false => Choosiness::Particular,
-    };
+    let choice = choosiness(pool, &ctx.attempt.tried);
     let limiter = &limited.state;
     let Some(waiting) = limiter.wait(ctx.priority, choice) else {
         return Err(&causes::POOL_OVERLOADED);
@@ -169,6 +168,7 @@ async fn in_line(
 /// Why there is none.
 pub(in crate::proxy) async fn enter_connection(
     pool: &Pool,
+    priority: Priority,
     left: impl Future<Output = ()>,
     mut choose: impl FnMut() -> Outcome,
 ) -> Result<Held, &'static Cause> {
@@ -192,7 +192,7 @@ pub(in crate::proxy) async fn enter_connection(
     if enters(&mut held, limiter.try_enter()).is_ok() {
         return Ok(held);
     }
-    let Some(waiting) = limiter.wait(Priority::Normal, Choosiness::Any) else {
+    let Some(waiting) = limiter.wait(priority, choosiness(pool, &[])) else {
         limiter.metrics.rejected(&causes::POOL_OVERLOADED);
         return Err(&causes::POOL_OVERLOADED);
     };
@@ -219,6 +219,14 @@ pub(in crate::proxy) async fn enter_connection(
         limiter.metrics.rejected(cause);
     }
     waited.map(|()| held)
+}
+
+/// Whether an endpoint that others may use may be none for this request.
+fn choosiness(pool: &Pool, tried: &[u16]) -> Choosiness {
+    match tried.is_empty() && pool.subset.is_none() {
+        true => Choosiness::Any,
+        false => Choosiness::Particular,
+    }
 }
 
 fn give_back(permit: Option<Permit>) {

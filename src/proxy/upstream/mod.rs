@@ -142,7 +142,10 @@ async fn chosen(
             pool.metrics.no_endpoint(cause);
             Err(failure.unwrap_or(cause))
         }
-        Outcome::Full => Box::pin(admission::endpoint(session, ctx, pool)).await,
+        Outcome::Full => match Box::pin(admission::endpoint(session, ctx, pool)).await {
+            Err(cause) if cause.status == 503 => Err(failure.unwrap_or(cause)),
+            waited => waited,
+        },
     }
 }
 

@@ -39,9 +39,19 @@ pub(in crate::proxy) fn responded(response: &ResponseHeader, ctx: &mut Ctx) {
         balance::observe(&endpoint.state, now, took);
     }
     endpoint.metrics.attempt(!failed, took.as_secs_f64());
+    if response.status.as_u16() < 500 {
+        teach_limit(ctx, now);
+    }
     match verdict {
         Some(verdict) => settle(ctx, verdict, now),
         None => await_trailers(ctx, now),
+    }
+}
+
+/// An adaptive limit learns from the time to an answer, also to one that never came; failures may be quick for any reason.
+fn teach_limit(ctx: &Ctx, now: u64) {
+    if let Some(limited) = ctx.pool.as_ref().and_then(|pool| pool.limits.as_ref()) {
+        limited.state.answered(ctx.attempt.started, now);
     }
 }
 
@@ -102,6 +112,9 @@ pub(in crate::proxy) fn gave_up(ctx: &mut Ctx, blames_endpoint: bool) {
     ctx.attempt.verdict_due = false;
     ctx.attempt.probe = None;
     let cause = ctx.cause;
+    if ctx.attempt.responded.is_none() && cause == Some(&causes::RESPONSE_TIMEOUT) {
+        teach_limit(ctx, now);
+    }
     close_span(ctx, cause);
     if let (true, Some(endpoint)) = (ctx.attempt.in_flight.take().is_some(), endpoint(ctx)) {
         let attempt = &mut ctx.attempt;

@@ -4,13 +4,17 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
+
 use super::queue::{Key, Queue, Turn};
-use super::{Choosiness, Limits, Priority};
+use super::{Adaptive, Choosiness, Gradient, Limits, Priority};
+use crate::observe::clock;
 use crate::observe::metrics::LimitMetrics;
 
 /// The places of a pool.
@@ -18,7 +22,10 @@ use crate::observe::metrics::LimitMetrics;
 pub struct Limiter {
     /// Those who wait in the upper half, those under way in the lower: one word, so that neither is seen without the other.
     state: AtomicU64,
+    /// What may be under way: the lower one of the next two.
+    most: AtomicU32,
     requests: AtomicU32,
+    adaptive: ArcSwapOption<Mutex<Gradient>>,
     endpoint_requests: AtomicU32,
     pending: AtomicU32,
     queue_timeout: AtomicU64,
@@ -42,12 +49,25 @@ pub struct Load {
     pub most: Option<u32>,
 }
 
+/// What an adaptive bound comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// The bound.
+    pub limit: u32,
+    /// Latency without queueing.
+    pub reference: Option<Duration>,
+    /// The median of the last window.
+    pub median: Option<Duration>,
+}
+
 impl Limiter {
     /// A limiter with these bounds and nothing under way.
     pub fn new(limits: &Limits, metrics: LimitMetrics) -> Arc<Limiter> {
         let limiter = Limiter {
             state: AtomicU64::new(0),
+            most: AtomicU32::new(NO_BOUND),
             requests: AtomicU32::new(NO_BOUND),
+            adaptive: ArcSwapOption::empty(),
             endpoint_requests: AtomicU32::new(NO_BOUND),
             pending: AtomicU32::new(0),
             queue_timeout: AtomicU64::new(0),
@@ -64,6 +84,8 @@ impl Limiter {
     pub fn resize(&self, limits: &Limits) {
         let bound = |bound: Option<u32>| bound.unwrap_or(NO_BOUND);
         self.requests.store(bound(limits.requests), SeqCst);
+        self.adapt(limits.adaptive.as_ref());
+        self.settle();
         let endpoints = bound(limits.endpoint_requests);
         self.endpoint_requests.store(endpoints, SeqCst);
         self.retries.store(bound(limits.retries), SeqCst);
@@ -71,6 +93,65 @@ impl Limiter {
         let timeout = u64::try_from(limits.queue_timeout.as_nanos()).unwrap_or(u64::MAX);
         self.queue_timeout.store(timeout, SeqCst);
         self.ring();
+    }
+
+    /// What was learned stays while the settings do.
+    fn adapt(&self, settings: Option<&Adaptive>) {
+        let now = self.adaptive.load();
+        let same = match (&*now, settings) {
+            (Some(gradient), Some(settings)) => lock(gradient).settings() == settings,
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !same {
+            let seed = RandomState::new().hash_one(0);
+            let gradient = |settings: &Adaptive| {
+                let gradient = Gradient::new(settings.clone(), clock::now(), seed);
+                Arc::new(Mutex::new(gradient))
+            };
+            self.adaptive.store(settings.map(gradient));
+        }
+    }
+
+    fn settle(&self) {
+        let adaptive = self.adaptive.load();
+        let adaptive = adaptive.as_ref().map(|gradient| lock(gradient).limit());
+        let requests = self.requests.load(SeqCst);
+        let most = requests.min(adaptive.unwrap_or(NO_BOUND));
+        self.most.store(most, SeqCst);
+    }
+
+    /// An endpoint answered a request that was sent to it at a moment. While another thread takes note of an answer, this one
+    /// is left out: which ones are is chance, so the rest is as good.
+    pub fn answered(&self, began: u64, now: u64) {
+        let adaptive = self.adaptive.load();
+        let Some(gradient) = &*adaptive else {
+            return;
+        };
+        let Ok(mut gradient) = gradient.try_lock() else {
+            return;
+        };
+        let before = gradient.limit();
+        gradient.answered(began, now);
+        let after = gradient.limit();
+        drop(gradient);
+        if before != after {
+            self.settle();
+            if after > before {
+                self.ring();
+            }
+        }
+    }
+
+    /// What the adaptive bound comes from, if there is one.
+    pub fn reading(&self) -> Option<Reading> {
+        let adaptive = self.adaptive.load();
+        let gradient = lock(adaptive.as_ref()?);
+        Some(Reading {
+            limit: gradient.limit(),
+            reference: gradient.reference().map(Duration::from_nanos),
+            median: gradient.median().map(Duration::from_nanos),
+        })
     }
 
     /// A place, if one is free and nobody waits for it.
@@ -146,12 +227,16 @@ impl Limiter {
     }
 
     fn most(&self) -> u32 {
-        self.requests.load(Relaxed)
+        self.most.load(Relaxed)
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.queue)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A place of a pool, free again when dropped.

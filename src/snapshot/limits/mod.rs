@@ -2,11 +2,15 @@
 //! It must not know sockets, requests or why a limit was chosen: numbers, classes and moments come in, places go out.
 //! The proxy asks it for every request to a pool with `limits`; `control` keeps it in step with the configuration.
 
+mod gradient;
 mod limiter;
 mod queue;
+mod shed;
 
-pub use limiter::{Limiter, Limiters, Load, Permit, Retrying, Waiting};
+pub use gradient::{Adaptive, Gradient};
+pub use limiter::{Limiter, Limiters, Load, Permit, Reading, Retrying, Waiting};
 pub use queue::Choosiness;
+pub use shed::{Bounds, Measure, Overload, Shedder};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,6 +69,8 @@ pub struct Limits {
     pub pending: u32,
     /// How long each may.
     pub queue_timeout: Duration,
+    /// A bound that follows latency, within `requests`.
+    pub adaptive: Option<Adaptive>,
 }
 
 /// A pool's bounds, and what counts against them.

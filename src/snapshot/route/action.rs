@@ -25,6 +25,13 @@ pub enum Action {
     Quarantined,
 }
 
+impl Action {
+    /// Whether requests go on to a pool, rather than being answered from the configuration.
+    pub fn goes_on(&self) -> bool {
+        matches!(self, Action::Pool(_) | Action::Split(_))
+    }
+}
+
 /// A redirect; `None` keeps the request's own.
 #[derive(Debug, Clone, Default)]
 pub struct Redirect {

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 
 use super::chain::Chain;
+use super::limits::Priority;
 use super::net::NetSet;
 use crate::observe::metrics::RouteMetrics;
 
@@ -53,6 +54,8 @@ pub struct Rule {
     pub retry: Retry,
     /// Largest request body in bytes.
     pub body_limit: u64,
+    /// The class of its requests.
+    pub priority: Priority,
     /// Plugins, the route's before the rule's.
     pub chain: Chain,
 }

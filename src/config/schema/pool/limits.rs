@@ -4,7 +4,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use windrose_plugins::contract::Time;
+use windrose_plugins::contract::{Percent, Time};
 
 /// Bounds on what a pool takes at a time. What is over them waits, if `pending` lets it, or is refused with 503 and `pool_overloaded`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -28,4 +28,48 @@ pub struct PoolLimits {
     /// How long one may wait; then it is refused with 503 and `queue_timeout`. The route's `timeouts.request` ends it earlier. Default: 1s; at most 1h.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue_timeout: Option<Time>,
+    /// A bound on requests under way that follows latency, beside `requests`. Default: none. Not for pools with protocol `tcp`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adaptive: Option<AdaptiveLimit>,
+}
+
+/// A bound on requests under way that follows latency: it rises while answers are as quick as without queueing and falls while they are slower. The time of an answer runs from the choice of the endpoint to the response's header; answers with 5xx statuses tell nothing and are left out.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdaptiveLimit {
+    /// Lowest bound. Default: 3, at most 1000000.
+    pub min: u32,
+    /// Highest bound. Default: 1000, at most 1000000.
+    pub max: u32,
+    /// How often the bound is computed, from the median of the answers since; a window with fewer than 10 answers goes on. Default: 100ms, at least 10ms.
+    pub window: Time,
+    /// How much slower than without queueing answers may be. Default: 25%.
+    pub buffer: Percent,
+    /// How often the latency without queueing is measured anew; the bound is halved meanwhile. Default: 60s, at least 1s.
+    pub measure_every: Time,
+    /// Answers for one measurement. Default: 50, at most 500.
+    pub measure_requests: u32,
+    /// How much sooner or later a measurement may begin, so that many proxies do not measure together. Default: 15%.
+    pub jitter: Percent,
+}
+
+impl Default for AdaptiveLimit {
+    fn default() -> AdaptiveLimit {
+        AdaptiveLimit {
+            min: 3,
+            max: 1000,
+            window: Time::millis(100),
+            buffer: percent(25),
+            measure_every: Time::secs(60),
+            measure_requests: 50,
+            jitter: percent(15),
+        }
+    }
+}
+
+const fn percent(whole: u8) -> Percent {
+    match Percent::new(whole) {
+        Some(percent) => percent,
+        None => unreachable!(),
+    }
 }

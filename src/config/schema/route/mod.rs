@@ -22,7 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use windrose_plugins::contract::Size;
 
-use super::{ConfigTest, HeaderEdits, PluginUse};
+use super::{ConfigTest, HeaderEdits, PluginUse, Priority};
 
 /// A route: hosts, and rules for requests to them.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -53,6 +53,9 @@ pub struct Route {
     /// Largest request body. Default: 64MiB. Upgraded connections, and gRPC to pools that speak HTTP/2, are not bound by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_limit: Option<Size>,
+    /// The class of its requests: `critical`, `high`, `normal` or `low`. Higher ones go first where requests wait for a pool (`limits.pending`), and are refused last when the process is overloaded (`overload`). Default: normal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
     /// Requests that should meet this route, beside those under the top-level `tests`. Without `expect.route` they expect this route.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tests: Vec<ConfigTest>,
@@ -134,6 +137,9 @@ pub struct Rule {
     /// Largest request body of this rule. Default: the route's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_limit: Option<Size>,
+    /// The class of this rule's requests. Default: the route's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<Priority>,
     /// Plugins of this rule, after the route's.
     pub plugins: Vec<PluginUse>,
 }

@@ -94,6 +94,7 @@ fn rule(order: u32, action: Action) -> Rule {
             ..Retry::default()
         },
         body_limit: 64,
+        priority: Default::default(),
         chain: Chain::default(),
     }
 }

@@ -1,5 +1,8 @@
 //! Tests of places and of whose turn it is. Nothing here takes time: futures are polled by hand.
 
+mod gradient;
+mod shed;
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
