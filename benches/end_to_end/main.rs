@@ -5,7 +5,7 @@
 //! ```text
 //! cargo bench --bench end_to_end                      # everything, about eight minutes
 //! cargo bench --bench end_to_end -- rounds=7 seconds=2 proxies=bare,windrose cases=small,post
-//! cargo bench --bench end_to_end -- parts=idle,routes,reload
+//! cargo bench --bench end_to_end -- parts=idle,routes,reload,chaos
 //! cargo bench --bench end_to_end -- proxies=bare,windrose parts=cases before=FILE,FILE    # older binaries beside this one
 //! ```
 //!
@@ -14,6 +14,7 @@
 //! visit the proxies in turn; a ratio is taken within a round, and its median and spread over the rounds are printed.
 
 mod bare;
+mod chaos;
 mod idle;
 mod load;
 mod peers;
@@ -54,11 +55,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         folder: folder.path(),
         origins,
     };
-    let parts: [(&str, Part<'_>); 4] = [
+    let parts: [(&str, Part<'_>); 5] = [
         ("cases", Bench::cases),
         ("idle", Bench::idle),
         ("routes", Bench::routes),
         ("reload", Bench::reload),
+        ("chaos", Bench::chaos),
     ];
     for (name, part) in parts {
         if bench.wish.wants("parts", name) {
@@ -204,6 +206,21 @@ impl Bench<'_> {
         Ok(())
     }
 
+    fn chaos(&self) -> Result<(), Box<dyn Error>> {
+        let time = Duration::from_secs(CHAOS_SECONDS);
+        let [quiet, wild] = chaos::quiet_and_wild(self.folder, time)?;
+        println!("\nten endpoints, three at a time killed and started again; {CHAOS_SECONDS} s, 800 requests a second");
+        for (name, seen) in [("quiet", &quiet), ("deaths", &wild)] {
+            let [median, high, highest] = [0.5, 0.99, 0.999].map(|part| seen.quantile(part));
+            println!(
+                "{name:>14}  {} requests, {} failed, p50 {median:.2} ms, p99 {high:.2} ms, p99.9 {highest:.2} ms",
+                seen.count(),
+                seen.failures
+            );
+        }
+        Ok(())
+    }
+
     fn routes(&self) -> Result<(), Box<dyn Error>> {
         let mut few = self.windrose(Size::SMALL)?.proxy;
         let mut many = self.windrose(Size::MANY_ROUTES)?.proxy;
@@ -293,6 +310,8 @@ fn raise_file_limit() -> Result<(), Box<dyn Error>> {
     limit.current = limit.maximum;
     Ok(setrlimit(Resource::Nofile, limit)?)
 }
+
+const CHAOS_SECONDS: u64 = 30;
 
 const IDLE: usize = 4_000;
 

@@ -38,6 +38,12 @@ impl Process {
         Ok(process)
     }
 
+    /// Ends it without a word, as `kill -9` does.
+    pub(crate) fn kill(mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+
     /// CPU time so far, of living processes. Resolution is one tick, 10 ms.
     pub(crate) fn cpu(&self) -> Duration {
         let ticks: u64 = self.tree().iter().map(|(_, stat)| stat.ticks).sum();
