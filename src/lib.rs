@@ -21,9 +21,12 @@
 //! `control::listeners` accepts and hands an `Incoming` to `proxy::Frontend` through a closure made by `app`. `proxy::accept`
 //! applies bounds, reads the PROXY header, looks at the first bytes, and makes TLS; `proxy::serve` hands each request to
 //! Pingora's engine, whose hooks are the methods of `proxy::Gateway`: `admit` (strictness), then `decide::Walk`, the way that dry
-//! runs go as well: trust, canonical host and path, listener plugins, the decision, route plugins, the rule's action. `upstream`
-//! chooses an endpoint (`dial` connects where Pingora's connector cannot), `forward` hands messages on (`Walk::send` makes the
-//! request that an endpoint gets), `retry` judges failures, `fault` writes the proxy's own answers, `finish` accounts and records.
+//! runs go as well: trust, canonical host and path, listener plugins, the decision, the request's class (where `snapshot::limits`
+//! may shed it), route plugins, the rule's action with its share, its deadline (`due`) and what is injected on purpose (`inject`).
+//! `upstream` takes a place in the pool (`admission`), chooses an endpoint and hears from it (`outcome`, `snapshot::outlier`);
+//! `dial` connects where Pingora's connector cannot, `forward` hands messages on (`Walk::send` makes the request that an endpoint
+//! gets), `mirror` sends copies elsewhere, `retry` judges failures (`decide::again`, `snapshot::budget`), `fault` writes the
+//! proxy's own answers, `finish` accounts and records.
 //!
 //! # The path of a configuration
 //! `config::source` reads, `check` and `decode` refuse what is unknown, `rules` and `lint` judge, `compile` builds the snapshot,
@@ -40,6 +43,12 @@
 //!   instructions of a small request, and HTTP/2 clients send none.
 //! - A quarantined object is refused with a cause of its own instead of running on as it was: an old policy kept in silence is
 //!   harder to find than a clear refusal.
+//! - A request's first endpoint is chosen in `request_filter`, not in `upstream_peer`, where its pool has limits: a refusal in the
+//!   latter makes Pingora close the client's connection.
+//! - An ejected endpoint comes back through one request that tries it (Linkerd's probation), not all at once: a dead one then costs
+//!   one request for each time out.
+//! - There is no hedging: Pingora makes one attempt after another, and a second way for requests past its hooks would have other
+//!   rules for bodies, trailers and plugins.
 //! - Session tickets live as long as OpenSSL says; the binding has no safe function for their lifetime.
 
 pub mod app;

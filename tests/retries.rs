@@ -107,7 +107,7 @@ fn a_body_that_was_not_kept_whole_is_not_sent_again() {
 fn an_attempt_over_its_time_is_followed_by_another() {
     let (silent, live) = (Upstream::silent(), Upstream::answering("hello"));
     let settings = format!("{IN_TURN}{NO_EJECTION}");
-    let rule = "    timeouts: {per_try: 200ms}\n";
+    let rule = "    timeouts: {per_try: 1s}\n";
     let proxy = with(&[&silent, &live], &settings, rule);
 
     let statuses = [(); 2].map(|()| proxy.get("/").status);

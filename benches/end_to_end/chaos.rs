@@ -54,7 +54,9 @@ pub(crate) fn quiet_and_wild(folder: &Path, time: Duration) -> Result<[Seen; 2],
             random ^= random << 17;
             let dying: [usize; 3] = std::array::from_fn(|n| (random as usize + n * 3) % ENDPOINTS);
             for at in dying {
-                services[at].process.take().map(Process::kill);
+                if let Some(process) = services[at].process.take() {
+                    process.kill();
+                }
             }
             std::thread::sleep(Duration::from_millis(200 + random % 500));
             for at in dying {

@@ -32,18 +32,21 @@ fn main() {
             told(trouble, name, &world::run(&plan));
         }
     }
+    storms();
+}
+
+fn storms() {
     println!("\n100 endpoints, 70 % busy; from 5 s to 7 s all take three times as long; attempts end after 250 ms\n");
     println!("| Retries | attempts a request at worst | good before % | during % | 7 s to 40 s % | well again after s |");
     println!("|---|---|---|---|---|---|");
-    for (name, retries) in RETRIES {
+    for (name, retries, ejection) in RETRIES {
         let storm = world::storm(&Plan {
             kind: Kind::Storm,
             retries,
             busy: 0.7,
             timeout: 0.25,
             length: 40.0,
-            // Ejection would take half of the endpoints away from all that wait for them; here the question is retries alone.
-            ejection: false,
+            ejection,
             ..Plan::default()
         });
         stormed(name, &storm);
@@ -82,8 +85,9 @@ const ALGORITHMS: [(&str, Algorithm); 4] = [
     ("random", Algorithm::Random),
 ];
 
-const RETRIES: [(&str, Retries); 3] = [
-    ("none", Retries::None),
-    ("3, without a budget", Retries::Unbounded),
-    ("3, budget of 20 %", Retries::Budget),
+const RETRIES: [(&str, Retries, bool); 4] = [
+    ("none", Retries::None, false),
+    ("3, without a budget", Retries::Unbounded, false),
+    ("3, budget of 20 %", Retries::Budget, false),
+    ("3, budget of 20 %, ejection", Retries::Budget, true),
 ];

@@ -260,7 +260,7 @@ impl<'p> World<'p> {
             match event {
                 Event::Arrival => self.arrive(),
                 Event::Served { at, attempt } => self.served(at, attempt),
-                Event::Given { attempt } => self.end(attempt, Verdict::Gateway),
+                Event::Given { attempt } => self.end(attempt, Verdict::Silent),
                 Event::Again { began, made } => self.attempt(f64::from_bits(began), made),
             }
         }

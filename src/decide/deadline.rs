@@ -68,7 +68,7 @@ pub(super) fn deadline(timeouts: &Timeouts, brought: Option<Deadline>) -> Option
     }
 }
 
-/// Tells the endpoint what is left.
+/// Tells the endpoint what is left, in the field of its protocol; what the request said in the other one is longer by now.
 pub(super) fn tell(headers: &mut HeaderMap, left: Duration, is_grpc: bool) {
     let millis = left.as_millis();
     let text = match is_grpc {
@@ -80,7 +80,13 @@ pub(super) fn tell(headers: &mut HeaderMap, left: Duration, is_grpc: bool) {
     };
     // Digits and letters are a value.
     if let Ok(value) = HeaderValue::try_from(text) {
-        headers.insert(if is_grpc { GRPC } else { REQUEST }, value);
+        let (told, other) = if is_grpc {
+            (GRPC, REQUEST)
+        } else {
+            (REQUEST, GRPC)
+        };
+        headers.insert(told, value);
+        headers.remove(other);
     }
 }
 

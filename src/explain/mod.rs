@@ -26,6 +26,7 @@ use crate::observe::metrics::ChosenBy;
 use crate::snapshot::certs::Cert;
 use crate::snapshot::limits::Priority;
 use crate::snapshot::listener::Listener;
+use crate::snapshot::pool::PoolProtocol;
 use crate::snapshot::route::{Action, Candidate};
 use crate::snapshot::Snapshot;
 use hear::Heard;
@@ -155,7 +156,7 @@ impl Teller<'_> {
         let hop = Hop {
             peer,
             traceparent: None,
-            left: next.deadline.map(|it| (it.time, next.nature.is_grpc)),
+            left: next.deadline.map(|it| (it.time, is_grpc(&next))),
         };
         let sent = now(async {
             let sent = walk.send(&candidate, head, &hop, &mut self.heard).await;
@@ -229,6 +230,11 @@ impl Teller<'_> {
             outcome,
         }
     }
+}
+
+/// Whether an endpoint is spoken to in gRPC's way.
+fn is_grpc(next: &Next) -> bool {
+    next.nature.is_grpc && next.pool.settings.protocol != PoolProtocol::Http1
 }
 
 /// The random number that chooses the first share of a split that goes somewhere; shares of broken pools are told beside it.

@@ -33,18 +33,19 @@ impl Due {
     pub(super) fn arm(deadline: Deadline, started: u64, cut: Arc<Cut>) -> Box<Due> {
         let nanos = u64::try_from(deadline.time.as_nanos()).unwrap_or(u64::MAX);
         let at = started.saturating_add(nanos);
-        let wait = clock::between(clock::now(), at) + GRACE;
-        let ends = cut.clone();
-        let timer = tokio::spawn(async move {
-            tokio::time::sleep(wait).await;
-            ends.revoke(Why::Deadline);
-        });
         Box::new(Due {
             at,
             by: deadline.by,
+            timer: timer(clock::between(clock::now(), at) + GRACE, cut.clone()),
             cut,
-            timer: timer.abort_handle(),
         })
+    }
+
+    /// Lets the timer come later: a bound of its own comes that much later too.
+    pub(super) fn put_off(&mut self, by: Duration) {
+        self.timer.abort();
+        let wait = self.left(clock::now()) + by + GRACE;
+        self.timer = timer(wait, self.cut.clone());
     }
 
     /// What is left at this moment.
@@ -61,6 +62,14 @@ impl Due {
     pub(super) fn has_cut(&self) -> bool {
         self.cut.why() == Some(Why::Deadline)
     }
+}
+
+fn timer(wait: Duration, cut: Arc<Cut>) -> AbortHandle {
+    let task = tokio::spawn(async move {
+        tokio::time::sleep(wait).await;
+        cut.revoke(Why::Deadline);
+    });
+    task.abort_handle()
 }
 
 /// The waits for endpoints have the deadline as their own bound and come to an answer; the timer is for everything else: an

@@ -76,7 +76,7 @@ pub(super) struct Ended<'a> {
     pub(super) status: u16,
 }
 
-/// What there is to say of a stream that is dropped before its end: only a reload, or the end of the process, does that.
+/// What there is to say of a stream that is dropped before its end: a deadline, a reload, or the end of the process does that.
 pub(super) struct Unfinished {
     pub(super) head: RequestHeader,
     pub(super) status: u16,
@@ -122,6 +122,8 @@ fn close(ended: &Ended<'_>, ctx: &mut Ctx, shared: &Shared) {
         }
     }
     ctx.attempt.in_flight = None;
+    // Pingora may still drain the request's body; that is not the request's time any more.
+    ctx.due = None;
     ctx.held = None;
 }
 

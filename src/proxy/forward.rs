@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderName, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
@@ -61,6 +61,7 @@ fn plan<T>(ctx: &mut Ctx, answer: Box<Answer>) -> Result<T> {
 /// A piece of the request body.
 pub(super) fn request_body(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
     ctx.request_bytes += body.as_ref().map_or(0, |piece| piece.len() as u64);
+    ctx.attempt.sent |= end;
     let Some(candidate) = ctx.candidate.clone() else {
         return Ok(());
     };
@@ -149,7 +150,7 @@ pub(super) fn response(
     fields::change_response(head, |headers| {
         headers.insert(REQUEST_ID, ctx.facts.request_id.value());
     })?;
-    if ctx.is_endless {
+    if ctx.is_endless && goes_on(head) {
         ctx.due = None;
     }
     if ctx.is_stream {
@@ -158,6 +159,13 @@ pub(super) fn response(
         unfinished.status = head.status.as_u16();
     }
     Ok(())
+}
+
+/// Whether a response is over only when somebody ends it. What was asked for does not decide that alone.
+fn goes_on(head: &ResponseHeader) -> bool {
+    let kind = head.headers.get(CONTENT_TYPE);
+    head.status == StatusCode::SWITCHING_PROTOCOLS
+        || kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"))
 }
 
 /// Fields the upstream's Connection names are for this hop only (RFC 9110 section 7.6.1). Framing fields are Pingora's.

@@ -88,6 +88,8 @@ pub(super) struct Attempt {
     pub(super) reused: bool,
     pub(super) free_retry_used: bool,
     pub(super) status: u16,
+    /// Whether all of the request is on its way.
+    pub(super) sent: bool,
     /// Whether the response that came is dropped for another attempt.
     pub(super) again: bool,
     /// The wait before the next attempt, in nanoseconds.

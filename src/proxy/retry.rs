@@ -4,14 +4,13 @@
 
 use std::time::Duration;
 
-use http::HeaderMap;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
 use windrose_plugins::contract::{causes, Cause};
 
 use super::random;
-use super::request::{Ctx, GRPC_STATUS};
+use super::request::{grpc_status, Ctx};
 use super::upstream;
 use crate::decide::{self, Failure, No, SetBy};
 use crate::observe::{clock, event};
@@ -107,7 +106,7 @@ fn failure(ctx: &Ctx, error: &Error) -> Failure {
 
 /// Whether a failure says something about the endpoint. A deadline that the client set says so only if the endpoint had three times
 /// what it usually needs, or a second if that is not known: nobody can have endpoints ejected by asking for too little time.
-fn is_to_blame(ctx: &Ctx, cause: &'static Cause) -> bool {
+pub(super) fn is_to_blame(ctx: &Ctx, cause: &'static Cause) -> bool {
     let set_by_client = ctx.due.as_ref().is_some_and(|due| due.by != SetBy::Route);
     if *cause != causes::DEADLINE_EXCEEDED || !set_by_client {
         return true;
@@ -171,10 +170,6 @@ pub(super) fn responded(session: &Session, head: &ResponseHeader, ctx: &mut Ctx)
     Err(error)
 }
 
-fn grpc_status(headers: &HeaderMap) -> Option<u16> {
-    headers.get(GRPC_STATUS)?.to_str().ok()?.parse().ok()
-}
-
 /// Whether another attempt is made: the rule wants it, there is time for it, and the budgets pay.
 fn again(session: &Session, ctx: &mut Ctx, failure: Failure, what: &'static str) -> bool {
     let Some(candidate) = ctx.candidate.clone() else {
@@ -204,8 +199,8 @@ fn again(session: &Session, ctx: &mut Ctx, failure: Failure, what: &'static str)
     }
 }
 
-/// The wait before the next attempt. The first one after a failed connection goes to another endpoint, which it does not burden more
-/// than any other request does; everything else is a sign of trouble that time may heal.
+/// The wait before the next attempt. After a failed connection it goes at once to an endpoint that was not tried yet, which it
+/// does not burden more than any other request does; everything else is a sign of trouble that time may heal.
 ///
 /// # Errors
 /// When the deadline comes first.
@@ -215,7 +210,7 @@ fn wait(ctx: &Ctx, failure: Failure, now: u64) -> std::result::Result<Duration, 
     };
     let attempt = &ctx.attempt;
     let others = attempt.set.as_ref().map_or(0, |set| set.members.len());
-    let is_elsewhere = attempt.count <= 1 && others > attempt.tried.len();
+    let is_elsewhere = others > attempt.tried.len();
     let broken = matches!(
         failure,
         Failure::Connect | Failure::Refused | Failure::Reset

@@ -50,7 +50,7 @@ pub(in crate::proxy) async fn peer(session: &mut Session, ctx: &mut Ctx) -> Resu
     if ctx.is_late(now) {
         return fail(ctx, &causes::DEADLINE_EXCEEDED);
     }
-    if ctx.attempt.count == 0 {
+    if ctx.attempt.first_started == 0 {
         pay(&pool, &candidate.rule.retry, now);
     }
     let chosen = match chosen(session, ctx, &pool, now).await {
@@ -63,6 +63,8 @@ pub(in crate::proxy) async fn peer(session: &mut Session, ctx: &mut Ctx) -> Resu
         in_flight,
         probe,
     } = chosen;
+    // It may have waited for an endpoint with room.
+    let now = clock::now();
     let member = &set.members[at];
     let Some(template) = &member.peer else {
         return fail(ctx, &causes::INTERNAL);
@@ -83,6 +85,7 @@ pub(in crate::proxy) async fn peer(session: &mut Session, ctx: &mut Ctx) -> Resu
     attempt.in_flight = Some(in_flight);
     attempt.probe = probe;
     attempt.verdict_due = false;
+    attempt.sent = session.as_downstream_mut().is_body_empty() || session.is_body_done();
     attempt.member = at;
     attempt.started = now;
     attempt.responded = None;
@@ -252,6 +255,10 @@ fn dial(peer: &mut HttpPeer, settings: &PoolSettings, ctx: &Ctx, endpoint: &Endp
 /// A connection is there, new or kept.
 pub(in crate::proxy) fn connected(ctx: &mut Ctx, reused: bool) {
     ctx.attempt.reused = reused;
+    if let (false, Some(due)) = (reused, &mut ctx.due) {
+        // The wait for the header has what was left before.
+        due.put_off(clock::between(ctx.attempt.started, clock::now()));
+    }
     if let Some(endpoint) = endpoint(ctx) {
         let seconds = clock::between(ctx.attempt.started, clock::now()).as_secs_f64();
         endpoint.metrics.connect(reused, seconds);

@@ -5,12 +5,12 @@
 use http::{HeaderMap, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::Error;
-use windrose_plugins::contract::causes;
+use windrose_plugins::contract::{causes, Cause};
 
 use super::{close_span, endpoint};
 use crate::observe::clock;
-use crate::proxy::random;
 use crate::proxy::request::{grpc_status, Ctx, Past};
+use crate::proxy::{random, retry};
 use crate::snapshot::balance;
 use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::outlier::{self, Probe, Told, Verdict};
@@ -34,7 +34,8 @@ pub(in crate::proxy) fn responded(response: &ResponseHeader, ctx: &mut Ctx) {
         return;
     };
     let took = clock::between(ctx.attempt.started, now);
-    let failed = verdict == Some(Verdict::Gateway);
+    let verdict = verdict.map(|verdict| fair(verdict, ctx));
+    let failed = matches!(verdict, Some(Verdict::Gateway | Verdict::Silent));
     if !failed {
         balance::observe(&endpoint.state, now, took);
     }
@@ -75,6 +76,7 @@ pub(in crate::proxy) fn trailers(trailers: &HeaderMap, ctx: &mut Ctx) {
     ctx.note_grpc_status(trailers);
     if ctx.attempt.verdict_due {
         let verdict = grpc_status(trailers).map_or(Verdict::Ok, of_grpc);
+        let verdict = fair(verdict, ctx);
         settle(ctx, verdict, clock::now());
     }
 }
@@ -102,10 +104,10 @@ pub(in crate::proxy) fn gave_up(ctx: &mut Ctx, blames_endpoint: bool) {
     }
     if blames_endpoint {
         let is_counted = ctx.attempt.responded.is_some() && !ctx.attempt.verdict_due;
-        let verdict = if is_counted {
-            Verdict::Broke
-        } else {
-            Verdict::Gateway
+        let verdict = match is_counted {
+            true => Verdict::Broke,
+            false if is_silence(ctx.cause) => Verdict::Silent,
+            false => Verdict::Gateway,
         };
         settle(ctx, verdict, now);
     }
@@ -128,18 +130,31 @@ pub(in crate::proxy) fn gave_up(ctx: &mut Ctx, blames_endpoint: bool) {
     }
 }
 
+/// An endpoint that is told of a deadline says itself when it has passed. One that the client made too short says nothing of it.
+fn fair(verdict: Verdict, ctx: &Ctx) -> Verdict {
+    match verdict {
+        Verdict::Silent if !retry::is_to_blame(ctx, &causes::DEADLINE_EXCEEDED) => Verdict::Ok,
+        verdict => verdict,
+    }
+}
+
+fn is_silence(cause: Option<&'static Cause>) -> bool {
+    let silences = [&causes::RESPONSE_TIMEOUT, &causes::DEADLINE_EXCEEDED];
+    cause.is_some_and(|cause| silences.contains(&cause))
+}
+
 /// Whether a connection that broke upstream tells anything of the endpoint.
 ///
-/// Silence in a response that began is often meant: streams wait for events. A kept connection may just have been closed for its
+/// Silence in a response that began is often meant: streams wait for events. While the request is still coming it is the client
+/// that is slow. A kept connection may just have been closed for its
 /// age, and a stream refused because there are many; but silence, nonsense, and a stream that the endpoint resets do tell.
 pub(in crate::proxy) fn is_telling(error: &Error, ctx: &Ctx, reused: bool) -> bool {
-    let is_silence = ctx.cause.is_some_and(|cause| {
-        [&causes::RESPONSE_TIMEOUT, &causes::DEADLINE_EXCEEDED].contains(&cause)
-    });
+    let is_silence = is_silence(ctx.cause);
     let is_upgraded = ctx.attempt.status == StatusCode::SWITCHING_PROTOCOLS.as_u16();
     match ctx.attempt.responded {
         Some(_) => !is_silence && !is_upgraded,
-        None if !reused || is_silence => true,
+        None if is_silence => ctx.attempt.sent,
+        None if !reused => true,
         None => {
             let is_nonsense = ctx
                 .cause
@@ -191,7 +206,8 @@ pub(in crate::proxy) fn tell(
 fn of_status(status: StatusCode) -> Verdict {
     match status.as_u16() {
         429 => Verdict::Limited,
-        502..=504 => Verdict::Gateway,
+        502 | 503 => Verdict::Gateway,
+        504 => Verdict::Silent,
         500..=599 => Verdict::Error,
         _ => Verdict::Ok,
     }
@@ -201,7 +217,8 @@ fn of_status(status: StatusCode) -> Verdict {
 /// a caller without rights could take endpoints out. Neither is UNKNOWN, which services answer for errors of their own.
 fn of_grpc(status: u16) -> Verdict {
     match status {
-        DEADLINE_EXCEEDED | UNAVAILABLE => Verdict::Gateway,
+        UNAVAILABLE => Verdict::Gateway,
+        DEADLINE_EXCEEDED => Verdict::Silent,
         INTERNAL | DATA_LOSS => Verdict::Error,
         RESOURCE_EXHAUSTED => Verdict::Limited,
         _ => Verdict::Ok,

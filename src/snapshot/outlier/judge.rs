@@ -51,7 +51,12 @@ pub fn tell(
         .filter(|_| outlier.is_ejected(told.now));
     let Some(word) = probe else {
         let reason = outlier.count(verdict, told.rules, told.now)?;
-        return eject(endpoint, reason, told);
+        let most = told.rules.max_ejected;
+        let most = match verdict {
+            Verdict::Silent => most.min(SILENT_SHARE),
+            _ => most,
+        };
+        return eject(endpoint, reason, most, told);
     };
     if told.rules.fails(verdict) && is_one_of_several(told.members) {
         let time = outlier.fail(word, told.rules, told.now, told.random)?;
@@ -61,10 +66,19 @@ pub fn tell(
     outlier.pass(word, told.now).then_some(Change::Back)
 }
 
-/// Ejects an endpoint unless too many are out already.
-pub(super) fn eject(endpoint: &Endpoint, reason: Reason, told: &Told<'_>) -> Option<Change> {
-    let may = is_one_of_several(told.members)
-        && balance::may_eject(told.members, told.now, told.rules.max_ejected);
+/// The share of endpoints that may be out when one more falls silent, as Envoy's default for every kind. Silence is how overload
+/// shows, and whoever ejects half of an overloaded service for it doubles the load of the other half: in a simulation two
+/// seconds of overload then became an outage without end (`benches/resilience`).
+const SILENT_SHARE: f64 = 0.1;
+
+/// Ejects an endpoint unless this share of all would be exceeded.
+pub(super) fn eject(
+    endpoint: &Endpoint,
+    reason: Reason,
+    most: f64,
+    told: &Told<'_>,
+) -> Option<Change> {
+    let may = is_one_of_several(told.members) && balance::may_eject(told.members, told.now, most);
     if !may {
         return None;
     }
@@ -86,7 +100,7 @@ impl Ejection {
             Verdict::Ok => false,
             Verdict::Limited => self.has_rates(),
             Verdict::Error => self.consecutive_5xx > 0 || self.has_rates(),
-            Verdict::Gateway | Verdict::Broke => self.is_on(),
+            Verdict::Gateway | Verdict::Silent | Verdict::Broke => self.is_on(),
         }
     }
 }

@@ -40,8 +40,10 @@ pub enum Verdict {
     Limited,
     /// The service on it failed: 5xx.
     Error,
-    /// It could not be used, or says that it could not use another: 502, 503, 504, no connection, no answer.
+    /// It could not be used, or says that it could not use another: 502, 503, no connection, a broken one.
     Gateway,
+    /// No answer came in time, or it says the same of another: 504. Counts as [`Verdict::Gateway`], but ejects fewer.
+    Silent,
     /// A response that was counted as working broke off.
     Broke,
 }
@@ -211,7 +213,7 @@ impl Outlier {
         }
         let sample = match verdict {
             Verdict::Ok => Sample::Good,
-            Verdict::Limited | Verdict::Error | Verdict::Gateway => Sample::Bad,
+            Verdict::Limited | Verdict::Error | Verdict::Gateway | Verdict::Silent => Sample::Bad,
             Verdict::Broke => Sample::Spoilt,
         };
         if rules.has_sweep() {
@@ -245,7 +247,7 @@ impl Outlier {
                 end(&self.failures);
                 more(&self.failures_5xx, rules.consecutive_5xx).then_some(Reason::Consecutive5xx)
             }
-            Verdict::Gateway | Verdict::Broke => {
+            Verdict::Gateway | Verdict::Silent | Verdict::Broke => {
                 let gateway = more(&self.failures, rules.consecutive_failures);
                 let any = more(&self.failures_5xx, rules.consecutive_5xx);
                 let any = any.then_some(Reason::Consecutive5xx);

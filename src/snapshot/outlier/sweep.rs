@@ -33,7 +33,7 @@ pub fn sweep<'a>(told: &Told<'a>, chance: &mut dyn FnMut() -> u64) -> Vec<(&'a M
     for (member, reason) in suspects {
         let random = chance();
         let told = Told { random, ..*told };
-        if let Some(change) = eject(&member.endpoint, reason, &told) {
+        if let Some(change) = eject(&member.endpoint, reason, told.rules.max_ejected, &told) {
             changes.push((member, change));
         }
     }

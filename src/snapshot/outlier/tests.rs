@@ -143,7 +143,7 @@ fn ejected(reason: Reason, seconds: u64) -> Option<Change> {
     Some(Change::Ejected { reason, time })
 }
 
-use Verdict::{Broke, Error, Gateway, Limited};
+use Verdict::{Broke, Error, Gateway, Limited, Silent};
 
 #[test]
 fn gateway_failures_in_a_row_eject_and_a_success_ends_the_row() {
@@ -262,6 +262,21 @@ fn one_may_always_be_out_and_others_within_the_share() {
     );
     assert!(none.tell_all(0, &[Gateway; 3], NOW).is_some());
     assert!(none.tell_all(1, &[Gateway; 3], NOW).is_none());
+}
+
+#[test]
+fn silence_ejects_no_more_than_a_tenth() {
+    let half = Ejection {
+        max_ejected: 0.5,
+        ..rules()
+    };
+    let scene = Scene::new(half, &[1; 20]);
+
+    let silent = (0..20).filter(|at| scene.tell_all(*at, &[Silent; 3], NOW).is_some());
+    assert_eq!(silent.count(), 2);
+
+    let refusing = (0..20).filter(|at| scene.tell_all(*at, &[Gateway; 3], NOW).is_some());
+    assert_eq!(refusing.count(), 8, "half may be out for other reasons");
 }
 
 #[test]

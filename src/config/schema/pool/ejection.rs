@@ -39,7 +39,7 @@ pub struct Ejection {
     /// By how much a time is lengthened at most, by chance, so that endpoints that were ejected together do not come back
     /// together. Default: 10%.
     pub jitter: Percent,
-    /// Share of the endpoints that may be out at once by ejection; one may always be. Default: 50%.
+    /// Share of the endpoints that may be out at once by ejection; one may always be. For silence (no answer in time, 504) it is at most 10%, because that is how overload shows. Default: 50%.
     pub max_ejected: Percent,
     /// Whether one request tries an endpoint whose time is over, and no other goes there until it is known how that went: success
     /// opens it, failure ejects it for twice the time. Of a stream of gRPC that goes on for long the endpoint opens `base_time`

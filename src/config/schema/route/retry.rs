@@ -52,7 +52,7 @@ pub struct Retry {
     pub grpc: Vec<GrpcCode>,
     /// Methods that may be sent again after bytes of the request went upstream. A connection that was never made, or a stream that the endpoint refused, is safe for all. A body is sent again from a buffer of 64 KiB; a request with more is not. Default: [GET, HEAD, OPTIONS, PUT, DELETE].
     pub methods: Vec<String>,
-    /// The wait before a further attempt. The first one after a failed connection goes to another endpoint without waiting, if there is one.
+    /// The wait before a further attempt. After a failed connection there is none, as long as there is an endpoint that was not tried yet.
     pub backoff: Backoff,
     /// A budget of this rule, beside the pool's: both must pay. Given on a route, its rules share it. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
