@@ -16,6 +16,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use http::HeaderMap;
 use pingora::http::RequestHeader;
 use windrose_plugins::contract::{
     causes, Answer, Cause, ConnectionView, Effects, Principal, Slots,
@@ -63,6 +64,7 @@ pub fn explain(
         candidate: None,
         snapshot,
         class: None,
+        came: HeaderMap::new(),
         effects: if live { Effects::Peek } else { Effects::Dry },
     };
     let ended = match teller.admit(&mut facts, &head) {
@@ -104,6 +106,8 @@ struct Teller<'a> {
     candidate: Option<Arc<Candidate>>,
     snapshot: &'a Snapshot,
     class: Option<Priority>,
+    /// The fields by which traffic chooses an endpoint: those that came, not those that are sent on.
+    came: HeaderMap,
     effects: Effects,
 }
 
@@ -158,6 +162,7 @@ impl Teller<'_> {
             traceparent: None,
             left: next.deadline.map(|it| (it.time, is_grpc(&next))),
         };
+        self.came.clone_from(&head.headers);
         let sent = now(async {
             let sent = walk.send(&candidate, head, &hop, &mut self.heard).await;
             sent.map_err(|_| Box::new(Answer::of(&causes::BAD_TARGET)))
@@ -205,9 +210,15 @@ impl Teller<'_> {
         let decided = share.filter(|share| share.by != ChosenBy::Chance.as_str());
         let mut outcome = match &ended {
             Ok(next) => {
-                let pool = decided.is_some().then_some(&*next.pool);
-                let deadline = next.deadline.as_ref();
-                view::forwarded(candidate, pool, facts, head, deadline, live)
+                let onward = view::Onward {
+                    decided: decided.is_some().then_some(&*next.pool),
+                    facts,
+                    came: &self.came,
+                    sent: head,
+                    deadline: next.deadline.as_ref(),
+                    live,
+                };
+                view::forwarded(candidate, &onward)
             }
             Err(answer) => view::answered(candidate, answer),
         };

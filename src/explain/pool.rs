@@ -4,7 +4,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use pingora::http::RequestHeader;
+use http::HeaderMap;
 
 use super::view::{EndpointSeen, LevelSeen, PoolSeen};
 use super::{limits, words};
@@ -13,7 +13,7 @@ use crate::observe::clock;
 use crate::snapshot::balance::LevelShare;
 use crate::snapshot::pool::{Affinity, EndpointSet, Member, Pool, PoolSettings, SubsetFallback};
 
-pub(super) fn seen(pool: &Pool, share_percent: f64, live: bool, head: &RequestHeader) -> PoolSeen {
+pub(super) fn seen(pool: &Pool, share_percent: f64, live: bool, came: &HeaderMap) -> PoolSeen {
     let set = pool.set.load();
     let now = clock::now();
     let shares = live.then(|| set.table.shares(&set.members, pool.subset, now));
@@ -30,7 +30,7 @@ pub(super) fn seen(pool: &Pool, share_percent: f64, live: bool, head: &RequestHe
             .map_or_else(Vec::new, |limited| limits::told(limited, live)),
         subset: pool.subset_labels().cloned().unwrap_or_default(),
         subset_fallback: pool.subset.map(|_| fallback(pool).to_owned()),
-        affinity: affinity(pool, &set, head),
+        affinity: affinity(pool, &set, came),
         levels: levels(pool, &set, live, now),
         endpoints: members
             .map(|(at, member)| EndpointSeen {
@@ -70,13 +70,13 @@ fn fallback(pool: &Pool) -> &'static str {
 }
 
 /// What keeps the client at its endpoint; of a cookie also which endpoint it names, and whether the response sets it.
-fn affinity(pool: &Pool, set: &EndpointSet, head: &RequestHeader) -> Option<String> {
+fn affinity(pool: &Pool, set: &EndpointSet, came: &HeaderMap) -> Option<String> {
     let affinity = pool.settings.balance.affinity.as_ref()?;
     let words = words::affinity(affinity);
     let (Affinity::Cookie(cookie), Some(sessions)) = (affinity, &set.sessions) else {
         return Some(words);
     };
-    let named = fields::cookie(&head.headers, &cookie.name);
+    let named = fields::cookie(came, &cookie.name);
     let member = named.and_then(|name| set.members.get(usize::from(sessions.find(name)?)));
     Some(match (named, member) {
         (Some(_), Some(member)) => format!("{words}, which names {}", member.endpoint.label),

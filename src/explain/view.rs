@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
 use pingora::http::RequestHeader;
 use serde::{Deserialize, Serialize};
 use windrose_plugins::contract::{Answer, Principal};
@@ -357,19 +358,28 @@ pub(super) fn answered(candidate: Option<&Arc<Candidate>>, answer: &Answer) -> O
     }
 }
 
-/// A request that goes on; to this pool, if it is not chance that chooses.
-pub(super) fn forwarded(
-    candidate: Option<&Arc<Candidate>>,
-    decided: Option<&Pool>,
-    facts: &Facts,
-    head: &RequestHeader,
-    deadline: Option<&Deadline>,
-    live: bool,
-) -> Outcome {
+/// A request that goes on.
+pub(super) struct Onward<'a> {
+    /// The pool, if it is not chance that chooses.
+    pub(super) decided: Option<&'a Pool>,
+    /// What is known of the request.
+    pub(super) facts: &'a Facts,
+    /// The request as it came, which decides on its endpoint.
+    pub(super) came: &'a HeaderMap,
+    /// The request as it is sent.
+    pub(super) sent: &'a RequestHeader,
+    /// Its deadline.
+    pub(super) deadline: Option<&'a Deadline>,
+    /// Whether the process is asked that has the traffic.
+    pub(super) live: bool,
+}
+
+/// A request that goes on.
+pub(super) fn forwarded(candidate: Option<&Arc<Candidate>>, onward: &Onward<'_>) -> Outcome {
     let Some(one) = candidate else {
         return Outcome::default();
     };
-    let headers = head.headers.iter();
+    let headers = onward.sent.headers.iter();
     let headers: Vec<(String, String)> = headers
         .map(|(name, value)| {
             let value = String::from_utf8_lossy(value.as_bytes());
@@ -378,14 +388,14 @@ pub(super) fn forwarded(
         .collect();
     let host = headers.iter().find(|(name, _)| name == "host");
     Outcome {
-        pools: match decided {
-            Some(one) => vec![pool::seen(one, 100.0, live, head)],
-            None => pools(&one.rule.action, live, head),
+        pools: match onward.decided {
+            Some(one) => vec![pool::seen(one, 100.0, onward.live, onward.came)],
+            None => pools(&one.rule.action, onward.live, onward.came),
         },
         host: host.map(|(_, value)| value.clone()),
-        path: Some(rewritten_path(one, &facts.path).into_owned()),
+        path: Some(rewritten_path(one, &onward.facts.path).into_owned()),
         headers,
-        times: times(one, deadline),
+        times: times(one, onward.decided, onward.deadline),
         ..met(candidate)
     }
 }
@@ -399,13 +409,13 @@ fn met(candidate: Option<&Arc<Candidate>>) -> Outcome {
     }
 }
 
-fn pools(action: &Action, live: bool, head: &RequestHeader) -> Vec<PoolSeen> {
+fn pools(action: &Action, live: bool, came: &HeaderMap) -> Vec<PoolSeen> {
     match action {
-        Action::Pool(one) => vec![pool::seen(one, 100.0, live, head)],
+        Action::Pool(one) => vec![pool::seen(one, 100.0, live, came)],
         Action::Split(split) => {
             let share = |share: &Share| {
                 let percent = f64::from(share.weight) * 100.0 / split.total as f64;
-                Some(pool::seen(share.target.pool()?, percent, live, head))
+                Some(pool::seen(share.target.pool()?, percent, live, came))
             };
             split.shares.iter().filter_map(share).collect()
         }
@@ -413,12 +423,20 @@ fn pools(action: &Action, live: bool, head: &RequestHeader) -> Vec<PoolSeen> {
     }
 }
 
-fn times(candidate: &Candidate, deadline: Option<&Deadline>) -> Option<Times> {
+/// Of shares by chance the first is told.
+fn times(
+    candidate: &Candidate,
+    decided: Option<&Pool>,
+    deadline: Option<&Deadline>,
+) -> Option<Times> {
     let rule = &candidate.rule;
-    let pool = match &rule.action {
-        Action::Pool(pool) => pool,
-        Action::Split(split) => split.shares.iter().find_map(|share| share.target.pool())?,
-        Action::Redirect(_) | Action::Respond(_) | Action::Quarantined => return None,
+    let pool = match (decided, &rule.action) {
+        (Some(pool), _) => pool,
+        (None, Action::Pool(pool)) => pool,
+        (None, Action::Split(split)) => {
+            split.shares.iter().find_map(|share| share.target.pool())?
+        }
+        (None, Action::Redirect(_) | Action::Respond(_) | Action::Quarantined) => return None,
     };
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Some(Times {
