@@ -13,7 +13,7 @@ use crate::proxy::request::Ctx;
 use crate::snapshot::balance::Choice;
 use crate::snapshot::endpoint::InFlight;
 use crate::snapshot::outlier::Probe;
-use crate::snapshot::pool::{EndpointSet, Pool};
+use crate::snapshot::pool::{EndpointSet, Pool, SubsetFallback};
 
 /// An endpoint, and that it has one request more.
 pub(in crate::proxy) struct Chosen {
@@ -133,10 +133,17 @@ fn start(pool: &Pool, set: &EndpointSet, at: usize) -> Option<InFlight> {
     }
 }
 
-/// Why no endpoint could be chosen from a set that has some.
+/// Why no endpoint could be chosen from a set that has some. Without a fallback to others a subset is told apart: nobody
+/// is in it, or nobody of it can be used, be it for their health or because all of them drain.
 fn nobody(pool: &Pool, set: &EndpointSet) -> &'static Cause {
-    match pool.subset {
-        Some(subset) if set.table.subset_size(subset) == 0 => &causes::NO_SUBSET_ENDPOINT,
+    let labels = match pool.settings.balance.subset_fallback {
+        SubsetFallback::None => pool.subset_labels(),
+        SubsetFallback::Any => None,
+    };
+    match labels {
+        Some(labels) if !set.members.iter().any(|member| member.has(labels)) => {
+            &causes::NO_SUBSET_ENDPOINT
+        }
         Some(_) | None => &causes::NO_HEALTHY_ENDPOINT,
     }
 }
