@@ -11,6 +11,7 @@ mod edit;
 mod facts;
 mod fault;
 pub mod fields;
+pub mod key;
 mod onward;
 mod share;
 mod target;

@@ -8,8 +8,7 @@ use std::net::IpAddr;
 use http::HeaderMap;
 use windrose_plugins::contract::{Effects, Principal};
 
-use super::conditions::parameter;
-use super::{fields, Facts};
+use super::{fields, key, Facts};
 use crate::observe::metrics::ChosenBy;
 use crate::snapshot::balance::hash_bytes;
 use crate::snapshot::route::{OverrideBy, Share, Split, StickyKey};
@@ -51,34 +50,29 @@ impl Asking<'_> {
     }
 
     /// The key that keeps a user in a share.
-    fn key(&self, key: &StickyKey) -> Option<Cow<'_, [u8]>> {
-        let bytes = match key {
-            StickyKey::ClientIp => Cow::Owned(address(self.facts.client?)),
+    fn key(&self, by: &StickyKey) -> Option<Cow<'_, [u8]>> {
+        let bytes = match by {
+            StickyKey::ClientIp => Cow::Owned(key::address(self.facts.client?)),
             StickyKey::Principal => Cow::Owned(self.principal?.id().into_bytes()),
-            StickyKey::Header(name) => Cow::Borrowed(self.headers.get(name)?.as_bytes()),
-            StickyKey::Cookie(name) => Cow::Borrowed(fields::cookie(self.headers, name)?),
-            StickyKey::Query(name) => match parameter(self.query.unwrap_or_default(), name)? {
-                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
-                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
-            },
+            StickyKey::Header(name) => Cow::Borrowed(key::header(self.headers, name)?),
+            StickyKey::Cookie(name) => Cow::Borrowed(key::cookie(self.headers, name)?),
+            StickyKey::Query(name) => key::query(self.query, name)?,
         };
         // A record tells that a key was there, not which one: what it decided cannot be known.
         let is_redacted = !self.effects.is_live() && *bytes == *b"***";
-        (!is_redacted && !bytes.is_empty()).then_some(bytes)
+        (!is_redacted).then_some(bytes)
     }
 }
 
 /// The share of a connection that is passed through as bytes: by its address, if the split is sticky.
 pub fn share_of_connection(split: &Split, client: IpAddr, random: u64) -> &Share {
     let (share, by) = match split.sticky {
-        Some(_) => (split.by_key(hash_bytes(&address(client))), ChosenBy::Sticky),
+        Some(_) => (
+            split.by_key(hash_bytes(&key::address(client))),
+            ChosenBy::Sticky,
+        ),
         None => (split.by_chance(random), ChosenBy::Chance),
     };
     share.metrics.chosen(by);
     share
-}
-
-/// An address as a key: the same text however the client reached us.
-fn address(client: IpAddr) -> Vec<u8> {
-    client.to_canonical().to_string().into_bytes()
 }

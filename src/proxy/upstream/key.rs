@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use pingora::http::RequestHeader;
 
-use crate::decide::{fields, Facts};
+use crate::decide::{key, Facts};
 use crate::snapshot::balance;
 use crate::snapshot::pool::{Affinity, Balance, HashKey};
 
@@ -18,8 +18,7 @@ pub(in crate::proxy) fn hash(
 ) -> Option<u64> {
     match &balance.affinity {
         Some(Affinity::Header(name)) => {
-            let value = request.headers.get(name);
-            return value.map(|value| balance::hash_bytes(value.as_bytes()));
+            return key::header(&request.headers, name).map(balance::hash_bytes);
         }
         Some(Affinity::Address) => return of_address(facts.client),
         Some(Affinity::Cookie(_)) | None => {}
@@ -27,17 +26,14 @@ pub(in crate::proxy) fn hash(
     if !balance.algorithm.is_consistent() {
         return None;
     }
-    balance.hash.iter().find_map(|key| match key {
+    balance.hash.iter().find_map(|one| match one {
         HashKey::ClientIp => of_address(facts.client),
         HashKey::Path => Some(balance::hash_bytes(facts.path.as_bytes())),
-        HashKey::Header(name) => {
-            let value = request.headers.get(name);
-            value.map(|value| balance::hash_bytes(value.as_bytes()))
-        }
-        HashKey::Cookie(name) => fields::cookie(&request.headers, name).map(balance::hash_bytes),
+        HashKey::Header(name) => key::header(&request.headers, name).map(balance::hash_bytes),
+        HashKey::Cookie(name) => key::cookie(&request.headers, name).map(balance::hash_bytes),
         HashKey::Query(name) => {
-            let value = parameter(request.uri.query()?, name);
-            value.map(|value| balance::hash_bytes(value.as_bytes()))
+            let value = key::query(request.uri.query(), name);
+            value.map(|value| balance::hash_bytes(&value))
         }
     })
 }
@@ -49,15 +45,7 @@ pub(in crate::proxy) fn hash_of_client(balance: &Balance, client: IpAddr) -> Opt
 }
 
 fn of_address(client: Option<IpAddr>) -> Option<u64> {
-    client.map(|client| balance::hash_bytes(client.to_string().as_bytes()))
-}
-
-/// The value of the first parameter with the name; without `=` it is empty.
-fn parameter<'q>(query: &'q str, wanted: &str) -> Option<&'q str> {
-    query.split('&').find_map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        (name == wanted).then_some(value)
-    })
+    client.map(|client| balance::hash_bytes(&key::address(client)))
 }
 
 #[cfg(test)]
@@ -92,7 +80,18 @@ mod tests {
         assert_eq!(hashed(keys(), "/?u=three", &all), of("one"));
         assert_eq!(hashed(keys(), "/?u=three", &all[1..]), of("two"));
         assert_eq!(hashed(keys(), "/?uu=no&u=three", &[]), of("three"));
-        assert_eq!(hashed(keys(), "/?u", &[]), of(""));
+        assert_eq!(hashed(keys(), "/?%75=th%72ee", &[]), of("three"));
+        let empty = [("cookie", "sid="), ("x-user", "")];
+        assert_eq!(hashed(keys(), "/?u", &empty), None);
         assert_eq!(hashed(keys(), "/", &[]), None);
+    }
+
+    #[test]
+    fn an_address_has_one_hash_in_both_its_forms() {
+        let balance = Balance::of(Algorithm::Maglev);
+        let of = |text: &str| hash_of_client(&balance, text.parse().unwrap());
+
+        assert_eq!(of("::ffff:10.0.0.1"), of("10.0.0.1"));
+        assert_ne!(of("10.0.0.2"), of("10.0.0.1"));
     }
 }

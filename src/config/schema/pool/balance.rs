@@ -15,7 +15,7 @@ pub struct Balance {
     /// How many endpoints `ewma` and `least_request` draw and compare: 2 to 10, or `all`. More find the least loaded one more often, and let all proxies run to the same one more often. Default: 2.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub choices: Option<Choices>,
-    /// What `maglev` and `ketama` hash: one key, or a list of which the first that a request has is used; requests with none are spread. Default: the client's address. At most 8.
+    /// What `maglev` and `ketama` hash: one key, or a list of which the first that a request has is used; what is empty counts as absent, and requests with none are spread. Default: the client's address. At most 8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hash: Option<HashKeys>,
     /// How much of the mean load an endpoint takes under `maglev` and `ketama`, 101 to 1000 (percent of its part of all requests in flight); above it a key goes on to the next endpoint. 120 to 200 is usual. Default: 0, any load.
@@ -117,7 +117,7 @@ pub enum HashKey {
     Header(String),
     /// A cookie.
     Cookie(String),
-    /// A parameter of the query, as it is written there.
+    /// A parameter of the query, decoded; of a repeated one the first.
     Query(String),
     /// The path.
     Path,
@@ -154,9 +154,9 @@ fn one_endpoint() -> u32 {
 pub enum Affinity {
     /// A cookie that names the endpoint, set with the first response and again when the endpoint changes. An endpoint that drains (weight 0) keeps the clients it has and gets no others.
     Cookie(AffinityCookie),
-    /// A request field: equal values go to the same endpoint (Maglev hashing by address); requests without it are spread. Clients of an endpoint that drains go elsewhere.
+    /// A request field: equal values go to the same endpoint (Maglev hashing by address). `algorithm`, `choices` and `slow_start` act on requests alone that lack it or have it empty. Clients of an endpoint that drains go elsewhere.
     Header(String),
-    /// The client's address, `true`: as `header`, by address.
+    /// The client's address, `true`: as `header`, by address. Every client has one, so `algorithm`, `choices` and `slow_start` cannot stand beside it.
     Address(bool),
 }
 
