@@ -1,6 +1,8 @@
 //! How endpoints are chosen, in final form, and the subsets that routes ask of a pool.
 //! It must not know endpoints.
-//! Called for each pool, and for each rule that names a subset.
+//! Called for each pool, and once for all subsets.
+
+use std::collections::{BTreeSet, HashMap};
 
 use crate::config::schema::{self, Config};
 use crate::snapshot::pool::{
@@ -90,20 +92,19 @@ fn attributes(cookie: &schema::AffinityCookie) -> String {
     )
 }
 
-/// The subsets of a pool that rules name, each once. Their order is that of the labels, so that a route moved in the file
-/// changes nothing.
-pub(super) fn subsets(config: &Config, pool: &str) -> Box<[Labels]> {
+/// The subsets of each pool that rules name, each once. Their order is that of the labels, so that a route moved in the
+/// file changes nothing.
+pub(super) fn subsets(config: &Config) -> HashMap<&str, BTreeSet<&Labels>> {
     let rules = config
         .routes
         .iter()
         .filter(|route| !route.is_quarantined)
         .flat_map(|route| &route.rules);
-    let mut all: Vec<Labels> = rules
-        .flat_map(|rule| rule.destinations())
-        .filter(|(name, subset)| *name == pool && !subset.is_empty())
-        .map(|(_, subset)| subset.clone())
-        .collect();
-    all.sort();
-    all.dedup();
-    all.into()
+    let mut all = HashMap::<_, BTreeSet<_>>::new();
+    for (pool, subset) in rules.flat_map(|rule| rule.destinations()) {
+        if !subset.is_empty() {
+            all.entry(pool).or_default().insert(subset);
+        }
+    }
+    all
 }

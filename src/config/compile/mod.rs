@@ -95,7 +95,7 @@ pub fn compile(config: &Config, origin: Origin, means: &Means<'_>) -> Result<Sna
     let workshop = routes::Workshop {
         config,
         means,
-        pools: &pools,
+        pools: pools::ByName::of(&pools),
         instances: &instances,
     };
     let rules = workshop.rules(&mut report);

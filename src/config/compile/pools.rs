@@ -2,6 +2,7 @@
 //! It must not know routes.
 //! Called by `compile`.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,15 +24,12 @@ use crate::snapshot::tls::{authorities, certificate_and_key, PeerTls, Verify};
 
 /// Builds all pools but those that are broken.
 pub(super) fn compile(config: &Config, means: &Means<'_>, report: &mut Report) -> Vec<Arc<Pool>> {
+    let subsets = balance::subsets(config);
     let build = |(at, pool): (usize, &schema::Pool)| {
         let path = format!("pools[{at}]");
-        build(
-            pool,
-            balance::subsets(config, &pool.name),
-            &path,
-            means,
-            report,
-        )
+        let named = subsets.get(pool.name.as_str()).into_iter().flatten();
+        let named = named.map(|labels| (*labels).clone()).collect();
+        build(pool, named, &path, means, report)
     };
     let sound = config
         .pools
@@ -296,4 +294,33 @@ fn tls(
         own,
         fingerprint,
     })
+}
+
+/// Pools by name, and as seen through each of their subsets: rules that name the same one share it.
+pub(super) struct ByName<'a>(HashMap<&'a str, Views<'a>>);
+
+struct Views<'a> {
+    whole: &'a Arc<Pool>,
+    subsets: HashMap<&'a Labels, Arc<Pool>>,
+}
+
+impl<'a> ByName<'a> {
+    pub(super) fn of(pools: &'a [Arc<Pool>]) -> ByName<'a> {
+        let views = |whole: &'a Arc<Pool>| {
+            let subsets = (0..).zip(&whole.settings.balance.subsets);
+            let subsets = subsets.map(|(at, labels)| (labels, Arc::new(whole.through(at))));
+            let subsets = subsets.collect();
+            (&*whole.name, Views { whole, subsets })
+        };
+        ByName(pools.iter().map(views).collect())
+    }
+
+    /// `None` for a pool that is broken: rules have seen that each name is one.
+    pub(super) fn get(&self, name: &str, subset: &Labels) -> Option<Arc<Pool>> {
+        let views = self.0.get(name)?;
+        match subset.is_empty() {
+            true => Some(views.whole.clone()),
+            false => views.subsets.get(subset).cloned(),
+        }
+    }
 }

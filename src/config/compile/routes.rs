@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use regex::Regex;
 
 use super::plugins::{self, Named, Stand};
+use super::pools::ByName;
 use super::{retry, Means};
 use crate::config::report::Report;
 use crate::config::schema::{
@@ -26,7 +27,7 @@ use crate::snapshot::route::{
 pub(super) struct Workshop<'a> {
     pub(super) config: &'a Config,
     pub(super) means: &'a Means<'a>,
-    pub(super) pools: &'a [Arc<Pool>],
+    pub(super) pools: ByName<'a>,
     pub(super) instances: &'a Named,
 }
 
@@ -97,15 +98,9 @@ impl Workshop<'_> {
         }))
     }
 
-    /// `None` for a pool that is broken: rules have seen that each name is one.
+    /// `None` for a pool that is broken.
     pub(super) fn pool(&self, name: &str, subset: &Labels) -> Option<Arc<Pool>> {
-        let pool = self.pools.iter().find(|pool| *pool.name == *name)?;
-        if subset.is_empty() {
-            return Some(pool.clone());
-        }
-        let mut subsets = pool.settings.balance.subsets.iter();
-        let at = subsets.position(|one| one == subset)?;
-        Some(Arc::new(pool.through(u16::try_from(at).ok()?)))
+        self.pools.get(name, subset)
     }
 
     fn action(&self, route: &str, rule: &schema::Rule) -> Option<Action> {

@@ -7,7 +7,7 @@ mod shadow;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use ipnet::IpNet;
 use windrose_plugins::contract::Time;
@@ -89,25 +89,24 @@ fn longer(
 
 /// A queue in which the request's own time always ends first.
 fn long_queues(config: &Config, report: &mut Report) {
+    let waits = config.pools.iter().filter_map(|pool| {
+        let wait = pool.limits.as_ref()?.queue_timeout?;
+        Some((pool.name.as_str(), wait))
+    });
+    let waits: HashMap<&str, Time> = waits.collect();
     for (at, route) in config.routes.iter().enumerate() {
         for (index, rule) in route.rules.iter().enumerate() {
             let whole = rule.timeouts.request.or(route.timeouts.request);
             let Some(whole) = whole.filter(|whole| *whole > Time::secs(0)) else {
                 continue;
             };
-            let pools = config.pools.iter().filter(|pool| {
-                let targets = rule.split.iter().map(|target| &target.pool);
-                rule.pool
-                    .iter()
-                    .chain(targets)
-                    .any(|name| *name == pool.name)
-            });
-            for pool in pools {
-                let wait = pool.limits.as_ref().and_then(|limits| limits.queue_timeout);
-                if let Some(wait) = wait.filter(|wait| *wait > whole) {
+            let names: BTreeSet<&str> = rule.destinations().map(|(name, _)| name).collect();
+            for name in names {
+                let wait = waits.get(name).filter(|wait| **wait > whole);
+                if let Some(wait) = wait {
                     report.warning(
                         format!("routes[{at}].rules[{index}]"),
-                        format!("[timeout_longer_than_parent] queue_timeout ({wait}) of pool \"{}\" is longer than request ({whole}), which ends first", pool.name),
+                        format!("[timeout_longer_than_parent] queue_timeout ({wait}) of pool \"{name}\" is longer than request ({whole}), which ends first"),
                         "lower `limits.queue_timeout`, or raise `timeouts.request`",
                     );
                 }

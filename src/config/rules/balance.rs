@@ -1,20 +1,20 @@
-//! Rules of `pools[].balance` and of the subsets that routes ask of a pool.
-//! It must not know how endpoints are chosen.
-//! Called by `config::rules::pools` for each pool, and by `routes` for each rule.
+//! Rules of `pools[].balance`.
+//! It must not know how endpoints are chosen; `subsets` checks what routes ask of a pool.
+//! Called by `config::rules::pools` for each pool.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use windrose_plugins::contract::Time;
 
 use super::values::{accept, given, path as canonical, token, within};
 use crate::config::report::Report;
 use crate::config::schema::{
-    Affinity, AffinityCookie, Algorithm, Balance, Choices, Config, Endpoint, HashKey, HashKeys,
-    Pool, PoolProtocol, Rule, SubsetFallback, Zone,
+    Affinity, AffinityCookie, Algorithm, Balance, Choices, Discovery, Endpoint, HashKey, HashKeys,
+    Pool, PoolProtocol, Zone,
 };
 
 /// Checks how a pool's endpoints are chosen.
-pub(super) fn check(pool: &Pool, config: &Config, path: &str, report: &mut Report) {
+pub(super) fn check(pool: &Pool, path: &str, report: &mut Report) {
     let it = &pool.balance;
     let path = format!("{path}.balance");
     unused(it, &path, report);
@@ -41,7 +41,6 @@ pub(super) fn check(pool: &Pool, config: &Config, path: &str, report: &mut Repor
     if let Some(it) = &it.affinity {
         affinity(it, pool, &format!("{path}.affinity"), report);
     }
-    subsets(pool, config, &path, report);
 }
 
 /// Settings that the algorithm does not look at.
@@ -67,12 +66,32 @@ fn unused(it: &Balance, path: &str, report: &mut Report) {
             "remove it, or choose another algorithm",
         );
     }
+    if matches!(it.affinity, Some(Affinity::Address(true))) && !is_consistent {
+        replaced(it, path, report);
+    }
     if it.choices.is_some() && !compares {
         report.error(
             format!("{path}.choices"),
             "is only used by the algorithms \"ewma\" and \"least_request\"",
             "remove it, or choose one of them",
         );
+    }
+}
+
+/// Every client has an address, so its endpoint is found by that alone and nothing is left to the algorithm.
+fn replaced(it: &Balance, path: &str, report: &mut Report) {
+    for (key, given) in [
+        ("algorithm", it.algorithm != Algorithm::default()),
+        ("choices", it.choices.is_some()),
+        ("slow_start", it.slow_start != Time::secs(0)),
+    ] {
+        if given {
+            report.error(
+                format!("{path}.{key}"),
+                "is not used beside `affinity: {address: true}`, which finds the endpoint of every client by its address",
+                "remove it, or keep clients with `affinity.cookie`",
+            );
+        }
     }
 }
 
@@ -126,22 +145,20 @@ fn hash_key(key: &HashKey, path: &str, report: &mut Report) {
             );
         }
         HashKey::Query(name) => {
-            let path = format!("{path}.query");
-            if name.contains(['&', '=', '#']) {
-                report.error(
-                    path,
-                    format!("\"{name}\" cannot be the name of a parameter"),
-                    "write it as it is in the query, `&`, `=` and `#` percent-encoded",
-                );
-            } else {
-                given(report, &path, name);
-            }
+            given(report, &format!("{path}.query"), name);
         }
         HashKey::ClientIp | HashKey::Path => {}
     }
 }
 
 fn zone(it: &Zone, pool: &Pool, path: &str, report: &mut Report) {
+    if matches!(pool.discovery, Some(Discovery::Dns(_))) {
+        report.error(
+            path,
+            "reads labels, and DNS gives endpoints none",
+            "list the endpoints with `labels` in a file and use `discovery.file`, or remove `zone`",
+        );
+    }
     given(report, &format!("{path}.own"), &it.own);
     given(report, &format!("{path}.label"), &it.label);
     within(
@@ -260,90 +277,11 @@ fn cookie(it: &AffinityCookie, path: &str, report: &mut Report) {
 }
 
 /// The labels of the endpoints that are written in the configuration.
-fn labels(pool: &Pool) -> impl Iterator<Item = &BTreeMap<String, String>> {
+pub(super) fn labels(pool: &Pool) -> impl Iterator<Item = &BTreeMap<String, String>> {
     pool.endpoints.iter().map(|endpoint| match endpoint {
         Endpoint::Address(_) => &NO_LABELS,
         Endpoint::Full(full) => &full.labels,
     })
-}
-
-/// What all rules together ask of a pool.
-fn subsets(pool: &Pool, config: &Config, path: &str, report: &mut Report) {
-    let rules = config.routes.iter().flat_map(|route| &route.rules);
-    let all: BTreeSet<&BTreeMap<String, String>> = rules
-        .flat_map(Rule::destinations)
-        .filter(|(name, subset)| *name == pool.name && !subset.is_empty())
-        .map(|(_, subset)| subset)
-        .collect();
-    if all.len() > MOST_SUBSETS {
-        report.error(
-            path.trim_end_matches(".balance"),
-            format!(
-                "routes name {} different subsets of it, and it can have {MOST_SUBSETS}",
-                all.len()
-            ),
-            "divide the endpoints between several pools",
-        );
-    }
-    if pool.balance.subset_fallback == SubsetFallback::Any && all.is_empty() {
-        report.error(
-            format!("{path}.subset_fallback"),
-            "is not used: no route names a subset of this pool",
-            "remove it, or give a rule `subset`",
-        );
-    }
-}
-
-/// Checks the subsets that a rule names.
-pub(super) fn rule_subsets(rule: &Rule, config: &Config, path: &str, report: &mut Report) {
-    if !rule.subset.is_empty() && rule.pool.is_none() {
-        let remedy = match rule.split.is_empty() {
-            true => "remove it; nothing is sent upstream by this rule",
-            false => "give each share its own `subset`",
-        };
-        report.error(
-            format!("{path}.subset"),
-            "is only used beside `pool`",
-            remedy,
-        );
-    }
-    let one = rule
-        .pool
-        .iter()
-        .map(|pool| (format!("{path}.subset"), pool, &rule.subset));
-    let shares = rule.split.iter().enumerate();
-    let many = shares.map(|(at, share)| {
-        (
-            format!("{path}.split[{at}].subset"),
-            &share.pool,
-            &share.subset,
-        )
-    });
-    for (path, name, subset) in one.chain(many).filter(|(_, _, subset)| !subset.is_empty()) {
-        let pool = config.pools.iter().find(|pool| pool.name == *name);
-        let Some(pool) = pool.filter(|pool| !pool.is_quarantined) else {
-            continue;
-        };
-        let has = |labels: &BTreeMap<String, String>| {
-            subset
-                .iter()
-                .all(|(key, value)| labels.get(key) == Some(value))
-        };
-        if !pool.endpoints.is_empty() && !labels(pool).any(has) {
-            let wanted: Vec<String> = subset
-                .iter()
-                .map(|(key, value)| format!("{key}: {value}"))
-                .collect();
-            report.error(
-                path,
-                format!(
-                    "no endpoint of the pool \"{name}\" has the labels {}",
-                    wanted.join(", ")
-                ),
-                "give endpoints these `labels`, or correct the subset",
-            );
-        }
-    }
 }
 
 static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
@@ -351,8 +289,6 @@ static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
 const MOST_KEYS: usize = 8;
 /// With the own zone and all others this makes eight distances.
 const MOST_ZONES: usize = 6;
-/// Each subset has tables of its own: 128 KiB with maglev.
-const MOST_SUBSETS: usize = 64;
 /// RFC 6265bis section 5.5.
 const LONGEST_COOKIE: Time = Time::secs(400 * 24 * 3600);
 const SHORTEST_SECRET: usize = 16;

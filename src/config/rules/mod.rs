@@ -18,6 +18,7 @@ mod retry;
 mod routes;
 mod sources;
 mod split;
+mod subsets;
 #[cfg(test)]
 pub(in crate::config) mod tests;
 mod values;
@@ -34,8 +35,8 @@ pub fn check(config: &Config, report: &mut Report) {
     process::check(config, report);
     overload::check(config, report);
     listeners::check(config, &names, report);
-    routes::check(config, &names, report);
-    pools::check(config, report);
+    let subsets = routes::check(config, &names, report);
+    pools::check(config, &subsets, report);
     expectations::check(config, &names, report);
 }
 

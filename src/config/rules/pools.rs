@@ -4,6 +4,7 @@
 
 use windrose_plugins::contract::Time;
 
+use super::subsets::Subsets;
 use super::values::{accept, authority, given, host, path as canonical, positive, quoted, within};
 use super::{balance, ejection, limits, retry, sources};
 use crate::config::report::Report;
@@ -12,13 +13,14 @@ use crate::config::schema::{
 };
 
 /// Checks every pool.
-pub(super) fn check(config: &Config, report: &mut Report) {
+pub(super) fn check(config: &Config, subsets: &Subsets<'_>, report: &mut Report) {
     let pools = config.pools.iter().enumerate();
     for (at, pool) in pools.filter(|(_, pool)| !pool.is_quarantined) {
         let path = format!("pools[{at}]");
         sources::check(pool, &path, report);
         speaks(pool, &path, report);
-        balance::check(pool, config, &path, report);
+        balance::check(pool, &path, report);
+        subsets.pool(pool, &path, report);
         if let Some(it) = &pool.health {
             health(it, pool.protocol, &format!("{path}.health"), report);
         }

@@ -3,15 +3,17 @@
 //! Called by `config::rules::check`.
 
 use super::listeners::word;
+use super::subsets::Subsets;
 use super::values::{accept, host_pattern, quoted};
-use super::{actions, balance, matches, mirror, protocol_of, retry, split, Names};
+use super::{actions, matches, mirror, protocol_of, retry, split, Names};
 use crate::config::report::Report;
 use crate::config::schema::{
     Config, Hold, Match, PoolProtocol, Protocol, Route, RouteProtocol, Rule,
 };
 
-/// Checks every route.
-pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report) {
+/// Checks every route, and says which subsets they ask of pools.
+pub(super) fn check<'a>(config: &'a Config, names: &Names<'a>, report: &mut Report) -> Subsets<'a> {
+    let mut subsets = Subsets::default();
     for (at, route) in config.routes.iter().enumerate() {
         let path = format!("routes[{at}]");
         attached(route, names, &path, report);
@@ -20,6 +22,7 @@ pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report) {
         let rules = rules.map(|(at, rule)| (format!("{path}.rules[{at}]"), rule));
         // Of a route that is quarantined only the place is left.
         if route.is_quarantined {
+            subsets.has_broken_routes = true;
             rules
                 .into_iter()
                 .for_each(|(path, rule)| conditions(route, rule, &path, report));
@@ -28,9 +31,10 @@ pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report) {
         settings(route, names, &path, report);
         for (path, rule) in rules {
             one_rule(route, rule, names, &path, report);
-            balance::rule_subsets(rule, config, &path, report);
+            subsets.rule(rule, names, &path, report);
         }
     }
+    subsets
 }
 
 fn hosts(route: &Route, path: &str, report: &mut Report) {

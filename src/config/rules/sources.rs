@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use super::values::{accept, endpoint, given, host, positive, within};
 use crate::config::report::Report;
 use crate::config::schema::{Discovery, DnsDiscovery, DnsRecord, Endpoint, Pool};
+use crate::snapshot::pool::MAX_PRIORITY;
 
 /// Checks that a pool has one source of endpoints, and that it makes sense.
 pub(super) fn check(pool: &Pool, path: &str, report: &mut Report) {
@@ -51,7 +52,13 @@ fn listed(endpoints: &[Endpoint], path: &str, report: &mut Report) {
             Endpoint::Address(text) => (text, path.clone()),
             Endpoint::Full(settings) => {
                 within(report, &format!("{path}.weight"), settings.weight, 0, 1000);
-                within(report, &format!("{path}.priority"), settings.priority, 0, 7);
+                within(
+                    report,
+                    &format!("{path}.priority"),
+                    settings.priority,
+                    0,
+                    MAX_PRIORITY,
+                );
                 (&settings.address, format!("{path}.address"))
             }
         };

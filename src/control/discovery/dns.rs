@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use crate::control::pools::slot::Slot;
 use crate::control::pools::spread;
 use crate::snapshot::endpoint::Address;
-use crate::snapshot::pool::{DnsRecord, DnsSource, EndpointSpec};
+use crate::snapshot::pool::{DnsRecord, DnsSource, EndpointSpec, MAX_PRIORITY};
 
 /// Endpoints by address with priority and weight: equal answers are equal whatever the order of their records.
 type Weights = BTreeMap<Address, (u8, u32)>;
@@ -336,7 +336,6 @@ fn seconds(ttl: u32) -> Duration {
 const NOTHING: (Vec<IpAddr>, Duration) = (Vec::new(), Duration::MAX);
 const MAX_ENDPOINTS: usize = 1024;
 const MAX_WEIGHT: u32 = 1000;
-const MAX_PRIORITY: u8 = 7;
 const TARGETS_AT_ONCE: usize = 16;
 const LONGEST_QUESTION: Duration = Duration::from_secs(15);
 /// A guard against a busy loop, below anything the configuration allows.

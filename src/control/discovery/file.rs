@@ -19,7 +19,7 @@ use super::Answer;
 use crate::config::schema::EndpointSettings;
 use crate::control::pools::slot::Slot;
 use crate::snapshot::endpoint::Address;
-use crate::snapshot::pool::EndpointSpec;
+use crate::snapshot::pool::{EndpointSpec, MAX_PRIORITY};
 
 /// Reads the file again whenever it changed. A file that cannot be used leaves the endpoints as they are.
 pub(super) async fn follow(slot: Arc<Slot>, path: PathBuf, mut changes: Changes) {
@@ -200,7 +200,6 @@ const POLL: Duration = Duration::from_secs(5);
 const MAX_BYTES: u64 = 4 << 20;
 const MAX_ENDPOINTS: usize = 10_000;
 const MAX_WEIGHT: u32 = 1000;
-const MAX_PRIORITY: u8 = 7;
 
 #[cfg(test)]
 mod tests;

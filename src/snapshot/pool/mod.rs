@@ -99,6 +99,9 @@ pub struct EndpointSpec {
     pub priority: u8,
 }
 
+/// The highest priority of an endpoint: eight levels are more than anybody keeps in reserve.
+pub const MAX_PRIORITY: u8 = 7;
+
 /// An endpoint in a set, with what only this set knows of it.
 pub struct Member {
     /// The endpoint.

@@ -96,8 +96,8 @@ fn hash_keys_are_names_and_can_be_reached() {
             "hash[1]: is never reached",
         ),
         (
-            "algorithm: maglev, hash: {query: 'a=b'}",
-            "hash.query: \"a=b\" cannot be the name of a parameter",
+            "algorithm: maglev, hash: {query: ''}",
+            "hash.query: must not be empty",
         ),
         (
             "algorithm: maglev, hash: [{header: 'a b'}]",
@@ -187,7 +187,76 @@ fn subsets_stand_beside_a_pool_that_has_them() {
         ),
         (
             &routed("", &many.join(", ")),
-            "pools[0]: routes name 65 different subsets of it",
+            "routes[0].rules[64].subset: routes name 64 other subsets of the pool \"p\" before it",
+        ),
+    ]);
+}
+
+#[test]
+fn labels_are_not_asked_of_dns() {
+    let found = |zone: &str| {
+        format!("pools: [{{name: p, discovery: {{dns: {{name: a.test, port: 1}}}}{zone}}}]\nroutes: [{{name: r, rules: [{{pool: p, subset: {{version: v1}}}}]}}]")
+    };
+
+    each_is_reported(&[
+        (
+            &found(""),
+            "routes[0].rules[0].subset: asks for labels, and DNS gives the endpoints of the pool \"p\" none",
+        ),
+        (
+            &found(", balance: {zone: {own: a}}"),
+            "pools[0].balance.zone: reads labels, and DNS gives endpoints none",
+        ),
+    ]);
+}
+
+#[test]
+fn tables_of_all_subsets_and_levels_are_bounded() {
+    let rules = |count: usize| {
+        let rule = |at: usize| {
+            format!("{{match: [{{path: {{exact: '/{at}'}}}}], pool: p, subset: {{a: '{at}'}}}}")
+        };
+        let rules: Vec<String> = (0..count).map(rule).collect();
+        format!("routes: [{{name: r, rules: [{}]}}]", rules.join(", "))
+    };
+    let pool = |balance: &str| {
+        format!(
+            "pools: [{{name: p, discovery: {{file: {{path: e.yaml}}}}, balance: {{{balance}}}}}]"
+        )
+    };
+    let beyond = |at: usize| {
+        format!("routes[0].rules[{at}].subset: routes name {at} other subsets of the pool \"p\" before it; each has a hash table")
+    };
+
+    for (balance, most) in [
+        ("algorithm: maglev", 31),
+        ("affinity: {header: x-user}", 31),
+        ("algorithm: ketama, zone: {own: a, failover: [b, c]}", 7),
+    ] {
+        let within = format!("{}\n{}", pool(balance), rules(most));
+        let above = format!("{}\n{}", pool(balance), rules(most + 1));
+
+        assert_eq!(reported(&within), "", "{balance}");
+        each_is_reported(&[(&above, &beyond(most))]);
+    }
+    let without = format!("{}\n{}", pool("algorithm: ewma"), rules(64));
+    assert_eq!(reported(&without), "");
+}
+
+#[test]
+fn what_an_address_decides_leaves_nothing_to_the_algorithm() {
+    balanced(&[
+        (
+            "algorithm: random, affinity: {address: true}",
+            "algorithm: is not used beside `affinity: {address: true}`",
+        ),
+        (
+            "choices: 3, affinity: {address: true}",
+            "choices: is not used beside",
+        ),
+        (
+            "slow_start: 5s, affinity: {address: true}",
+            "slow_start: is not used beside",
         ),
     ]);
 }
