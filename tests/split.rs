@@ -115,7 +115,7 @@ fn every_kind_of_key_decides() {
 
 #[test]
 fn a_request_can_name_its_share_and_an_unknown_name_is_ignored() {
-    let scene = Scene::new([1, 0], "    override: {header: x-share}\n");
+    let scene = Scene::new([1, 0], "    override: {header: x-share, everyone: true}\n");
 
     let seen = ["canary", " canary ", "stable", "Canary", "next", ""]
         .map(|name| scene.share(&format!("x-share: {name}\r\n")));
@@ -131,7 +131,7 @@ fn a_request_can_name_its_share_and_an_unknown_name_is_ignored() {
 fn a_cookie_can_name_the_share_before_the_key_decides() {
     let scene = Scene::new(
         [1, 0],
-        "    sticky: client_ip\n    override: {cookie: share}\n",
+        "    sticky: client_ip\n    override: {cookie: share, everyone: true}\n",
     );
 
     assert_eq!(scene.share("cookie: x=1; share=canary\r\n"), "canary");
@@ -177,7 +177,7 @@ fn a_principal_proven_by_a_plugin_may_choose() {
 fn explain_and_tests_know_the_share_that_the_request_decides_on() {
     let scene = Scene::new(
         [1, 0],
-        "    sticky: {cookie: user}\n    override: {header: x-share}\n",
+        "    sticky: {cookie: user}\n    override: {header: x-share, everyone: true}\n",
     );
     let config = scene.proxy.config();
     let explained = |field: &str| -> Value {

@@ -55,7 +55,7 @@ fn two_subsets_of_a_pool_can_be_shares_of_a_split() {
         (&old, "labels: {version: v1}"),
         (&new, "labels: {version: v2}"),
     ];
-    let rules = "  - split:\n    - {pool: app, subset: {version: v1}, weight: 1, name: old}\n    - {pool: app, subset: {version: v2}, weight: 1, name: new}\n    override: {header: x-version}\n";
+    let rules = "  - split:\n    - {pool: app, subset: {version: v1}, weight: 1, name: old}\n    - {pool: app, subset: {version: v2}, weight: 1, name: new}\n    override: {header: x-version, everyone: true}\n";
     let proxy = Proxy::start(&yaml(&endpoints, "", rules));
     let of = |name: &str| {
         proxy

@@ -131,6 +131,20 @@ fn overriding(it: &Override, path: &str, report: &mut Report) {
         accept(report, &path, token(name, "cookie name"));
     }
     principals(&it.principals, path, report);
+    let is_guarded = !it.principals.is_empty() || !it.clients.is_empty();
+    match (is_guarded, it.everyone) {
+        (false, false) => report.error(
+            path,
+            "nothing guards it, so every stranger could choose a share",
+            "give `principals` or `clients`, or write `everyone: true` if that is meant",
+        ),
+        (true, true) => report.error(
+            format!("{path}.everyone"),
+            "is said of an override that is guarded",
+            "remove it, or remove `principals` and `clients`",
+        ),
+        (true, false) | (false, true) => {}
+    }
 }
 
 /// Far more than anybody deals between.

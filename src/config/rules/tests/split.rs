@@ -98,6 +98,14 @@ const SPLITS: &[(&str, &str)] = &[
             "sticky: reads requests, and this route carries bytes",
         ),
         (
+            "rules: [{split: [{pool: p, weight: 1}], override: {header: a}}]",
+            "override: nothing guards it, so every stranger could choose a share",
+        ),
+        (
+            "rules: [{split: [{pool: p, weight: 1}], override: {header: a, clients: [10.0.0.0/8], everyone: true}}]",
+            "override.everyone: is said of an override that is guarded",
+        ),
+        (
             "protocol: tcp, listeners: [raw], rules: [{split: [{pool: t, weight: 1}], override: {header: a}}]",
             r#"override: is not used by a route with protocol "tcp""#,
         ),

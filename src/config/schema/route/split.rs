@@ -43,7 +43,7 @@ pub enum Sticky {
     Query(String),
 }
 
-/// Lets a request name its share, before `sticky` and chance. What names no share is ignored. The field or cookie goes on upstream.
+/// Lets a request name its share, before `sticky` and chance. What names no share is ignored. The field or cookie goes on upstream. Give `principals` or `clients`, or say `everyone: true`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Override {
@@ -53,8 +53,10 @@ pub struct Override {
     /// The cookie that holds the name. Give this or `header`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cookie: Option<String>,
-    /// Principals that may choose, with `*` at the end for a prefix. With `clients`, both must hold. Default: everybody may.
+    /// Principals that may choose, with `*` at the end for a prefix. With `clients`, both must hold. Default: any.
     pub principals: Vec<String>,
-    /// Networks of clients that may choose. Default: everybody may.
+    /// Networks of clients that may choose. Default: any.
     pub clients: Vec<IpNet>,
+    /// Says that everybody may choose, also a share that has no weight yet; not beside `principals` and `clients`. Default: false.
+    pub everyone: bool,
 }
