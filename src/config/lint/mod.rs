@@ -2,6 +2,7 @@
 //! It must not refuse anything; every finding here is a warning, and begins with the lint's name in brackets.
 //! Called by `config::load` after `config::rules`, and by `windrose check`.
 
+mod balance;
 mod chains;
 mod shadow;
 #[cfg(test)]
@@ -19,6 +20,7 @@ use super::schema::{Config, Retry, RetryOn, Route, RouteTimeouts, Rule, Verify};
 pub fn check(config: &Config, report: &mut Report) {
     shadow::check(config, report);
     chains::check(config, report);
+    balance::check(config, report);
     for (at, route) in config.routes.iter().enumerate() {
         routes(route, &format!("routes[{at}]"), report);
     }

@@ -150,12 +150,34 @@ routes: [{name: r, timeouts: {request: 2s}, rules: [{pool: p}]}]"#,
         r#"pools[0]: [unused_pool] no rule sends anything to "p""#,
     ),
     (
+        r#"pools: [{name: p, endpoints: [{address: '10.0.0.1:1', labels: {zone: a}}], balance: {zone: {own: b, failover: [a, c]}}}]"#,
+        r#"pools[0].balance.zone.own: [empty_zone] no endpoint of "p" is in the zone "b""#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: [{address: '10.0.0.1:1', labels: {zone: a}}], balance: {zone: {own: a, failover: [c]}}}]"#,
+        r#"pools[0].balance.zone.failover[0]: [empty_zone] no endpoint of "p" is in the zone "c""#,
+    ),
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1'], balance: {affinity: {cookie: {name: s}}}}, {name: q, endpoints: ['10.0.0.1:1'], balance: {affinity: {cookie: {name: s}}}}]
+routes: [{name: r, rules: [{split: [{pool: p, weight: 1}, {pool: q, weight: 1}]}]}]"#,
+        r#"routes[0].rules[0].split[1].pool: [shared_cookie] keeps clients by the cookie "s" as "p" does"#,
+    ),
+    (
         r#"pools: [{name: p, endpoints: ['10.0.0.1:1'], tls: {sni: a, verify: none}}]"#,
         r#"pools[0].tls.verify: [verify_none]"#,
     ),
 ];
 
 const SILENT: &[(&str, &str)] = &[
+    (
+        r#"pools: [{name: p, endpoints: ['10.0.0.1:1'], balance: {affinity: {cookie: {name: s}}}}, {name: q, endpoints: ['10.0.0.1:1'], balance: {affinity: {cookie: {name: t}}}}]
+routes: [{name: r, rules: [{split: [{pool: p, weight: 1, subset: {a: b}, name: x}, {pool: p, weight: 1}, {pool: q, weight: 1}]}]}]"#,
+        r#"shared_cookie"#,
+    ),
+    (
+        r#"pools: [{name: p, discovery: {file: {path: e.yaml}}, balance: {zone: {own: b, failover: [a, c]}}}]"#,
+        r#"empty_zone"#,
+    ),
     (
         r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}, {name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]
 listeners: [{name: web, bind: '127.0.0.1:1'}, {name: raw, bind: '127.0.0.1:2', protocol: tcp}]

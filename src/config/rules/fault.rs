@@ -5,7 +5,7 @@
 use windrose_plugins::contract::Time;
 
 use super::matches::{principals, values};
-use super::values::{accept, positive, quoted, token, within};
+use super::values::{accept, positive, quoted, some_share, token, within};
 use crate::config::report::Report;
 use crate::config::schema::{Fault, FaultAbort};
 
@@ -19,6 +19,7 @@ pub(super) fn check(it: &Fault, path: &str, report: &mut Report) {
         );
     }
     if let Some(delay) = &it.delay {
+        some_share(report, &format!("{path}.delay.percent"), delay.percent);
         let path = format!("{path}.delay.time");
         positive(report, &path, delay.time);
         if delay.time > LONGEST {
@@ -39,6 +40,7 @@ pub(super) fn check(it: &Fault, path: &str, report: &mut Report) {
 }
 
 fn abort(it: &FaultAbort, path: &str, report: &mut Report) {
+    some_share(report, &format!("{path}.percent"), it.percent);
     let given = quoted(&[
         ("status", it.status.is_some()),
         ("grpc_status", it.grpc_status.is_some()),

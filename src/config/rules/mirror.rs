@@ -7,7 +7,7 @@ use std::fmt::Display;
 
 use windrose_plugins::contract::{Size, Time};
 
-use super::values::{accept, positive, token, within};
+use super::values::{accept, positive, some_share, token, within};
 use super::Names;
 use crate::config::report::Report;
 use crate::config::schema::{Compare, CompareBody, Mirror, PoolProtocol};
@@ -67,6 +67,7 @@ fn pool(mirror: &Mirror, names: &Names<'_>, path: &str, report: &mut Report) {
 }
 
 fn bounds(mirror: &Mirror, path: &str, report: &mut Report) {
+    some_share(report, &format!("{path}.percent"), mirror.percent);
     at_most(
         report,
         &format!("{path}.body_limit"),

@@ -7,7 +7,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use regex::RegexBuilder;
-use windrose_plugins::contract::{field_name, field_value, Problem, Side, Time};
+use windrose_plugins::contract::{field_name, field_value, Percent, Problem, Side, Time};
 
 use crate::config::report::Report;
 use crate::config::schema::HeaderEdits;
@@ -319,6 +319,17 @@ pub(super) fn positive(report: &mut Report, path: &str, time: Time) {
             path,
             "must be longer than 0s, found \"0s\"",
             "write a time such as \"10s\", or leave the key out for its default",
+        );
+    }
+}
+
+/// A share of requests that something happens to.
+pub(super) fn some_share(report: &mut Report, path: &str, share: Percent) {
+    if share.fraction() == 0.0 {
+        report.error(
+            path,
+            format!("must be at least 0.01%, found \"{share}\""),
+            "remove what happens to no request, or comment it out",
         );
     }
 }

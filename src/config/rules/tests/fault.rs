@@ -71,6 +71,14 @@ const FAULTS: &[(&str, &str)] = &[
         ".by_header: lets strangers delay and abort requests",
     ),
     (
+        "everyone: true, delay: {time: 1s, percent: 0%}",
+        ".delay.percent: must be at least 0.01%, found \"0%\"",
+    ),
+    (
+        "everyone: true, abort: {status: 500, percent: 0.001%}",
+        ".abort.percent: must be at least 0.01%, found \"0%\"",
+    ),
+    (
         "everyone: true, delay: {time: 0s, percent: 1%}",
         ".delay.time: must be longer than 0s",
     ),

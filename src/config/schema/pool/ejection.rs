@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use windrose_plugins::contract::{Percent, Time};
 
 /// Taking an endpoint out for a while after failures of real requests. Running requests go on. Gateway failures are answers of 502,
-/// 503 and 504, connections that fail, responses that do not come or break, and the gRPC statuses UNAVAILABLE and
-/// DEADLINE_EXCEEDED; INTERNAL and DATA_LOSS count as 500. A pool of one endpoint is never ejected.
+/// 503 and 504, connections that fail, responses that do not come, and the gRPC statuses UNAVAILABLE and
+/// DEADLINE_EXCEEDED; INTERNAL and DATA_LOSS count as 500. Responses that break after their header count in shares, not in a row.
+/// A pool of one endpoint is never ejected; the only endpoint of a subset or level of a larger pool may be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ejection {
