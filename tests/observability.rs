@@ -77,6 +77,7 @@ fn a_request_is_counted_for_the_listener_the_route_and_the_endpoint() {
         of("windrose_pool_endpoints_available", &["pool=\"app\""]),
         1.0
     );
+    assert_eq!(of("windrose_pool_panics", &["pool=\"app\""]), 0.0);
     assert_eq!(of("windrose_connections_total", &["listener=\"web\""]), 1.0);
     assert_eq!(of("windrose_build_info", &[]), 1.0);
 }
@@ -276,6 +277,28 @@ fn secrets_are_not_shown() {
         .admin_reply("/config?format=json")
         .text()
         .contains("hush-hush"));
+}
+
+#[test]
+fn views_of_pools_and_mirrors_show_no_secret() {
+    let service = Upstream::answering("ok");
+    let folder = tempfile::TempDir::new().unwrap();
+    fs::write(folder.path().join("secret"), "hush-hush").unwrap();
+    let proxy = Proxy::start_in(
+        folder,
+        &format!(
+            "listeners: [{{name: web, bind: '127.0.0.1:0'}}]\npools:\n- name: app\n  endpoints: [{{address: '{}', labels: {{key: '${{file:secret}}'}}}}]\n{}routes: [{{name: 'all', rules: [{{pool: app, mirror: [{{pool: copy, percent: 100%}}], match: [{{path: {{prefix: '/'}}}}]}}]}}]\n",
+            service.address,
+            pool("copy", &[&service]).trim_start_matches("pools:\n"),
+        ),
+    );
+
+    let pools = proxy.admin_reply("/pools").text();
+    let mirrors = proxy.admin_reply("/mirrors");
+
+    assert!(pools.contains("\"key\""), "{pools}");
+    assert!(!pools.contains("hush-hush"), "{pools}");
+    assert_eq!(mirrors.status, 200);
 }
 
 #[test]

@@ -39,6 +39,20 @@ pub(super) fn json(status: StatusCode, view: &impl Serialize) -> Response<Vec<u8
     written(status, serde_json::to_string_pretty(view))
 }
 
+/// A view of what the configuration says, without its secrets.
+pub(super) fn without_secrets(snapshot: &Snapshot, view: &impl Serialize) -> Response<Vec<u8>> {
+    if snapshot.secrets.is_empty() {
+        return json(StatusCode::OK, view);
+    }
+    match snapshot.secrets.json(view) {
+        Ok(view) => json(StatusCode::OK, &view),
+        Err(error) => refusal(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            &format!("cannot be shown: {error}"),
+        ),
+    }
+}
+
 /// JSON without spaces, for what is large.
 pub(super) fn dense_json(view: &impl Serialize) -> Response<Vec<u8>> {
     written(StatusCode::OK, serde_json::to_string(view))

@@ -32,6 +32,7 @@ struct ZoneView {
     own: String,
     label: String,
     failover: Vec<String>,
+    min_endpoints: usize,
 }
 
 /// A subset that some rule asks for.
@@ -74,6 +75,7 @@ pub(super) fn settings(balance: &Balance, set: &EndpointSet) -> BalanceView {
             own: zone.own.to_string(),
             label: zone.label.to_string(),
             failover: zone.failover.iter().map(ToString::to_string).collect(),
+            min_endpoints: zone.min_endpoints,
         }),
         affinity: balance.affinity.as_ref().map(words::affinity),
         subsets: (0..).zip(&balance.subsets).map(subset).collect(),

@@ -319,10 +319,10 @@ impl Desk {
                 answer::json(StatusCode::OK, &state::Config::new(&snapshot, status))
             }
             Place::Config => answer::config(&snapshot),
-            Place::Routes => routes::answer(&snapshot),
-            Place::Pools => answer::json(StatusCode::OK, &pools::view(&snapshot, pools)),
+            Place::Routes => answer::without_secrets(&snapshot, &routes::view(&snapshot)),
+            Place::Pools => answer::without_secrets(&snapshot, &pools::view(&snapshot, pools)),
             Place::Plugins => answer::json(StatusCode::OK, &plugins::view(&snapshot)),
-            Place::Mirrors => answer::json(StatusCode::OK, &mirrors::view(&snapshot)),
+            Place::Mirrors => answer::without_secrets(&snapshot, &mirrors::view(&snapshot)),
             Place::Listeners => {
                 answer::json(StatusCode::OK, &state::listeners(&snapshot, status, certs))
             }

@@ -58,6 +58,9 @@ pub(super) struct PoolView {
     retry_budget: BudgetView,
     connect_timeout_ms: f64,
     idle_timeout_ms: f64,
+    /// How old connections may be to take another request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_age_ms: Option<f64>,
     pub(super) total: usize,
     pub(super) available: usize,
     pub(super) endpoints: Vec<EndpointView>,
@@ -170,6 +173,7 @@ fn pool_view(pool: &Pool, keeper: &PoolKeeper) -> PoolView {
         retry_budget: budget(&pool.retry_budget),
         connect_timeout_ms: millis(settings.connect_timeout),
         idle_timeout_ms: millis(settings.idle_timeout),
+        max_age_ms: Some(millis(settings.max_age)).filter(|age| *age > 0.0),
         total: endpoints.len(),
         available: endpoints.iter().filter(is_available).count(),
         endpoints,

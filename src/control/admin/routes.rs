@@ -6,10 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Response, StatusCode};
 use serde::Serialize;
 
-use super::answer;
 use super::budget::{budget, BudgetView};
 use super::state::{millis, quarantined, QuarantinedView};
 use crate::explain::words;
@@ -21,7 +19,7 @@ use crate::snapshot::route::{Action, Candidate, PathPattern, Rule, Share, TcpRul
 use crate::snapshot::Snapshot;
 
 #[derive(Serialize)]
-struct Routes {
+pub(super) struct Routes {
     listeners: Vec<ListenerView>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     quarantined: Vec<QuarantinedView>,
@@ -89,6 +87,7 @@ struct RuleView {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     mirror: Vec<String>,
     body_limit_bytes: u64,
+    priority: &'static str,
 }
 
 #[derive(Serialize)]
@@ -139,22 +138,8 @@ struct TimeoutsView {
     request_ms: Option<f64>,
 }
 
-/// The rules of every listener, without secrets.
-pub(super) fn answer(snapshot: &Snapshot) -> Response<Vec<u8>> {
-    let view = view(snapshot);
-    if snapshot.secrets.is_empty() {
-        return answer::json(StatusCode::OK, &view);
-    }
-    match snapshot.secrets.json(&view) {
-        Ok(view) => answer::json(StatusCode::OK, &view),
-        Err(error) => answer::refusal(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            &format!("cannot be shown: {error}"),
-        ),
-    }
-}
-
-fn view(snapshot: &Snapshot) -> Routes {
+/// The rules of every listener.
+pub(super) fn view(snapshot: &Snapshot) -> Routes {
     Routes {
         listeners: snapshot.listeners.iter().map(|one| listener(one)).collect(),
         quarantined: quarantined(snapshot, &[Kind::Route, Kind::Plugin]),
@@ -244,6 +229,7 @@ fn rule(rule: &Rule) -> RuleView {
             it.mirrors.iter().map(words::mirror).collect()
         }),
         body_limit_bytes: rule.body_limit,
+        priority: rule.priority.as_str(),
     }
 }
 

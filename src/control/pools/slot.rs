@@ -285,6 +285,8 @@ fn gauge(pool: &Pool) {
         }
     }
     pool.metrics.endpoints(set.members.len(), available);
+    pool.metrics
+        .panics(set.table.is_panicking(&set.members, now));
     pool.metrics.retry_budget(pool.retry_budget.available(now));
 }
 

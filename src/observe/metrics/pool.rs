@@ -15,6 +15,7 @@ pub(super) struct PoolFamilies {
     pub(super) endpoints: Gauges,
     pub(super) available: Gauges,
     pub(super) no_endpoint: Counters,
+    pub(super) panics: Gauges,
     pub(super) retry_budget: Gauges,
     pub(super) attempts: Counters,
     pub(super) zone_attempts: Counters,
@@ -46,6 +47,11 @@ impl PoolFamilies {
             available: make.gauges(
                 "windrose_pool_endpoints_available",
                 "Endpoints of the pool that are neither failing checks nor ejected.",
+                &["pool"],
+            ),
+            panics: make.gauges(
+                "windrose_pool_panics",
+                "Whether so few endpoints of some level of the pool are available that health is ignored in it (1) or not (0).",
                 &["pool"],
             ),
             retry_budget: make.gauges(
@@ -140,6 +146,7 @@ impl PoolFamilies {
         let by_name = |labels: &[Box<str>]| keep(&labels[0]);
         self.endpoints.retain(&by_name);
         self.available.retain(&by_name);
+        self.panics.retain(&by_name);
         self.no_endpoint.retain(&by_name);
         self.retry_budget.retain(&by_name);
         self.attempts.retain(&by_name);
@@ -170,6 +177,7 @@ pub struct PoolMetrics {
     families: Arc<PoolFamilies>,
     endpoints: IntGauge,
     available: IntGauge,
+    panics: IntGauge,
     retry_budget: IntGauge,
     attempts: Results,
     attempt_seconds: Histogram,
@@ -196,6 +204,7 @@ impl PoolMetrics {
             name: name.into(),
             endpoints: families.endpoints.with(&[name]),
             available: families.available.with(&[name]),
+            panics: families.panics.with(&[name]),
             retry_budget: families.retry_budget.with(&[name]),
             attempts: Results::new(|result| families.attempts.with(&[name, result])),
             attempt_seconds: families.attempt_seconds.with(&[name]),
@@ -238,6 +247,11 @@ impl PoolMetrics {
         };
         let make = || self.families.sessions.with(&[&self.name, word]);
         self.sessions.entry(result, make).inc();
+    }
+
+    /// Whether health is ignored in some level.
+    pub fn panics(&self, panics: bool) {
+        self.panics.set(i64::from(panics));
     }
 
     /// How many endpoints there are, and how many can be used.
