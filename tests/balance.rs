@@ -328,7 +328,7 @@ async fn streams_of_one_client_connection_go_to_a_new_endpoint_at_once() {
     let (old, new) = (Grpc::start(), Grpc::start());
     let pool = |addresses: &[SocketAddr]| {
         let list: Vec<String> = addresses.iter().map(|one| format!("'{one}'")).collect();
-        format!("{WEB}pools:\n- name: app\n  protocol: http2\n  balance: {{algorithm: round_robin}}\n  connections: {{max_age: 1h}}\n  endpoints: [{}]\nroutes:\n- name: all\n  rules:\n{TO_APP}", list.join(", "))
+        format!("{WEB}pools:\n- name: app\n  protocol: http2\n  balance: {{algorithm: round_robin}}\n  endpoints: [{}]\nroutes:\n- name: all\n  rules:\n{TO_APP}", list.join(", "))
     };
     let proxy = Proxy::start(&pool(&[old.address]));
     let client = Client::connect(proxy.address("web")).await;
