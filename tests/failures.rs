@@ -107,6 +107,21 @@ fn no_endpoint_left_gets_503_with_retry_after() {
 }
 
 #[test]
+fn a_pool_that_panics_says_so() {
+    let (well, dead) = (Upstream::answering("ok"), Upstream::refusing());
+    let also_dead = Upstream::refusing();
+    let proxy = with(
+        &[&well, &dead, &also_dead],
+        "  health: {tcp: {}, interval: 100ms, timeout: 100ms, fall: 1}\n",
+        "",
+    );
+
+    until("health is ignored", || {
+        (proxy.metric("windrose_pool_panics", &["pool=\"app\""]) == 1.0).then_some(())
+    });
+}
+
+#[test]
 fn a_pool_whose_discovery_found_nothing_gets_503() {
     let folder = tempfile::TempDir::new().unwrap();
     std::fs::write(folder.path().join("endpoints.yaml"), "[]\n").unwrap();

@@ -49,6 +49,29 @@ fn a_subset_without_endpoints_is_refused_or_goes_to_any() {
 }
 
 #[test]
+fn a_subset_that_drains_or_may_go_to_any_is_not_blamed() {
+    let (old, new) = (Upstream::answering("v1"), Upstream::answering("v2"));
+    let drained = [
+        (&old, "labels: {version: v1}"),
+        (&new, "labels: {version: v2}, weight: 0"),
+    ];
+    let all = [
+        (&old, "labels: {version: v1}, weight: 0"),
+        (&new, "labels: {version: v2}, weight: 0"),
+    ];
+    let rules = "  - {pool: app, subset: {version: v2}}\n";
+    let any = "subset_fallback: any";
+
+    let of_subset = Proxy::start(&yaml(&drained, "", rules)).get("/").why();
+    let of_pool = Proxy::start(&yaml(&all, any, rules)).get("/").why();
+
+    assert_eq!(
+        (&*of_subset, &*of_pool),
+        ("no_healthy_endpoint", "no_healthy_endpoint")
+    );
+}
+
+#[test]
 fn two_subsets_of_a_pool_can_be_shares_of_a_split() {
     let (old, new) = (Upstream::answering("v1"), Upstream::answering("v2"));
     let endpoints = [
