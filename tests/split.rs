@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use serde_json::Value;
 
+use crate::support::proxy::WEB;
 use crate::support::{run, Proxy, Upstream};
 
 /// Two services, and YAML of a rule that splits between them.
@@ -171,6 +172,31 @@ fn a_principal_proven_by_a_plugin_may_choose() {
     let (qa, dev) = (ask("qa"), ask("dev"));
 
     assert_eq!((&*qa, &*dev), ("canary", "stable"));
+}
+
+#[test]
+fn explain_reads_the_request_that_came_and_the_pool_that_was_decided() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let config = folder.path().join("windrose.yaml");
+    let pool = |name: &str, time: &str| {
+        format!("- {{name: {name}, endpoints: ['127.0.0.1:1'], connections: {{connect_timeout: {time}}}, balance: {{affinity: {{cookie: {{name: at}}}}}}}}\n")
+    };
+    let text = format!(
+        "{WEB}pools:\n{}{}routes:\n- name: all\n  rules:\n  - split: [{{pool: one, weight: 1}}, {{pool: two, weight: 1}}]\n    override: {{header: x-share, everyone: true}}\n    request_headers: {{remove: [cookie]}}\n",
+        pool("one", "1s"),
+        pool("two", "2s")
+    );
+    std::fs::write(&config, text).unwrap();
+    let fields = ["-H", "x-share: two", "-H", "cookie: at=unknown"];
+    let arguments = ["explain", "--json", "-c", config.to_str().unwrap()];
+
+    let output = run(&[&arguments[..], &fields, &["GET", "http://test/"]].concat());
+
+    let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let outcome = &told["outcome"];
+    assert_eq!(outcome["times"]["connect_ms"], 2000);
+    let affinity = outcome["pools"][0]["affinity"].as_str().unwrap();
+    assert!(affinity.contains("names no endpoint"), "{affinity}");
 }
 
 #[test]
