@@ -69,6 +69,10 @@ const MIRRORS: &[(&str, &str)] = &[
         "[0].body_limit: must be at most 1MiB, found 2MiB",
     ),
     (
+        "{pool: q, percent: 0%}",
+        r#"[0].percent: must be at least 0.01%, found "0%""#,
+    ),
+    (
         "{pool: q, percent: 1%, timeout: 0s}",
         "[0].timeout: must be longer than 0s",
     ),
