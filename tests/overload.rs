@@ -76,6 +76,11 @@ fn a_reload_without_bounds_takes_everybody_again() {
     proxy.reload(&yaml(&upstream, ""));
 
     assert!(!is_refused(&proxy.get("/low")));
+    until("gauges tell that nothing is looked at", || {
+        let level = proxy.metric("windrose_overload_level_percent", &[]);
+        let memory = proxy.metric("windrose_overload_used_percent", &["memory"]);
+        (level == 0.0 && memory == 0.0).then_some(())
+    });
 }
 
 #[test]

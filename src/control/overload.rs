@@ -27,7 +27,7 @@ pub(super) async fn watch(overload: Arc<Overload>, metrics: Arc<Metrics>) {
         }
         let Some(bounds) = overload.bounds() else {
             (shedder, state) = Default::default();
-            metrics.overload().level(0.0);
+            still(&metrics);
             continue;
         };
         state.note_lag(late);
@@ -36,13 +36,22 @@ pub(super) async fn watch(overload: Arc<Overload>, metrics: Arc<Metrics>) {
             // Reads files, of which there may be thousands.
             let slow = tokio::task::spawn_blocking(move || slow_measures(&asked)).await;
             (state.memory, state.descriptors) = slow.unwrap_or_default();
+            // Time spent on measuring is not lag.
+            due = Instant::now();
         }
         state.ticks += 1;
         let used = state.used(&bounds);
-        let worst = used.iter().copied().fold(0.0, f64::max);
         let before = overload.level();
-        overload.tell(shedder.tick(worst), used);
+        overload.tell(shedder.tick(used), used);
         tell(&overload, before, &metrics);
+    }
+}
+
+/// Nothing is looked at: values of before must not stay.
+fn still(metrics: &Metrics) {
+    metrics.overload().level(0.0);
+    for measure in Measure::ALL {
+        metrics.overload().used(measure.as_str(), 0.0);
     }
 }
 

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use windrose_plugins::contract::{Percent, Size, Time};
 
-/// When the process counts as overloaded. Then requests that would go on to a pool are refused at once with 503 and `overloaded`: first a growing share of those with priority `low`, then of `normal`, then of `high`; never `critical` ones, never answers that the configuration gives (`respond`, `redirect`), never the admin address. A class is refused wholly after five seconds over a bound, or one at twice the bound, and let in again over ten seconds once every measure is below 90 % of its bound.
+/// When the process counts as overloaded. Then requests that would go on to a pool are refused at once with 503 and `overloaded`: first a growing share of those with priority `low`, then of `normal`, then of `high`; never `critical` ones, never answers that the configuration gives (`respond`, `redirect`), never the admin address. A class is refused wholly after five seconds over a bound, or one at twice the bound, and let in again over ten seconds once the measure that called for it is below 90 % of its bound, over fifty while it is between that and the bound.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Overload {
@@ -19,7 +19,7 @@ pub struct Overload {
     pub memory_limit: Option<Size>,
     /// Share of the file descriptors that the process may open. Default: 95%; 0% does not look at it.
     pub descriptors: Percent,
-    /// A request field in which peers of a listener's `trusted_proxies` name the class of a request; it wins over the route's `priority`. Others' is ignored, as are words that are no class. Default: none.
+    /// A request field in which peers of a listener's `trusted_proxies` name the class of a request; it wins over the route's `priority`. From others it is ignored and removed, so that no proxy behind this one believes it; words that are no class are ignored. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority_header: Option<String>,
 }

@@ -124,24 +124,33 @@ impl Overload {
     }
 }
 
-/// Decides how much is refused, tick by tick: more while a bound is passed, the faster the further; less, and slower, once all
-/// measures are well below their bounds; in between it stays. Rising in seconds and falling in tens of seconds keeps it from
-/// swinging: what is let in again shows its weight before more is.
+/// Decides how much is refused, tick by tick, for each measure apart: more while its bound is passed, the faster the further;
+/// less, and slower, once it is below; slowest where it is hardly so. Rising in seconds and falling in tens of seconds keeps it
+/// from swinging: what is let in again shows its weight before more is. Each measure answers for what it raised alone: memory
+/// that rests just below its bound must not hold up what a moment of lag called for.
 #[derive(Debug, Default)]
 pub struct Shedder {
-    level: f64,
+    levels: [f64; 3],
 }
 
 impl Shedder {
-    /// One tick of a tenth of a second. `used` is the largest part of a bound that is used, 1 at the bound.
-    pub fn tick(&mut self, used: f64) -> f64 {
-        if used >= 1.0 {
-            let beyond = (used - 1.0).min(1.0);
-            self.level = (self.level + SLOWEST_RISE + FASTER_RISE * beyond).min(MOST);
-        } else if used < WELL_BELOW {
-            self.level = (self.level - FALL).max(0.0);
+    /// One tick of a tenth of a second. `used` is how much of each bound is used, 1 at the bound; by [`Measure`].
+    pub fn tick(&mut self, used: [f64; 3]) -> f64 {
+        for (level, used) in self.levels.iter_mut().zip(used) {
+            *level = (*level + step(used)).clamp(0.0, MOST);
         }
-        self.level
+        self.levels.into_iter().fold(0.0, f64::max)
+    }
+}
+
+/// How far one measure moves its level in a tick.
+fn step(used: f64) -> f64 {
+    if used >= 1.0 {
+        SLOWEST_RISE + FASTER_RISE * (used - 1.0).min(1.0)
+    } else if used < WELL_BELOW {
+        -FALL
+    } else {
+        -SLOWEST_FALL
     }
 }
 
@@ -154,4 +163,6 @@ const SLOWEST_RISE: f64 = 0.02;
 const FASTER_RISE: f64 = 0.08;
 /// A class in ten seconds.
 const FALL: f64 = 0.01;
+/// A class in fifty seconds.
+const SLOWEST_FALL: f64 = 0.002;
 const WELL_BELOW: f64 = 0.9;

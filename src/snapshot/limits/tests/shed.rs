@@ -47,42 +47,58 @@ fn without_bounds_nobody_is_refused() {
     assert_eq!(refused(&overload, Priority::Low), 0);
 }
 
-#[test]
-fn it_rises_within_seconds_and_falls_more_slowly() {
-    let mut shedder = Shedder::default();
-    let ticks_until = |shedder: &mut Shedder, used: f64, done: fn(f64) -> bool| {
-        (1..10_000).find(|_| done(shedder.tick(used)))
-    };
+fn lag(used: f64) -> [f64; 3] {
+    [used, 0.0, 0.0]
+}
 
-    assert_eq!(
-        ticks_until(&mut shedder, 2.0, |level| level >= 0.999),
-        Some(10)
-    );
-    assert_eq!(
-        ticks_until(&mut shedder, 0.5, |level| level <= 0.001),
-        Some(100)
-    );
-    assert_eq!(
-        ticks_until(&mut shedder, 1.0, |level| level >= 0.999),
-        Some(50)
-    );
-    for _ in 0..1000 {
-        shedder.tick(9.0);
-    }
-    assert_eq!(shedder.tick(9.0), 3.0);
+fn ticks_until(shedder: &mut Shedder, used: [f64; 3], done: fn(f64) -> bool) -> Option<u32> {
+    (1..10_000).find(|_| done(shedder.tick(used)))
 }
 
 #[test]
-fn between_the_bound_and_well_below_it_nothing_changes() {
+fn it_rises_within_seconds_and_falls_more_slowly() {
     let mut shedder = Shedder::default();
-    for _ in 0..7 {
-        shedder.tick(1.5);
+
+    let is_one = |level| level >= 0.999;
+    assert_eq!(ticks_until(&mut shedder, lag(2.0), is_one), Some(10));
+    let is_none = |level| level <= 0.001;
+    assert_eq!(ticks_until(&mut shedder, lag(0.5), is_none), Some(100));
+    assert_eq!(ticks_until(&mut shedder, lag(1.0), is_one), Some(50));
+    for _ in 0..1000 {
+        shedder.tick(lag(9.0));
     }
+    assert_eq!(shedder.tick(lag(9.0)), 3.0);
+}
 
-    let level = shedder.tick(0.95);
+#[test]
+fn between_the_bound_and_well_below_it_the_level_falls_slowly() {
+    let mut shedder = Shedder::default();
+    ticks_until(&mut shedder, lag(2.0), |level| level >= 0.999);
 
-    assert!(level > 0.0);
-    assert_eq!(shedder.tick(0.91), level);
+    let ticks = ticks_until(&mut shedder, lag(0.95), |level| level <= 0.001);
+
+    assert_eq!(ticks, Some(500));
+}
+
+#[test]
+fn a_measure_that_rests_below_its_bound_holds_up_nothing_that_another_raised() {
+    let mut shedder = Shedder::default();
+    ticks_until(&mut shedder, [2.0, 0.93, 0.0], |level| level >= 0.999);
+
+    let ticks = ticks_until(&mut shedder, [0.1, 0.93, 0.0], |level| level <= 0.001);
+
+    assert_eq!(ticks, Some(100));
+}
+
+#[test]
+fn the_level_is_that_of_the_worst_measure() {
+    let mut shedder = Shedder::default();
+    ticks_until(&mut shedder, [2.0, 1.0, 0.0], |level| level >= 0.999);
+
+    // Lag is gone after two seconds, memory goes on rising.
+    let level = (0..20).map(|_| shedder.tick([0.1, 1.0, 0.0])).last();
+
+    assert!(level.is_some_and(|level| (0.79..0.81).contains(&level)));
 }
 
 /// A process that is at 140 % of its bound when nothing is refused: half of its load is of class low, half normal.
@@ -98,8 +114,8 @@ fn under_steady_overload_the_refused_share_settles_and_does_not_swing() {
         let offered = 1.4 * (0.5 * (1.0 - low) + 0.5 * (1.0 - normal));
         // Load follows what is let in with a second's delay.
         used += (offered - used) * 0.1;
-        let level = shedder.tick(used);
-        overload.tell(level, [used, 0.0, 0.0]);
+        let level = shedder.tick(lag(used));
+        overload.tell(level, lag(used));
         levels.push(level);
     }
 
