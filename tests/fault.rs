@@ -206,3 +206,10 @@ fn explain_tells_faults_with_their_chance_and_decides_what_is_certain() {
     let rule = &chance.proxy.admin("/routes")["listeners"][0]["hosts"][0]["rules"][0];
     assert_eq!(rule["fault"][2], "for client 192.0.2.0/24");
 }
+    let seen = foreign.service.last();
+    assert_eq!(
+        seen.header("x-windrose-fault-abort"),
+        None,
+        "{:?}",
+        seen.raw
+    );

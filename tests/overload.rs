@@ -105,6 +105,15 @@ fn only_trusted_callers_name_the_class_of_their_requests() {
 
     let ask = |proxy: &Proxy| is_refused(&proxy.ask("GET", "/", "x-class: critical\r\n"));
     assert_eq!((ask(&trusted), ask(&others)), (false, true));
+    assert_eq!(upstream.last().header("x-class"), Some("critical"));
+    let other = others.ask("GET", "/critical", "X-Class: critical\r\n");
+    assert_eq!(other.status, 200);
+    let told = upstream.last();
+    assert_eq!(
+        told.header("x-class"),
+        None,
+        "an inner proxy would believe it"
+    );
     assert!(is_refused(&trusted.ask(
         "GET",
         "/",

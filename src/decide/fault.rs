@@ -15,11 +15,11 @@ use crate::snapshot::balance::mix;
 use crate::snapshot::route::{Abort, Chance, Fault, FaultPlan, LONGEST_DELAY};
 
 /// How long, instead of the rule's own delay.
-const DELAY: HeaderName = HeaderName::from_static("x-windrose-fault-delay");
+pub(super) const DELAY: HeaderName = HeaderName::from_static("x-windrose-fault-delay");
 /// The status to answer with.
-const ABORT: HeaderName = HeaderName::from_static("x-windrose-fault-abort");
+pub(super) const ABORT: HeaderName = HeaderName::from_static("x-windrose-fault-abort");
 /// The status of gRPC to answer with.
-const ABORT_GRPC: HeaderName = HeaderName::from_static("x-windrose-fault-abort-grpc");
+pub(super) const ABORT_GRPC: HeaderName = HeaderName::from_static("x-windrose-fault-abort-grpc");
 
 /// What is injected into a request.
 #[derive(Debug)]

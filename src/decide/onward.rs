@@ -12,7 +12,7 @@ use pingora::http::RequestHeader;
 use pingora::{ErrorType, OrErr, Result};
 
 use super::wire::WireText;
-use super::{deadline, edit, fields, rewritten_path, Facts};
+use super::{deadline, edit, fault, fields, rewritten_path, Facts};
 use crate::snapshot::route::Candidate;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -29,8 +29,8 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Fields that are added to most requests, with some room for the route's.
 const ADDED: usize = 8;
 
-/// Fields that only a proxy may say.
-const MANAGED: [HeaderName; 7] = [
+/// Fields that only a proxy may say, or somebody it trusts.
+const MANAGED: [HeaderName; 10] = [
     FOR,
     PROTO,
     FORWARDED_HOST,
@@ -38,6 +38,9 @@ const MANAGED: [HeaderName; 7] = [
     REQUEST_ID,
     REAL_IP,
     MIRROR,
+    fault::DELAY,
+    fault::ABORT,
+    fault::ABORT_GRPC,
 ];
 
 /// Said again in W3C form; two parents would contradict each other.

@@ -149,8 +149,8 @@ impl Teller<'_> {
         let candidate = now(walk.find(head, &mut self.heard))?;
         self.candidate = Some(candidate.clone());
         if candidate.rule.action.goes_on() {
-            let header = self.snapshot.priority_header().filter(|_| facts.trusted);
-            self.class = Some(class(&candidate.rule, header, &head.headers));
+            let header = self.snapshot.priority_header();
+            self.class = Some(class(&candidate.rule, header, facts, head));
         }
         let random = first_sound(&candidate.rule.action);
         let mut next = now(walk.act(&candidate, head, random, &mut self.heard))?;

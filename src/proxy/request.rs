@@ -246,8 +246,8 @@ pub(super) async fn route(
     candidate.metrics.started();
     // Before the plugins: whatever ends the request from here on is counted for its route.
     ctx.candidate = Some(candidate.clone());
-    let header = ctx.snapshot.priority_header().filter(|_| ctx.facts.trusted);
-    ctx.priority = class(&candidate.rule, header, &head.headers);
+    let header = ctx.snapshot.priority_header();
+    ctx.priority = class(&candidate.rule, header, &ctx.facts, head);
     if candidate.rule.action.goes_on() && ctx.snapshot.pressure.sheds(ctx.priority, random::bits) {
         return Err(refuse(&causes::OVERLOADED));
     }
