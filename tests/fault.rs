@@ -4,6 +4,7 @@
 
 use serde_json::Value;
 
+use crate::support::grpc::Client;
 use crate::support::proxy::pool;
 use crate::support::{run, until, Proxy, Upstream};
 
@@ -108,6 +109,65 @@ fn a_delayed_request_waits_alone_and_its_client_may_leave() {
     assert_eq!(scene.service.requests(), 1);
 }
 
+/// A long delay for requests that have little time.
+fn hasty() -> Scene {
+    let service = Upstream::echo();
+    let fault = "everyone: true, delay: {time: 5m, percent: 100%}";
+    let hasty = format!(
+        "{}    timeouts: {{request: 300ms}}\n",
+        yaml(&service, fault)
+    );
+    let proxy = Proxy::http(&hasty);
+    Scene { service, proxy }
+}
+
+#[test]
+fn a_delay_ends_with_the_time_of_the_request() {
+    let scene = hasty();
+
+    let without = scene.proxy.get("/");
+    let unread = scene
+        .proxy
+        .connect()
+        .ask("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 3\r\n\r\n");
+
+    for reply in [without, unread] {
+        assert_eq!((reply.status, &*reply.why()), (504, "deadline_exceeded"));
+    }
+    assert_eq!(scene.injected("delay"), 2.0);
+    assert_eq!(scene.service.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_delay_of_a_stream_ends_with_its_time() {
+    let scene = hasty();
+    let client = Client::connect(scene.proxy.address("web")).await;
+    let request = http::Request::get("http://test/").body(()).unwrap();
+
+    let reply = client.ask(request, "".into()).await.unwrap();
+
+    assert_eq!(reply.head.status, 504);
+    let line = scene.proxy.logged(|line| line["status"] == 504);
+    assert_eq!(line["why"], "deadline_exceeded");
+    assert_eq!(scene.service.connections(), 0);
+}
+
+#[test]
+fn a_client_that_leaves_within_its_body_ends_the_delay() {
+    let scene = Scene::new("everyone: true, delay: {time: 5m, percent: 100%}");
+    let mut conn = scene.proxy.connect();
+
+    conn.send("POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\nabc");
+    until("the request is delayed", || {
+        (scene.injected("delay") == 1.0).then_some(())
+    });
+    drop(conn);
+
+    let line = scene.proxy.logged(|line| line["path"] == "/");
+    assert_eq!(line["why"], "client_closed");
+    assert_eq!(scene.service.connections(), 0);
+}
+
 #[test]
 fn after_its_delay_a_request_goes_on_or_is_aborted() {
     let delay = "everyone: true, delay: {time: 10ms, percent: 100%}";
@@ -172,6 +232,13 @@ fn those_who_may_can_ask_for_a_fault_and_strangers_cannot() {
         seen.raw
     );
     assert_eq!(ignored.status, 200);
+    let seen = foreign.service.last();
+    assert_eq!(
+        seen.header("x-windrose-fault-abort"),
+        None,
+        "{:?}",
+        seen.raw
+    );
 }
 
 #[test]
@@ -206,10 +273,3 @@ fn explain_tells_faults_with_their_chance_and_decides_what_is_certain() {
     let rule = &chance.proxy.admin("/routes")["listeners"][0]["hosts"][0]["rules"][0];
     assert_eq!(rule["fault"][2], "for client 192.0.2.0/24");
 }
-    let seen = foreign.service.last();
-    assert_eq!(
-        seen.header("x-windrose-fault-abort"),
-        None,
-        "{:?}",
-        seen.raw
-    );

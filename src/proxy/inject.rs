@@ -9,31 +9,32 @@ use pingora::{Error, ErrorType, Result};
 use windrose_plugins::contract::{causes, Answer};
 
 use super::request::{refuse, Ctx};
+use super::upstream::leaves;
 use crate::decide::Injected;
+use crate::observe::clock;
 
 /// Waits, and answers if that is what was decided.
 pub(super) async fn carry_out(
     session: &mut Session,
+    ctx: &Ctx,
     injected: Box<Injected>,
 ) -> Result<(), Box<Answer>> {
     if let Some(delay) = injected.delay {
-        wait(session, delay).await?;
+        wait(session, ctx, delay).await?;
     }
     injected.abort.map_or(Ok(()), Err)
 }
 
-/// Waits until the time is over or the client leaves. Of HTTP/1 that shows only where the request is whole: what else could
-/// be read belongs to the endpoint.
-async fn wait(session: &mut Session, delay: Duration) -> Result<(), Box<Answer>> {
-    let over = tokio::time::sleep(delay);
-    let downstream = session.as_downstream_mut();
-    if !downstream.is_http2() && !downstream.is_body_done() {
-        over.await;
-        return Ok(());
-    }
+/// Waits until the delay or the request's own time is over, or the client leaves.
+async fn wait(session: &mut Session, ctx: &Ctx, delay: Duration) -> Result<(), Box<Answer>> {
+    let left = ctx.due.as_ref().map(|due| due.left(clock::now()));
+    let (time, cause) = match left {
+        Some(left) if left < delay => (left, Some(&causes::DEADLINE_EXCEEDED)),
+        Some(_) | None => (delay, None),
+    };
     tokio::select! {
-        () = over => Ok(()),
-        _ = downstream.read_body_or_idle(true) => Err(refuse(&causes::CLIENT_CLOSED)),
+        () = tokio::time::sleep(time) => cause.map_or(Ok(()), |cause| Err(refuse(cause))),
+        () = leaves(session) => Err(refuse(&causes::CLIENT_CLOSED)),
     }
 }
 

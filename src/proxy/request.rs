@@ -270,7 +270,7 @@ pub(super) async fn route(
     match next.injected {
         None => Ok(()),
         // Rare, and it must not make every request's future larger.
-        Some(injected) => Box::pin(inject::carry_out(session, injected)).await,
+        Some(injected) => Box::pin(inject::carry_out(session, ctx, injected)).await,
     }
 }
 

@@ -244,7 +244,7 @@ fn patience(ctx: &Ctx, queue: Duration) -> (Duration, &'static Cause) {
 }
 
 /// Waits until the client gives up: its stream is reset, or its connection closed.
-pub(super) async fn leaves(session: &mut Session) {
+pub(in crate::proxy) async fn leaves(session: &mut Session) {
     let session = session.as_downstream_mut();
     if let Some(closed) = session.watch_h2_stream_close() {
         let _ = closed.await;

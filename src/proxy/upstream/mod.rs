@@ -8,7 +8,7 @@ mod key;
 mod outcome;
 mod session;
 
-pub(in crate::proxy) use admission::{enter, enter_connection, Held};
+pub(in crate::proxy) use admission::{enter, enter_connection, leaves, Held};
 pub(in crate::proxy) use choice::{pick, Chosen, Outcome};
 pub(in crate::proxy) use key::{hash, hash_of_client};
 pub(in crate::proxy) use outcome::{ended, gave_up, is_telling, responded, tell, trailers};

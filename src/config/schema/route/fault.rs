@@ -33,15 +33,15 @@ pub struct Fault {
     pub everyone: bool,
     /// Whether those whom the fault is for may ask for one themselves, in place of `delay` and `abort`: with the fields
     /// `x-windrose-fault-delay: 200ms`, `x-windrose-fault-abort: 503` and `x-windrose-fault-abort-grpc: 14`, which do not go on
-    /// upstream. Needs `principals` or `clients`. Values that cannot be understood are ignored, longer delays cut to 5m.
+    /// upstream; from peers outside of the listener's `trusted_proxies` they never do, so that no proxy behind this one believes them. Needs `principals` or `clients`. Values that cannot be understood are ignored, longer delays cut to 5m.
     pub by_header: bool,
 }
 
-/// A delay. It ends early when the client leaves; over HTTP/1 that is noticed only of requests without a body.
+/// A delay. It ends early when the client leaves; over HTTP/1 that is noticed within a tenth of a second where something of the request is unread.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FaultDelay {
-    /// How long, at most 5m. It is part of the request's own time, which `timeouts.request` bounds.
+    /// How long, at most 5m. It is part of the request's own time: when `timeouts.request` ends first, the answer is 504 with `deadline_exceeded`.
     pub time: Time,
     /// Share of the requests, `0.01%` to `100%`.
     pub percent: Percent,
