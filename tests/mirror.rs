@@ -211,19 +211,45 @@ fn a_retried_request_is_copied_once() {
 
 #[test]
 fn what_was_refused_before_an_endpoint_was_connected_is_not_mirrored() {
-    let scene = Scene::new(Upstream::refusing(), ok("copy"), "percent: 100%");
+    let (dead, mirror) = (Upstream::refusing(), ok("copy"));
+    let (proxy, _live) = beside(&dead, &mirror);
 
-    let refused = scene.proxy.get("/");
-
+    let refused = proxy.get("/");
     assert_eq!(refused.why(), "connect_refused");
-    let counted = scene.proxy.metric("windrose_mirror_requests_total", &[]);
-    assert_eq!((counted.abs(), scene.mirror.connections()), (0.0, 0));
+    assert_eq!(proxy.get("/live").status, 200);
+
+    only_the_last_was_copied(&proxy, &mirror, "/live");
+}
+
+/// A proxy that sends to this service, and to one that answers what comes to `/live`; it mirrors both.
+fn beside(service: &Upstream, mirror: &Upstream) -> (Proxy, Upstream) {
+    let live = ok("own");
+    let pools = [("app", service), ("live", &live), ("next", mirror)];
+    let pools =
+        pools.map(|(name, it)| format!("- {{name: {name}, endpoints: ['{}']}}\n", it.address));
+    let copies = "mirror: [{pool: next, percent: 100%}]";
+    let proxy = Proxy::http(&format!(
+        "pools:\n{}routes:\n- name: all\n  rules:\n  - {{match: [{{path: {{exact: /live}}}}], pool: live, {copies}}}\n  - {{pool: app, {copies}}}\n",
+        pools.concat()
+    ));
+    (proxy, live)
+}
+
+/// Copies are sent in order: with that of a later request there, one of those before would be too.
+fn only_the_last_was_copied(proxy: &Proxy, mirror: &Upstream, target: &str) {
+    until("the copy is answered", || {
+        (came_to(proxy, "answered") >= 1.0).then_some(())
+    });
+    assert_eq!(mirror.last().target, target);
+    assert_eq!(mirror.requests(), 1);
+    assert_eq!(proxy.metric("windrose_mirror_requests_total", &[]), 1.0);
 }
 
 #[test]
 fn upgrades_and_copies_of_copies_are_not_mirrored() {
-    let scene = Scene::new(WebSocket::service(), ok("copy"), "percent: 100%");
-    let mut socket = WebSocket::open(scene.proxy.address("web"), "/chat");
+    let (service, mirror) = (WebSocket::service(), ok("copy"));
+    let (proxy, _live) = beside(&service, &mirror);
+    let mut socket = WebSocket::open(proxy.address("web"), "/chat");
     assert_eq!(socket.talk("one").as_deref(), Some("one"));
     drop(socket);
     let echo = Scene::new(Upstream::echo(), ok("copy"), "percent: 100%");
@@ -232,10 +258,57 @@ fn upgrades_and_copies_of_copies_are_not_mirrored() {
 
     assert_eq!(copy.status, 200);
     assert_eq!(echo.primary.last().header("x-windrose-mirror"), None);
-    for scene in [scene, echo] {
-        let counted = scene.proxy.metric("windrose_mirror_requests_total", &[]);
-        assert_eq!((counted.abs(), scene.mirror.connections()), (0.0, 0));
-    }
+    proxy.get("/live");
+    only_the_last_was_copied(&proxy, &mirror, "/live");
+    echo.proxy.get("/last");
+    only_the_last_was_copied(&echo.proxy, &echo.mirror, "/last");
+}
+
+#[test]
+fn a_copy_takes_no_place_that_is_not_free_and_gives_its_own_to_who_waits() {
+    let (own, silent) = (ok("own"), Upstream::silent());
+    let proxy = Proxy::http(&format!(
+        "pools:\n- {{name: app, endpoints: ['{}']}}\n- name: next\n  endpoints: ['{}']\n  limits: {{endpoint_requests: 1, pending: 1, queue_timeout: 5m}}\nroutes:\n- name: all\n  rules:\n  - {{match: [{{path: {{exact: /next}}}}], pool: next}}\n  - pool: app\n    mirror: [{{pool: next, percent: 100%, timeout: 5m}}]\n",
+        own.address, silent.address
+    ));
+    proxy.get("/");
+    until("a copy is under way", || {
+        (silent.requests() == 1).then_some(())
+    });
+
+    assert_eq!(proxy.get("/").status, 200);
+    until("a second one finds no place", || {
+        (came_to(&proxy, "endpoints_full") == 1.0).then_some(())
+    });
+    let mut waiting = proxy.connect();
+    waiting.send("GET /next HTTP/1.1\r\nhost: test\r\n\r\n");
+    until("a request waits", || {
+        (proxy.pool("next")["limits"]["waiting"] == 1).then_some(())
+    });
+    silent.drop_connections();
+
+    until("it has the copy's place", || {
+        (silent.requests() == 2).then_some(())
+    });
+    assert_eq!(silent.last().target, "/next");
+}
+
+#[test]
+fn an_overloaded_process_makes_no_copies() {
+    let (own, copy) = (ok("own"), ok("copy"));
+    let proxy = Proxy::http(&format!(
+        "pools:\n- {{name: app, endpoints: ['{}']}}\n- {{name: next, endpoints: ['{}']}}\nroutes:\n- name: all\n  priority: critical\n  rules:\n  - pool: app\n    mirror: [{{pool: next, percent: 100%}}]\noverload: {{lag: 0s, descriptors: 0%, memory: 1%, memory_limit: 64MiB}}\n",
+        own.address, copy.address
+    ));
+
+    until("a copy is not made", || {
+        assert_eq!(proxy.get("/").status, 200);
+        (came_to(&proxy, "overloaded") >= 1.0).then_some(())
+    });
+    let before = copy.requests();
+    assert_eq!(proxy.get("/").status, 200);
+    assert!(came_to(&proxy, "overloaded") >= 2.0);
+    assert_eq!(copy.requests(), before);
 }
 
 #[test]

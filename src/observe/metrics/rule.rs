@@ -161,11 +161,15 @@ pub enum MirrorResult {
     BodyTooLarge,
     /// The request ended before its body was whole.
     Unfinished,
+    /// Every endpoint had as many requests as it may.
+    EndpointsFull,
+    /// The process was overloaded.
+    Overloaded,
 }
 
 impl MirrorResult {
     /// All, in the order of their numbers.
-    const ALL: [MirrorResult; 8] = [
+    const ALL: [MirrorResult; 10] = [
         MirrorResult::Answered,
         MirrorResult::Failed,
         MirrorResult::TimedOut,
@@ -174,6 +178,8 @@ impl MirrorResult {
         MirrorResult::QueueTimeout,
         MirrorResult::BodyTooLarge,
         MirrorResult::Unfinished,
+        MirrorResult::EndpointsFull,
+        MirrorResult::Overloaded,
     ];
 
     fn as_str(self) -> &'static str {
@@ -186,6 +192,8 @@ impl MirrorResult {
             MirrorResult::QueueTimeout => "queue_timeout",
             MirrorResult::BodyTooLarge => "body_too_large",
             MirrorResult::Unfinished => "unfinished",
+            MirrorResult::EndpointsFull => "endpoints_full",
+            MirrorResult::Overloaded => "overloaded",
         }
     }
 }
@@ -238,7 +246,7 @@ impl Compared {
 pub struct MirrorMetrics {
     labels: [String; 2],
     families: Arc<RuleFamilies>,
-    requests: [OnceLock<IntCounter>; 8],
+    requests: [OnceLock<IntCounter>; 10],
     seconds: OnceLock<Histogram>,
     compared: [OnceLock<IntCounter>; 7],
     latency: OnceLock<Histogram>,

@@ -17,8 +17,8 @@ use crate::observe::clock;
 use crate::observe::metrics::{Compared, MirrorResult};
 use crate::observe::mirror::Difference;
 use crate::proxy::random;
+use crate::proxy::upstream::{pick_for_copy, Outcome};
 use crate::snapshot::balance::Choice;
-use crate::snapshot::endpoint::InFlight;
 use crate::snapshot::gate::{Entry, Pass};
 use crate::snapshot::route::{Compare, CompareBody, Mirror};
 
@@ -57,6 +57,7 @@ async fn run(mut job: Job, pass: Pass, until: Instant) {
     let outcome = match timeout_at(until, exchange(&job, mirror, &mut endpoint)).await {
         Err(_) => Err(MirrorResult::TimedOut),
         Ok(Err(Failure::NoEndpoint)) => Err(MirrorResult::NoEndpoint),
+        Ok(Err(Failure::Full)) => Err(MirrorResult::EndpointsFull),
         Ok(Err(Failure::Broken)) => Err(MirrorResult::Failed),
         Ok(Ok(response)) => Ok(response),
     };
@@ -112,6 +113,7 @@ fn report(
 
 enum Failure {
     NoEndpoint,
+    Full,
     Broken,
 }
 
@@ -133,11 +135,15 @@ async fn exchange(job: &Job, mirror: &Mirror, endpoint: &mut String) -> Result<R
         random: random::bits(),
         subset: None,
     };
-    let at = set.table.pick(&set.members, &choice);
-    let member = at.map(|at| &set.members[at]).ok_or(Failure::NoEndpoint)?;
+    let chosen = match pick_for_copy(pool, set, &choice) {
+        Outcome::Chosen(chosen) => chosen,
+        // Requests wait for a place; a copy is not worth one of theirs.
+        Outcome::Full => return Err(Failure::Full),
+        Outcome::Nobody(_) => return Err(Failure::NoEndpoint),
+    };
+    let member = &chosen.set.members[chosen.at];
     let template = member.peer.as_ref().ok_or(Failure::NoEndpoint)?;
     endpoint.push_str(&member.endpoint.label);
-    let _load = InFlight::start(&member.endpoint);
     let mut peer = template.clone();
     peer.options.read_timeout = Some(mirror.timeout);
     peer.options.write_timeout = Some(mirror.timeout);

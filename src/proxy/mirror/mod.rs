@@ -255,6 +255,11 @@ pub(super) fn begin(
     if matches!(mirroring.copy, Copy::Over) {
         return;
     }
+    // Copies are worth less than any request that is refused.
+    if ctx.snapshot.pressure.level() > 0.0 {
+        mirroring.give_up(MirrorResult::Overloaded);
+        return;
+    }
     if Nature::of(&head.headers).length > mirroring.longest_body() as u64 {
         mirroring.give_up(MirrorResult::BodyTooLarge);
         return;

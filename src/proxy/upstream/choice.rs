@@ -12,6 +12,7 @@ use crate::proxy::random;
 use crate::proxy::request::Ctx;
 use crate::snapshot::balance::Choice;
 use crate::snapshot::endpoint::InFlight;
+use crate::snapshot::limits::Limiter;
 use crate::snapshot::outlier::Probe;
 use crate::snapshot::pool::{EndpointSet, Pool, SubsetFallback};
 
@@ -86,9 +87,7 @@ pub(super) fn choose(session: &Session, ctx: &mut Ctx, pool: &Pool, now: u64) ->
 
 /// Chooses within the bound that the pool sets to each endpoint, if it does.
 pub(in crate::proxy) fn pick(pool: &Pool, set: Arc<EndpointSet>, choice: &Choice<'_>) -> Outcome {
-    let limiter = pool.limits.as_ref().map(|limited| &limited.state);
-    let limiter = limiter.filter(|limiter| limiter.endpoint_requests() != u32::MAX);
-    let Some(limiter) = limiter else {
+    let Some(limiter) = bound(pool) else {
         let chosen = set.choose(choice.now, || set.table.pick(&set.members, choice));
         return match chosen {
             Some((at, probe)) => Outcome::Chosen(Chosen {
@@ -123,11 +122,43 @@ pub(in crate::proxy) fn pick(pool: &Pool, set: Arc<EndpointSet>, choice: &Choice
     Outcome::Full
 }
 
+/// As [`pick`], for a copy. It proves nothing of an endpoint, so it gets none that is tried only to prove itself.
+pub(in crate::proxy) fn pick_for_copy(
+    pool: &Pool,
+    set: Arc<EndpointSet>,
+    choice: &Choice<'_>,
+) -> Outcome {
+    let Some(at) = set.table.pick(&set.members, choice) else {
+        return Outcome::Nobody(nobody(pool, &set));
+    };
+    let at = match bound(pool) {
+        Some(limiter) => set
+            .table
+            .pick_below(&set.members, choice, limiter.endpoint_requests()),
+        None => Some(at),
+    };
+    let counted = at.and_then(|at| start(pool, &set, at).map(|in_flight| (at, in_flight)));
+    match counted {
+        Some((at, in_flight)) => Outcome::Chosen(Chosen {
+            set,
+            at,
+            in_flight,
+            probe: None,
+        }),
+        None => Outcome::Full,
+    }
+}
+
+/// What bounds the requests at each endpoint, if anything does.
+fn bound(pool: &Pool) -> Option<&Arc<Limiter>> {
+    let limiter = pool.limits.as_ref().map(|limited| &limited.state);
+    limiter.filter(|limiter| limiter.endpoint_requests() != u32::MAX)
+}
+
 /// Counts a request at an endpoint, unless it is full.
 fn start(pool: &Pool, set: &EndpointSet, at: usize) -> Option<InFlight> {
     let endpoint = &set.members[at].endpoint;
-    let limiter = pool.limits.as_ref().map(|limited| &limited.state);
-    match limiter.filter(|limiter| limiter.endpoint_requests() != u32::MAX) {
+    match bound(pool) {
         Some(limiter) => InFlight::within(endpoint, limiter),
         None => Some(InFlight::start(endpoint)),
     }

@@ -9,7 +9,7 @@ mod outcome;
 mod session;
 
 pub(in crate::proxy) use admission::{enter, enter_connection, leaves, Held};
-pub(in crate::proxy) use choice::{pick, Chosen, Outcome};
+pub(in crate::proxy) use choice::{pick, pick_for_copy, Chosen, Outcome};
 pub(in crate::proxy) use key::{hash, hash_of_client};
 pub(in crate::proxy) use outcome::{ended, gave_up, is_telling, responded, tell, trailers};
 pub(in crate::proxy) use session::tell as tell_session;

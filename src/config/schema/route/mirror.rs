@@ -10,7 +10,9 @@ use windrose_plugins::contract::{Percent, Size, Time};
 /// plugins' changes included, with the field `x-windrose-mirror: ROUTE` added. It is sent once the body is whole, on a task of
 /// its own, and never again: nothing that becomes of it reaches the client. Requests that were refused before an endpoint was
 /// chosen, upgrades (WebSocket) and requests that are copies themselves are not mirrored. Copies count as load of the endpoints
-/// they go to, but neither for ejection nor for latency.
+/// they go to, but neither for ejection nor for latency. Of the pool's `limits` only `endpoint_requests` holds for them: where no
+/// endpoint has room a copy is dropped and counted; `requests` and the others count no copies (`concurrency` bounds those). While
+/// the process is overloaded (`overload`) none are made.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mirror {
