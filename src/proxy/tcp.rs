@@ -195,13 +195,14 @@ async fn connect(
 ) -> Result<(Socket, InFlight, Held), &'static Cause> {
     let mut tried = Vec::new();
     let mut failed: Option<&'static Cause> = None;
-    let set = pool.set.load_full();
-    if set.members.is_empty() {
-        return Err(nobody(pool, &causes::NO_ENDPOINT));
-    }
+    let mut tried_of: Option<Arc<EndpointSet>> = None;
     let hash = hash_of_client(&pool.settings.balance, arrival.client.ip());
     pay(pool, &rule.rule.retry, clock::now());
-    let choose = |tried: &[u16]| {
+    // Endpoints may come and go while a connection waits.
+    let choose = |set: Arc<EndpointSet>, tried: &[u16]| {
+        if set.members.is_empty() {
+            return Outcome::Nobody(&causes::NO_ENDPOINT);
+        }
         let choice = Choice {
             hash,
             tried,
@@ -209,18 +210,25 @@ async fn connect(
             random: random::bits(),
             subset: pool.subset,
         };
-        pick(pool, set.clone(), &choice)
+        pick(pool, set, &choice)
     };
-    let entering = enter_connection(pool, rule.rule.priority, transport.left(), || choose(&[]));
+    let first = || choose(pool.set.load_full(), &[]);
+    let entering = enter_connection(pool, rule.rule.priority, transport.left(), first);
     let mut held = Box::pin(entering).await?;
     for _ in 0..=rule.rule.retry.attempts {
         let mut chosen = match held.first.take() {
             Some(chosen) => chosen,
-            None => match choose(&tried) {
-                Outcome::Chosen(chosen) => chosen,
-                Outcome::Nobody(none) if tried.is_empty() => return Err(nobody(pool, none)),
-                Outcome::Nobody(_) | Outcome::Full => break,
-            },
+            None => {
+                let set = pool.set.load_full();
+                if tried_of.as_ref().is_some_and(|of| !Arc::ptr_eq(of, &set)) {
+                    tried.clear();
+                }
+                match choose(set, &tried) {
+                    Outcome::Chosen(chosen) => chosen,
+                    Outcome::Nobody(none) if failed.is_none() => return Err(nobody(pool, none)),
+                    Outcome::Nobody(_) | Outcome::Full => break,
+                }
+            }
         };
         if let Some(cause) = failed {
             if !pool.retry_budget.withdraw(clock::now()) {
@@ -230,12 +238,13 @@ async fn connect(
             rule.metrics.retried(cause.name);
         }
         tried.push(u16::try_from(chosen.at).unwrap_or(u16::MAX));
+        let set = &*tried_of.insert(chosen.set);
         let endpoint = &set.members[chosen.at].endpoint;
-        pool.count_zone(&set, chosen.at);
+        pool.count_zone(set, chosen.at);
         stream.attempts += 1;
         stream.endpoint = Some(endpoint.clone());
         let probe = chosen.probe.take();
-        match attempt(arrival, (pool, &set), endpoint, probe).await {
+        match attempt(arrival, (pool, set), endpoint, probe).await {
             Ok(socket) => return Ok((socket, chosen.in_flight, held)),
             Err(failure) => failed = Some(failure),
         }
