@@ -335,8 +335,15 @@ fn retries_over_their_limit_are_not_made() {
         "{pool}  balance: {{algorithm: round_robin}}\n  ejection: {{consecutive_failures: 0}}\n  limits: {{retries: 0}}\n{ALL_TO_APP}"
     ));
 
+    let available = || {
+        let left = proxy.pool("app")["retry_budget"]["available"].clone();
+        left.as_u64().expect("a number")
+    };
+    let before = available();
+
     let replies = [(); 4].map(|()| proxy.get("/"));
 
+    assert!(available() >= before, "nothing was spent");
     let failed = replies.iter().filter(|reply| reply.status == 502);
     let failed: Vec<String> = failed.map(Reply::why).collect();
     assert_eq!(failed, ["connect_refused", "connect_refused"]);
@@ -401,8 +408,58 @@ fn an_adaptive_limit_falls_while_answers_are_slow() {
         (limit(&proxy) < before / 2).then_some(())
     });
 
-    let shown = proxy.metric("windrose_pool_limit_requests", &["app"]);
-    assert!(shown >= 0.0, "{shown}");
+    until("the gauge shows it", || {
+        let shown = proxy.metric("windrose_pool_limit_requests", &["app"]);
+        (shown >= 1.0 && shown < before as f64 / 2.0).then_some(())
+    });
+}
+
+#[test]
+fn an_adaptive_limit_learns_nothing_from_refusals() {
+    let refuses = Arc::new(AtomicBool::new(true));
+    let told = refuses.clone();
+    let upstream = Upstream::with(move |_, stream| {
+        let status = if told.load(SeqCst) { 404 } else { 200 };
+        answer(stream, status, &[], b"")
+    });
+    let settings = "{adaptive: {window: 10ms, measure_every: 1h, measure_requests: 10}}";
+    let proxy = proxy(&[&upstream], settings);
+    let reference = || limits(&proxy)["adaptive"]["min_rtt_ms"].as_f64();
+
+    (0..30).for_each(|_| assert_eq!(proxy.get("/").status, 404));
+    assert_eq!(reference(), None);
+
+    refuses.store(false, SeqCst);
+    until("answers teach it", || {
+        assert_eq!(proxy.get("/").status, 200);
+        reference()
+    });
+}
+
+#[test]
+fn gauges_of_a_pool_without_limits_any_more_tell_so() {
+    let held = Held::new();
+    let proxy = proxy(&[&held.upstream], "{requests: 1}");
+    let mut first = begin(&proxy, "/");
+    let gauges = |proxy: &Proxy| {
+        let limited = proxy.metric("windrose_pool_limited_requests", &["app"]);
+        (
+            limited,
+            proxy.metric("windrose_pool_limit_requests", &["app"]),
+        )
+    };
+    until("they show limits", || {
+        (gauges(&proxy) == (1.0, 1.0)).then_some(())
+    });
+
+    let pool = pool("app", &[&held.upstream]);
+    proxy.reload(&format!("{}{pool}{ALL_TO_APP}", crate::support::proxy::WEB));
+    held.answer();
+    assert_eq!(as_told(&end(&mut first)), WENT_ON);
+
+    until("they show none", || {
+        (gauges(&proxy) == (0.0, -1.0)).then_some(())
+    });
 }
 
 #[test]

@@ -215,6 +215,8 @@ impl PoolKeeper {
             None => {
                 if let Some(limiter) = self.endpoints.limiters.known(&pool.name) {
                     limiter.resize(&Limits::default());
+                    // An older snapshot may keep it for long, and its gauges with it.
+                    limiter.metrics.load(0, 0, None);
                 }
             }
         }

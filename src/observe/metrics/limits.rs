@@ -79,6 +79,13 @@ impl std::fmt::Debug for LimitMetrics {
     }
 }
 
+/// Nothing bounds the pool any more: values of before must not stay.
+impl Drop for LimitMetrics {
+    fn drop(&mut self) {
+        self.load(0, 0, None);
+    }
+}
+
 impl LimitMetrics {
     pub(super) fn new(families: &Arc<LimitFamilies>, pool: &str) -> LimitMetrics {
         LimitMetrics {

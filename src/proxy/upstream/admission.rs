@@ -13,7 +13,7 @@ use super::choice::{choose, Chosen, Outcome};
 use crate::observe::clock;
 use crate::proxy::guard::Guarded;
 use crate::proxy::request::Ctx;
-use crate::snapshot::limits::{Choosiness, Limited, Permit, Priority, Retrying};
+use crate::snapshot::limits::{Choosiness, Lack, Limited, Permit, Priority, Retrying};
 use crate::snapshot::pool::Pool;
 
 /// What a request holds of its pool; every part is given back when this is dropped.
@@ -155,10 +155,11 @@ async fn in_line(
         if held.permit.is_some() && holds_endpoint(session, ctx, pool, held) {
             return Ok(());
         }
+        let lack = lack(&held.permit);
         if !keeps {
             give_back(held.permit.take());
         }
-        waiting.in_vain();
+        waiting.in_vain(lack);
     }
 }
 
@@ -199,11 +200,12 @@ pub(in crate::proxy) async fn enter_connection(
     let began = clock::now();
     let in_line = async {
         while waiting.called().await {
-            match enters(&mut held, waiting.try_enter()) {
-                Ok(()) => return Ok(()),
-                Err(permit) => give_back(permit),
-            }
-            waiting.in_vain();
+            let Err(permit) = enters(&mut held, waiting.try_enter()) else {
+                return Ok(());
+            };
+            let lack = lack(&permit);
+            give_back(permit);
+            waiting.in_vain(lack);
         }
         Err(&causes::POOL_OVERLOADED)
     };
@@ -226,6 +228,14 @@ fn choosiness(pool: &Pool, tried: &[u16]) -> Choosiness {
     match tried.is_empty() && pool.subset.is_none() {
         true => Choosiness::Any,
         false => Choosiness::Particular,
+    }
+}
+
+/// What one did not find who went away with this.
+fn lack(permit: &Option<Permit>) -> Lack {
+    match permit {
+        Some(_) => Lack::Endpoint,
+        None => Lack::Place,
     }
 }
 

@@ -137,6 +137,7 @@ async fn chosen(
     // The failure that called for another attempt says more than that there is none.
     let failure = ctx.cause;
     if ctx.attempt.count > 0 && !admission::may_retry(ctx, pool) {
+        refund(ctx, pool, now);
         return Err(failure.unwrap_or(&causes::POOL_OVERLOADED));
     }
     match choice::choose(session, ctx, pool, now) {
@@ -149,6 +150,15 @@ async fn chosen(
             Err(cause) if cause.status == 503 => Err(failure.unwrap_or(cause)),
             waited => waited,
         },
+    }
+}
+
+/// What was paid for a retry that is not made after all.
+fn refund(ctx: &Ctx, pool: &Pool, now: u64) {
+    pool.retry_budget.refund(now);
+    let candidate = ctx.candidate.as_ref();
+    if let Some(own) = candidate.and_then(|it| it.rule.retry.budget.as_ref()) {
+        own.refund(now);
     }
 }
 

@@ -40,7 +40,7 @@ pub(in crate::proxy) fn responded(response: &ResponseHeader, ctx: &mut Ctx) {
         balance::observe(&endpoint.state, now, took);
     }
     endpoint.metrics.attempt(!failed, took.as_secs_f64());
-    if response.status.as_u16() < 500 {
+    if response.status.as_u16() < 400 {
         teach_limit(ctx, now);
     }
     match verdict {
@@ -49,7 +49,7 @@ pub(in crate::proxy) fn responded(response: &ResponseHeader, ctx: &mut Ctx) {
     }
 }
 
-/// An adaptive limit learns from the time to an answer, also to one that never came; failures may be quick for any reason.
+/// An adaptive limit learns from the time to an answer, also to one that never came; failures and refusals may be quick for any reason.
 fn teach_limit(ctx: &Ctx, now: u64) {
     if let Some(limited) = ctx.pool.as_ref().and_then(|pool| pool.limits.as_ref()) {
         limited.state.answered(ctx.attempt.started, now);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 
 use super::queue::{Key, Queue, Turn};
-use super::{Adaptive, Choosiness, Gradient, Limits, Priority};
+use super::{Adaptive, Choosiness, Gradient, Lack, Limits, Priority};
 use crate::observe::clock;
 use crate::observe::metrics::LimitMetrics;
 
@@ -307,8 +307,8 @@ impl Waiting {
     }
 
     /// Says that there was nothing.
-    pub fn in_vain(&self) {
-        let called = self.limiter.queue().in_vain(self.key);
+    pub fn in_vain(&self, lack: Lack) {
+        let called = self.limiter.queue().in_vain(self.key, lack);
         wake(called);
     }
 }

@@ -9,7 +9,7 @@ mod shed;
 
 pub use gradient::{Adaptive, Gradient};
 pub use limiter::{Limiter, Limiters, Load, Permit, Reading, Retrying, Waiting};
-pub use queue::Choosiness;
+pub use queue::{Choosiness, Lack};
 pub use shed::{Bounds, Measure, Overload, Shedder};
 
 use std::sync::Arc;

@@ -35,8 +35,18 @@ struct Entry {
 pub enum Choosiness {
     /// Any free endpoint will do; if it finds none, nobody will.
     Any,
-    /// It has tried some endpoints before, so that one behind it may succeed where it does not.
+    /// It has tried some endpoints before, and perhaps holds its place in the pool already: it may succeed where one before it
+    /// does not, and one behind it where it does not.
     Particular,
+}
+
+/// What somebody who was called did not find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// A place in the pool. Those who hold one already may find what they wait for.
+    Place,
+    /// An endpoint with room.
+    Endpoint,
 }
 
 /// How it stands with one who waits.
@@ -102,11 +112,12 @@ impl Queue {
         self.call(first)
     }
 
-    /// As [`ring`](Queue::ring), if it is the newcomer's turn, or might be because those before it are particular.
+    /// As [`ring`](Queue::ring), if it is the newcomer's turn, or might be because those before it or itself are particular.
     pub(super) fn greet(&mut self, newcomer: Key) -> Option<Waker> {
+        let is_particular = |entry: &Entry| entry.choice == Choosiness::Particular;
         let mut before = self.waiting.range(..newcomer);
-        let in_front = before.all(|(_, entry)| entry.choice == Choosiness::Particular);
-        if in_front {
+        let in_front = before.all(|(_, entry)| is_particular(entry));
+        if in_front || self.waiting.get(&newcomer).is_some_and(is_particular) {
             self.ring()
         } else {
             None
@@ -121,8 +132,9 @@ impl Queue {
     }
 
     /// The one that was called found nothing. If something became free meanwhile, the first is called, which may be the same
-    /// again. Else, behind one that any place would have served nobody needs to try.
-    pub(super) fn in_vain(&mut self, key: Key) -> Option<Waker> {
+    /// again. Else, behind one that any endpoint would have served nobody needs to try for one, and behind one without a place
+    /// only those who may have theirs.
+    pub(super) fn in_vain(&mut self, key: Key, lack: Lack) -> Option<Waker> {
         if self.called != Some(key) {
             return None;
         }
@@ -133,11 +145,14 @@ impl Queue {
         if std::mem::take(&mut self.rang) {
             return self.ring();
         }
-        if choice == Choosiness::Any {
-            return None;
-        }
         let after = (Bound::Excluded(key), Bound::Unbounded);
-        let next = self.waiting.range(after).next().map(|(key, _)| *key)?;
+        let mut after = self.waiting.range(after);
+        let next = match (choice, lack) {
+            (Choosiness::Any, Lack::Endpoint) => None,
+            (_, Lack::Place) => after.find(|(_, entry)| entry.choice == Choosiness::Particular),
+            (Choosiness::Particular, Lack::Endpoint) => after.next(),
+        };
+        let next = next.map(|(key, _)| *key)?;
         self.call(next)
     }
 

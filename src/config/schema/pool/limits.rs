@@ -22,7 +22,7 @@ pub struct PoolLimits {
     /// Retries under way at a time in the pool, at most 1000000; 0 makes none. A retry over it is not made and the failure before it is answered. Default: no bound.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
-    /// Requests that may wait for a place when the pool, or every endpoint that may be chosen, is at its bound, at most 100000. Higher classes (`priority`) go first, within a class the first to come; when the queue is full, a higher class takes the place of a lower one. Default: 0, nobody waits.
+    /// Requests that may wait for a place when the pool, or every endpoint that may be chosen, is at its bound, at most 100000. Higher classes (`priority`) go first, within a class the first to come; when the queue is full, a higher class takes the place of a lower one. A client that closes its side of the connection while it waits, a half-close included, counts as gone. Default: 0, nobody waits, and classes mean nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending: Option<u32>,
     /// How long one may wait; then it is refused with 503 and `queue_timeout`. The route's `timeouts.request` ends it earlier. Default: 1s; at most 1h.
@@ -33,7 +33,7 @@ pub struct PoolLimits {
     pub adaptive: Option<AdaptiveLimit>,
 }
 
-/// A bound on requests under way that follows latency: it rises while answers are as quick as without queueing and falls while they are slower. The time of an answer runs from the choice of the endpoint to the response's header; answers with 5xx statuses tell nothing and are left out.
+/// A bound on requests under way that follows latency: it rises while answers are as quick as without queueing and falls while they are slower. The time of an answer runs from the choice of the endpoint to the response's header; answers with 4xx and 5xx statuses, which may be quick for any reason, are left out.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AdaptiveLimit {

@@ -53,7 +53,7 @@ pub struct Route {
     /// Largest request body. Default: 64MiB. Upgraded connections, and gRPC to pools that speak HTTP/2, are not bound by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body_limit: Option<Size>,
-    /// The class of its requests: `critical`, `high`, `normal` or `low`. Higher ones go first where requests wait for a pool (`limits.pending`), and are refused last when the process is overloaded (`overload`). Default: normal.
+    /// The class of its requests: `critical`, `high`, `normal` or `low`. Higher ones go first where requests wait for a pool (`limits.pending`), and are refused last when the process is overloaded (`overload`). A full pool without `pending` refuses every class alike. Default: normal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
     /// Requests that should meet this route, beside those under the top-level `tests`. Without `expect.route` they expect this route.
@@ -137,7 +137,7 @@ pub struct Rule {
     /// Largest request body of this rule. Default: the route's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_limit: Option<Size>,
-    /// The class of this rule's requests. Default: the route's.
+    /// The class of this rule's requests. In a full pool it means something only with `limits.pending`. Default: the route's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<Priority>,
     /// Plugins of this rule, after the route's.

@@ -54,7 +54,7 @@ fn wait(limiter: &Arc<Limiter>, priority: Priority) -> Waiting {
     let waiting = waiting.expect("the queue has room");
     if called(&waiting) == Some(true) {
         assert!(waiting.try_enter().is_none(), "nothing was free");
-        waiting.in_vain();
+        waiting.in_vain(Lack::Place);
     }
     waiting
 }
@@ -90,7 +90,7 @@ fn the_first_to_come_is_called_first() {
     // Called because there might be more; there is not.
     assert_eq!(called(&second), Some(true));
     assert!(second.try_enter().is_none());
-    second.in_vain();
+    second.in_vain(Lack::Place);
     assert_eq!((called(&second), called(&third)), (None, None));
     drop(held);
     assert_eq!((called(&second), called(&third)), (Some(true), None));
@@ -169,7 +169,7 @@ fn what_becomes_free_during_a_try_is_not_missed() {
     assert!(waiting.try_enter().is_none());
 
     drop(held);
-    waiting.in_vain();
+    waiting.in_vain(Lack::Place);
 
     assert_eq!(called(&waiting), Some(true));
     assert!(waiting.try_enter().is_some());
@@ -181,17 +181,41 @@ fn behind_a_particular_one_the_next_may_try() {
     let enter = |choice| limiter.wait(Priority::Normal, choice).expect("room");
     let particular = enter(Choosiness::Particular);
     assert_eq!(called(&particular), Some(true));
-    particular.in_vain();
+    particular.in_vain(Lack::Endpoint);
     let any = enter(Choosiness::Any);
     // The particular one had its chance again first.
     assert_eq!((called(&particular), called(&any)), (Some(true), None));
 
-    particular.in_vain();
+    particular.in_vain(Lack::Endpoint);
 
     assert_eq!(called(&any), Some(true));
     let last = enter(Choosiness::Any);
-    any.in_vain();
+    any.in_vain(Lack::Endpoint);
     assert_eq!((called(&any), called(&last)), (None, None));
+}
+
+#[test]
+fn a_retry_that_holds_its_place_is_called_behind_one_that_finds_none() {
+    let limiter = limiter(&limits(1, 3));
+    // The retry's.
+    let _place = limiter.try_enter().expect("a place");
+    let first = wait(&limiter, Priority::Normal);
+    let second = wait(&limiter, Priority::Normal);
+    let retry = limiter.wait(Priority::Normal, Choosiness::Particular);
+    let retry = retry.expect("room");
+    let states = || [&first, &second, &retry].map(called);
+
+    // An endpoint may have become free while it entered.
+    assert_eq!(states(), [Some(true), None, None]);
+    first.in_vain(Lack::Place);
+    assert_eq!(states(), [None, None, Some(true)]);
+    retry.in_vain(Lack::Endpoint);
+    assert_eq!(states(), [None; 3]);
+
+    limiter.ring();
+    assert_eq!(states(), [Some(true), None, None]);
+    first.in_vain(Lack::Place);
+    assert_eq!(states(), [None, None, Some(true)]);
 }
 
 #[test]
@@ -296,7 +320,7 @@ fn settle(waiting: &mut Vec<Waiting>, held: &mut Vec<Permit>) {
                     false
                 }
                 None => {
-                    one.in_vain();
+                    one.in_vain(Lack::Place);
                     true
                 }
             },
