@@ -151,7 +151,10 @@ fn client(port: u16, over: &AtomicBool) -> (usize, Vec<Duration>) {
         due += PACE;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let began = Instant::now();
-        let is_good = ask(&mut stream, port).unwrap_or(false);
+        let is_good = ask(&mut stream, port).unwrap_or_else(|error| {
+            eprintln!("failed: {error}");
+            false
+        });
         latencies.push(began.elapsed());
         if !is_good {
             failures += 1;
@@ -178,6 +181,7 @@ fn ask(stream: &mut Option<TcpStream>, port: u16) -> std::io::Result<bool> {
         }
         let is_other = answer.len() > 12 && !answer.starts_with(b"HTTP/1.1 200");
         if is_other {
+            eprintln!("failed: {}", String::from_utf8_lossy(&answer));
             return Ok(false);
         }
     }
