@@ -35,8 +35,8 @@ impl Seen {
     }
 }
 
-/// A quiet time, and one with deaths, of this length each.
-pub(crate) fn quiet_and_wild(folder: &Path, time: Duration) -> Result<[Seen; 2], Box<dyn Error>> {
+/// A quiet time, one in which processes beside the pool die, and one in which endpoints do, of this length each.
+pub(crate) fn quiet_and_wild(folder: &Path, time: Duration) -> Result<[Seen; 3], Box<dyn Error>> {
     let mut services = Vec::new();
     for _ in 0..ENDPOINTS {
         services.push(Service::start(folder, free_port()?)?);
@@ -46,27 +46,43 @@ pub(crate) fn quiet_and_wild(folder: &Path, time: Duration) -> Result<[Seen; 2],
     let _proxy = start(folder, port, &proxy(port, free_port()?, &ports))?;
     load(port, Duration::from_secs(2), |_| Ok(()))?;
     let quiet = load(port, time, |_| Ok(()))?;
-    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-    let wild = load(port, time, |is_over| {
-        while !is_over() {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            let dying: [usize; 3] = std::array::from_fn(|n| (random as usize + n * 3) % ENDPOINTS);
-            for at in dying {
-                if let Some(process) = services[at].process.take() {
-                    process.kill();
-                }
-            }
-            std::thread::sleep(Duration::from_millis(200 + random % 500));
-            for at in dying {
-                services[at] = Service::start(folder, services[at].port)?;
-            }
-            std::thread::sleep(Duration::from_millis(200 + random % 300));
-        }
-        Ok(())
+    // Processes that start take the machine's time from everybody, whoever they are.
+    let mut strangers = Vec::new();
+    for _ in 0..ENDPOINTS {
+        strangers.push(Service::start(folder, free_port()?)?);
+    }
+    let beside = load(port, time, |is_over| {
+        deaths(folder, &mut strangers, is_over)
     })?;
-    Ok([quiet, wild])
+    drop(strangers);
+    let wild = load(port, time, |is_over| deaths(folder, &mut services, is_over))?;
+    Ok([quiet, beside, wild])
+}
+
+/// Kills three at a time and starts them again, until it is over.
+fn deaths(
+    folder: &Path,
+    services: &mut [Service],
+    is_over: &dyn Fn() -> bool,
+) -> Result<(), Box<dyn Error>> {
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    while !is_over() {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        let dying: [usize; 3] = std::array::from_fn(|n| (random as usize + n * 3) % ENDPOINTS);
+        for at in dying {
+            if let Some(process) = services[at].process.take() {
+                process.kill();
+            }
+        }
+        std::thread::sleep(Duration::from_millis(200 + random % 500));
+        for at in dying {
+            services[at] = Service::start(folder, services[at].port)?;
+        }
+        std::thread::sleep(Duration::from_millis(200 + random % 300));
+    }
+    Ok(())
 }
 
 /// An endpoint.

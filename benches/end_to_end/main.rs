@@ -208,9 +208,13 @@ impl Bench<'_> {
 
     fn chaos(&self) -> Result<(), Box<dyn Error>> {
         let time = Duration::from_secs(CHAOS_SECONDS);
-        let [quiet, wild] = chaos::quiet_and_wild(self.folder, time)?;
+        let [quiet, beside, wild] = chaos::quiet_and_wild(self.folder, time)?;
         println!("\nten endpoints, three at a time killed and started again; {CHAOS_SECONDS} s, 800 requests a second");
-        for (name, seen) in [("quiet", &quiet), ("deaths", &wild)] {
+        for (name, seen) in [
+            ("quiet", &quiet),
+            ("deaths beside", &beside),
+            ("deaths", &wild),
+        ] {
             let [median, high, highest] = [0.5, 0.99, 0.999].map(|part| seen.quantile(part));
             println!(
                 "{name:>14}  {} requests, {} failed, p50 {median:.2} ms, p99 {high:.2} ms, p99.9 {highest:.2} ms",
