@@ -334,7 +334,6 @@ fn retries_over_their_limit_are_not_made() {
     let proxy = Proxy::http(&format!(
         "{pool}  balance: {{algorithm: round_robin}}\n  ejection: {{consecutive_failures: 0}}\n  limits: {{retries: 0}}\n{ALL_TO_APP}"
     ));
-
     let available = || {
         let left = proxy.pool("app")["retry_budget"]["available"].clone();
         left.as_u64().expect("a number")
@@ -347,14 +346,12 @@ fn retries_over_their_limit_are_not_made() {
     let failed = replies.iter().filter(|reply| reply.status == 502);
     let failed: Vec<String> = failed.map(Reply::why).collect();
     assert_eq!(failed, ["connect_refused", "connect_refused"]);
-    assert_eq!(
-        proxy.metric("windrose_pool_rejected_total", &["retries"]),
-        2.0
-    );
+    let rejected = proxy.metric("windrose_pool_rejected_total", &["retries"]);
+    let made = proxy.metric("windrose_request_retries_total", &[]);
+    assert_eq!((rejected, made), (2.0, 0.0));
     // The answer is out a moment before its place is free.
-    until("places given back", || {
-        (limits(&proxy)["in_flight"] == 0).then_some(())
-    });
+    let given_back = || (limits(&proxy)["in_flight"] == 0).then_some(());
+    until("places given back", given_back);
 }
 
 // With threads, because looking at the load blocks one.

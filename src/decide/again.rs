@@ -38,6 +38,8 @@ pub enum No {
     Deadline,
     /// A budget is spent.
     Budget,
+    /// As many as the pool allows are under way.
+    Limit,
 }
 
 impl No {
@@ -49,6 +51,7 @@ impl No {
             No::Body => "body",
             No::Deadline => "deadline",
             No::Budget => "budget",
+            No::Limit => "limit",
         }
     }
 }

@@ -180,6 +180,7 @@ fn again(session: &Session, ctx: &mut Ctx, failure: Failure, what: &'static str)
     let method = &session.req_header().method;
     let verdict = decide::again(retry, failure, method, made, is_replayable(session))
         .and_then(|()| wait(ctx, failure, now))
+        .and_then(|wait| place(ctx).map(|()| wait))
         .and_then(|wait| withdraw(ctx, now).map(|()| wait));
     match verdict {
         Ok(wait) => {
@@ -224,6 +225,17 @@ fn wait(ctx: &Ctx, failure: Failure, now: u64) -> std::result::Result<Duration, 
     };
     let enough = ctx.due.as_ref().is_none_or(|due| due.left(now) > wait);
     enough.then_some(wait).ok_or(No::Deadline)
+}
+
+/// Takes a place among the retries that the pool lets be under way. Asked here, where a response that came can still be passed on.
+///
+/// # Errors
+/// When there is none.
+fn place(ctx: &mut Ctx) -> std::result::Result<(), No> {
+    let pool = ctx.pool.clone().ok_or(No::Unwanted)?;
+    upstream::may_retry(ctx, &pool)
+        .then_some(())
+        .ok_or(No::Limit)
 }
 
 /// Takes an attempt from the pool's budget and the rule's.

@@ -78,7 +78,7 @@ pub(super) async fn endpoint(
 }
 
 /// Lets a retry begin. `false` if too many are under way in the pool.
-pub(super) fn may_retry(ctx: &mut Ctx, pool: &Pool) -> bool {
+pub(in crate::proxy) fn may_retry(ctx: &mut Ctx, pool: &Pool) -> bool {
     let (Some(limited), Some(held)) = (&pool.limits, &mut ctx.held) else {
         return true;
     };

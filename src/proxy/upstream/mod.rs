@@ -8,7 +8,7 @@ mod key;
 mod outcome;
 mod session;
 
-pub(in crate::proxy) use admission::{enter, enter_connection, leaves, Held};
+pub(in crate::proxy) use admission::{enter, enter_connection, leaves, may_retry, Held};
 pub(in crate::proxy) use choice::{pick, pick_for_copy, Chosen, Outcome};
 pub(in crate::proxy) use key::{hash, hash_of_client};
 pub(in crate::proxy) use outcome::{ended, gave_up, is_telling, responded, tell, trailers};
@@ -136,10 +136,6 @@ async fn chosen(
     }
     // The failure that called for another attempt says more than that there is none.
     let failure = ctx.cause;
-    if ctx.attempt.count > 0 && !admission::may_retry(ctx, pool) {
-        refund(ctx, pool, now);
-        return Err(failure.unwrap_or(&causes::POOL_OVERLOADED));
-    }
     match choice::choose(session, ctx, pool, now) {
         Outcome::Chosen(chosen) => Ok(chosen),
         Outcome::Nobody(cause) => {
@@ -150,15 +146,6 @@ async fn chosen(
             Err(cause) if cause.status == 503 => Err(failure.unwrap_or(cause)),
             waited => waited,
         },
-    }
-}
-
-/// What was paid for a retry that is not made after all.
-fn refund(ctx: &Ctx, pool: &Pool, now: u64) {
-    pool.retry_budget.refund(now);
-    let candidate = ctx.candidate.as_ref();
-    if let Some(own) = candidate.and_then(|it| it.rule.retry.budget.as_ref()) {
-        own.refund(now);
     }
 }
 
