@@ -80,6 +80,7 @@ fn run(shape: Shape, rules: usize, turns: usize) -> Result<(), Box<dyn Error>> {
         .collect();
     let (method, headers) = (Method::GET, HeaderMap::new());
     let caller = Caller {
+        destination: None,
         address: std::net::Ipv4Addr::LOCALHOST.into(),
         sni: None,
         principal: None,

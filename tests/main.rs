@@ -8,6 +8,7 @@
 )]
 
 mod balance;
+mod capture;
 mod chaos;
 mod cli;
 mod connections;

@@ -209,6 +209,9 @@ causes! {
     CONNECTION_TIMEOUT = "connection.timeout", Client, 0, "Connection closed",
         "The client did not finish the PROXY header, the TLS handshake or its first bytes in time.",
         "Port scanners and health checks that only connect look like this.";
+    CAPTURE_LOOP = "capture_loop", Proxy, 508, "Loop detected",
+        "A captured connection was on its way to the proxy itself, or was made by it: carried on, it would come in again without end.",
+        "Exclude the proxy's user or mark from the rules that capture (`windrose capture plan` shows them); applications must not dial a capturing port themselves.";
     NO_TCP_ROUTE = "connection.no_route", Client, 0, "Connection closed",
         "No `tcp` route of the listener matches the connection's SNI and client address.",
         "Add a route, or one without `hosts` as default.";

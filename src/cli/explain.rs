@@ -4,7 +4,7 @@
 
 mod render;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -37,6 +37,9 @@ pub(super) struct Wish {
     /// The principal that was proven: `consumer:NAME`, `certificate:NAME` or a SPIFFE ID.
     #[arg(long = "as", value_name = "PRINCIPAL")]
     principal: Option<String>,
+    /// Where the connection was going, as `ip:port`: what a captured connection's application dialled. Default: the listener's address.
+    #[arg(long, value_name = "ADDRESS")]
+    destination: Option<SocketAddr>,
     /// The listener. Default: the one at the address's port, else the first with role ingress.
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
@@ -120,6 +123,7 @@ fn question(wish: &Wish) -> Result<Question, Trouble> {
         sni: wish.sni.clone(),
         principal: wish.principal.clone(),
         listener: wish.listener.clone(),
+        destination: wish.destination,
         body,
     })
 }
@@ -199,6 +203,7 @@ fn onward(before: &Explanation, asked: &Question) -> Option<Question> {
         from: Some(IpAddr::from([127, 0, 0, 1])),
         sni: None,
         principal: None,
+        destination: None,
         ..asked.clone()
     })
 }

@@ -38,6 +38,7 @@ fn question(request: &TestRequest) -> Question {
         principal: request.principal.clone(),
         sni: request.sni.clone(),
         listener: request.listener.clone(),
+        destination: request.destination,
         ..Question::default()
     }
 }

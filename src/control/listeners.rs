@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use super::inherit;
 use super::status::{BindState, ListenerState, Status};
+use crate::snapshot::capture::How;
 use crate::snapshot::incoming::{Clients, Incoming, Slot, Socket};
 use crate::snapshot::listener::{Bind, Listener};
 use crate::snapshot::Snapshot;
@@ -42,12 +43,16 @@ struct Bound {
     number: i32,
     slot: Arc<Slot>,
     drain: watch::Sender<bool>,
+    /// Whether the socket takes connections for foreign addresses, which is settled before it is bound.
+    is_transparent: bool,
 }
 
 impl Bound {
     /// Whether this is the socket of a listener: the same name at the same address.
     fn is_of(&self, name: &str, listener: &Listener) -> bool {
-        *name == *listener.name && self.bind == listener.bind
+        *name == *listener.name
+            && self.bind == listener.bind
+            && self.is_transparent == is_transparent(listener)
     }
 }
 
@@ -132,7 +137,7 @@ impl Listeners {
             Bind::Tcp(address) => {
                 let socket = match inherited {
                     Some(fd) => RawSocket::from(fd),
-                    None => listen_tcp(*address)?,
+                    None => listen_tcp(*address, is_transparent(listener))?,
                 };
                 socket.set_nonblocking(true)?;
                 let socket = TcpListener::from_std(socket.into())?;
@@ -175,6 +180,7 @@ impl Listeners {
             tokio::spawn(accept(acceptor, slot.clone(), self.handler.clone()));
             let one = Bound {
                 bind: listener.bind.clone(),
+                is_transparent: is_transparent(&listener),
                 address,
                 number,
                 slot,
@@ -316,13 +322,24 @@ fn key(name: &str, bind: &Bind) -> String {
     format!("{name}{MARK}{bind}")
 }
 
-fn listen_tcp(address: SocketAddr) -> io::Result<RawSocket> {
+fn is_transparent(listener: &Listener) -> bool {
+    let capture = listener.capture.as_ref();
+    capture.is_some_and(|capture| capture.how == How::Transparent)
+}
+
+fn listen_tcp(address: SocketAddr, is_transparent: bool) -> io::Result<RawSocket> {
     let socket = RawSocket::new(
         Domain::for_address(address),
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
     socket.set_reuse_address(true)?;
+    if is_transparent {
+        match address {
+            SocketAddr::V4(_) => socket.set_ip_transparent_v4(true)?,
+            SocketAddr::V6(_) => socket.set_ip_transparent_v6(true)?,
+        }
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket)

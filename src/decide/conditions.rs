@@ -24,6 +24,8 @@ pub enum Condition<'a> {
     Sni,
     /// The principal.
     Principals,
+    /// Where the connection was going.
+    Destinations,
 }
 
 /// How a comparison came out.
@@ -105,12 +107,18 @@ fn caller_conditions(
             .iter()
             .any(|pattern| pattern.matches(id))
     };
+    let destination = |to| conditions.destinations.iter().any(|one| one.matches(to));
     (clients.is_empty() || compared(Condition::Clients, clients.contains(caller.address)))
         && (conditions.sni.is_empty() || compared(Condition::Sni, caller.sni.is_some_and(sni)))
         && (conditions.principals.is_empty()
             || compared(
                 Condition::Principals,
                 caller.principal.is_some_and(principal),
+            ))
+        && (conditions.destinations.is_empty()
+            || compared(
+                Condition::Destinations,
+                caller.destination.is_some_and(destination),
             ))
 }
 

@@ -2,7 +2,7 @@
 //! It must not know routes, nor the bytes the header came in.
 //! The data path fills it from a connection, dry runs from a question.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, Method, Version};
 use pingora::http::RequestHeader;
@@ -17,6 +17,8 @@ use crate::snapshot::listener::Listener;
 pub struct Facts {
     /// The client: the peer, or whom a trusted peer names.
     pub client: Option<IpAddr>,
+    /// Where its connection was going: the original destination where it was captured.
+    pub destination: Option<SocketAddr>,
     /// Whether the peer's forwarded fields are believed.
     pub trusted: bool,
     /// Whether the client's side is TLS.

@@ -32,7 +32,7 @@ pub use target::{location, rewritten_path};
 pub use walk::{Next, Tls, Walk};
 pub use wire::WireText;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use http::{HeaderMap, Method};
@@ -65,6 +65,8 @@ pub struct Caller<'a> {
     pub sni: Option<&'a str>,
     /// The principal proven by the connection, in the form policies use.
     pub principal: Option<&'a str>,
+    /// Where its connection was going.
+    pub destination: Option<SocketAddr>,
 }
 
 /// Where in a request's way a plugin runs.

@@ -95,6 +95,7 @@ impl Walk<'_> {
             address: self.facts.client.ok_or_else(|| refuse(&causes::INTERNAL))?,
             sni: self.tls.and_then(|tls| tls.sni),
             principal: principal.as_deref(),
+            destination: self.facts.destination,
         };
         let asked = self.head(head);
         let found = decide(&listener.routes, &asked, &caller, trace).cloned();

@@ -52,6 +52,7 @@ pub fn explain(
     let peer = question.from.unwrap_or(IpAddr::from([192, 0, 2, 1]));
     let peer_text = WireText::new(&peer.to_string()).unwrap_or_default();
     let mut facts = Facts::of(&head.headers, listener, peer, question.is_tls());
+    facts.destination = question.destination(listener);
     facts.request_id = WireText::new("explain").unwrap_or_default();
     let sni = question.sni();
     let cert = shown(listener, sni.as_deref());

@@ -33,6 +33,8 @@ pub struct Question {
     /// The principal that was proven: `consumer:NAME`, `certificate:NAME` or a SPIFFE ID.
     #[serde(rename = "as")]
     pub principal: Option<String>,
+    /// Where the connection was going. Default: the listener's address, unless it stands for several.
+    pub destination: Option<SocketAddr>,
     /// The listener. Default: the one at the address's port, else the first with role `ingress`, else the first.
     pub listener: Option<String>,
     /// The body in base64; the hooks on bodies see it in one piece.
@@ -147,9 +149,19 @@ impl Question {
             from: peer.or(caller.client.parse()).ok(),
             sni: caller.sni.clone(),
             principal: caller.certificate.clone(),
+            destination: caller.destination.as_ref().and_then(|to| to.parse().ok()),
             listener: Some(caller.listener.clone()),
             body: None,
         }
+    }
+
+    /// Where the connection was going.
+    pub(super) fn destination(&self, listener: &Listener) -> Option<SocketAddr> {
+        let bound = || match listener.bind {
+            Bind::Tcp(address) => Some(address).filter(|at| !at.ip().is_unspecified()),
+            Bind::Unix(_) => None,
+        };
+        self.destination.or_else(bound)
     }
 
     /// The listener the request is for.

@@ -16,8 +16,8 @@ use crate::snapshot::pool::{
     Affinity, Algorithm, Balance, Choices, HashKey, Labels, Member, PoolSettings, SubsetFallback,
 };
 use crate::snapshot::route::{
-    Abort, Candidate, Chance, Conditions, Fault, FaultPlan, Guard, HostPattern, Mirror, Override,
-    OverrideBy, PathPattern, PrincipalPattern, Retry, StickyKey, ValueCondition,
+    Abort, Candidate, Chance, Conditions, DestinationPattern, Fault, FaultPlan, Guard, HostPattern,
+    Mirror, Override, OverrideBy, PathPattern, PrincipalPattern, Retry, StickyKey, ValueCondition,
 };
 
 /// A host pattern; `*` for any.
@@ -131,6 +131,7 @@ pub fn condition(conditions: &Conditions, compared: &Condition<'_>) -> String {
         Condition::Clients => clients(conditions).join(" or "),
         Condition::Sni => hosts(&conditions.sni).join(" or "),
         Condition::Principals => principals(conditions).join(" or "),
+        Condition::Destinations => destinations(&conditions.destinations).join(" or "),
     }
 }
 
@@ -144,7 +145,22 @@ pub fn conditions(conditions: &Conditions) -> Vec<String> {
     words.extend(clients(conditions));
     words.extend(hosts(&conditions.sni));
     words.extend(principals(conditions));
+    words.extend(destinations(&conditions.destinations));
     words
+}
+
+/// Where connections may be going.
+pub fn destinations(destinations: &[DestinationPattern]) -> Vec<String> {
+    let word = |one: &DestinationPattern| {
+        let ports: Vec<String> = one.ports.iter().map(u16::to_string).collect();
+        let ports = ports.join(", ");
+        match (one.net, ports.is_empty()) {
+            (Some(net), true) => format!("destination {net}"),
+            (Some(net), false) => format!("destination {net} port {ports}"),
+            (None, _) => format!("destination port {ports}"),
+        }
+    };
+    destinations.iter().map(word).collect()
 }
 
 /// How an endpoint is chosen.

@@ -15,7 +15,7 @@ use super::guard::Guarded;
 use super::hello::{opening, Opening, MOST};
 use super::proxy_protocol::{read, Reading};
 use super::transport::Transport;
-use super::{handshake, serve, tcp, Gateway, Shared};
+use super::{capture, handshake, serve, tcp, Gateway, Shared};
 use crate::observe::event;
 use crate::snapshot::certs::Termination;
 use crate::snapshot::incoming::{Full, Incoming, Open};
@@ -75,9 +75,16 @@ impl Frontend {
         let limits = &listener.limits;
         let mut open = Open::listener(&incoming.slot, limits.connections).map_err(full)?;
         let slot = incoming.slot;
-        let mut transport = Transport::new(incoming.socket, incoming.peer, incoming.local);
         let mut client = incoming.peer;
         let mut local = incoming.local;
+        if let Some(capture) = &listener.capture {
+            let snapshot = self.shared.current.load();
+            local = capture::destination(&incoming.socket, local, capture.how, &snapshot)?;
+            if self.shared.own.has_made(client).await {
+                return Err(capture::looped("it is the proxy's own connection"));
+            }
+        }
+        let mut transport = Transport::new(incoming.socket, client, local);
         if let Some((from, to)) = proxy_header(&mut transport, listener, incoming.peer).await? {
             (client, local) = (from, to);
             transport.set_addresses(client, local);

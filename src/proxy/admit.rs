@@ -23,6 +23,7 @@ pub(super) fn admit(
     let peer = connection.client.ip().to_canonical();
     let headers = &session.req_header().headers;
     ctx.facts = Facts::of(headers, listener, peer, connection.tls.is_some());
+    ctx.facts.destination = Some(connection.local).filter(|local| local.port() != 0);
     ctx.facts.request_id = request_id(ctx.facts.trusted, headers);
     ctx.trace = Some(TraceContext::from_headers(headers, &ctx.snapshot.sampler));
     if ctx.principal.is_none() {

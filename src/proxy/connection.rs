@@ -23,7 +23,7 @@ pub(super) struct Connection {
     pub(super) client: SocketAddr,
     /// The client's address without its port, as it is told to endpoints and logged.
     pub(super) address: WireText,
-    /// The address the client connected to, after the PROXY protocol.
+    /// The address the client connected to, after the PROXY protocol; where it was captured, the original destination.
     pub(super) local: SocketAddr,
     /// What the TLS handshake brought; `None` in the clear.
     pub(super) tls: Option<TlsFacts>,
@@ -82,6 +82,12 @@ impl Connection {
             body: AtomicU64::new(UNBOUNDED),
             fault: OnceLock::new(),
         }
+    }
+
+    /// Where it was going, if it was captured.
+    pub(super) fn destination(&self) -> Option<SocketAddr> {
+        let is_captured = self.listener.capture.is_some();
+        is_captured.then_some(self.local)
     }
 
     /// Expects a request's header from now on.

@@ -199,6 +199,7 @@ fn tell(
         time: ctx.at,
         client: &client(ctx),
         client_port: connection.map_or(0, |connection| connection.client.port()),
+        destination: connection.and_then(|connection| connection.destination()),
         listener: ctx.listener.as_ref().map_or("", |listener| &listener.name),
         role: ctx
             .listener

@@ -5,6 +5,7 @@
 mod accept;
 mod admit;
 mod aside;
+mod capture;
 mod connection;
 mod dial;
 mod due;
@@ -30,6 +31,7 @@ mod transport;
 mod upstream;
 
 pub use accept::Frontend;
+pub use capture::Own;
 pub use mirror::Connections;
 
 use std::sync::Arc;
@@ -68,6 +70,8 @@ pub struct Shared {
     pub tracer: ArcSwapOption<Tracer>,
     /// Long-lived streams.
     pub leases: Arc<Leases>,
+    /// The proxy's own connections, to know them when they are captured.
+    pub own: Own,
     /// Connections for copies of requests.
     pub mirrors: Connections,
 }
@@ -131,9 +135,12 @@ impl ProxyHttp for Gateway {
         reused: bool,
         _: &HttpPeer,
         _: std::os::unix::io::RawFd,
-        _: Option<&Digest>,
+        digest: Option<&Digest>,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
+        if !reused && ctx.snapshot.captures() {
+            capture::remember(&self.shared.own, digest);
+        }
         upstream::connected(ctx, reused);
         Ok(())
     }

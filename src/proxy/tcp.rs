@@ -46,6 +46,7 @@ pub(super) fn names(table: &TcpTable, sni: Option<&str>) -> bool {
 fn rule<'t>(
     table: &'t TcpTable,
     client: SocketAddr,
+    destination: SocketAddr,
     sni: Option<Option<&str>>,
 ) -> Option<&'t TcpRule> {
     let asked = sni.flatten();
@@ -54,7 +55,10 @@ fn rule<'t>(
             Some(pattern) => asked.is_some_and(|sni| pattern.matches(sni)),
             None => true,
         };
-        is_named && (rule.clients.is_empty() || rule.clients.contains(client.ip()))
+        let mut destinations = rule.destinations.iter();
+        is_named
+            && (rule.clients.is_empty() || rule.clients.contains(client.ip()))
+            && (rule.destinations.is_empty() || destinations.any(|one| one.matches(destination)))
     })
 }
 
@@ -69,14 +73,10 @@ pub(super) async fn serve(
     let rule = rule(
         &listener.tcp,
         arrival.client,
+        arrival.local,
         sni.as_ref().map(Option::as_deref),
     )
-    .ok_or_else(|| {
-        Refusal::new(
-            &causes::NO_TCP_ROUTE,
-            format!("sni={:?}", sni.clone().flatten().unwrap_or_default()),
-        )
-    })?;
+    .ok_or_else(|| unrouted(&sni))?;
     rule.metrics.started();
     let pool = match pool(shared, rule, arrival.client.ip()) {
         Ok(pool) => pool,
@@ -123,6 +123,11 @@ pub(super) async fn serve(
         cause,
     );
     Ok(())
+}
+
+fn unrouted(sni: &Option<Option<String>>) -> Refusal {
+    let name = sni.iter().flatten().next().map_or("", String::as_str);
+    Refusal::new(&causes::NO_TCP_ROUTE, format!("sni={name:?}"))
 }
 
 /// Whether the process takes it, overloaded as it may be.
@@ -410,6 +415,7 @@ fn log(
         time: stream.at,
         client: &client,
         client_port: arrival.client.port(),
+        destination: arrival.listener.capture.as_ref().map(|_| arrival.local),
         listener: &arrival.listener.name,
         role: arrival.listener.role.as_str(),
         route: &rule.rule.route,

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::capture::Capture;
 use super::certs::Termination;
 use super::chain::Chain;
 use super::net::NetSet;
@@ -145,6 +146,8 @@ pub struct Listener {
     pub trusted_proxies: NetSet,
     /// The host every request is taken to be for (mesh-outbound by local port).
     pub service: Option<Box<str>>,
+    /// How it takes connections made for somebody else; `None` for those made for itself.
+    pub capture: Option<Capture>,
     /// Bounds.
     pub limits: Limits,
     /// Plugins for every connection and request.

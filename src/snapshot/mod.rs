@@ -4,6 +4,7 @@
 
 pub mod balance;
 pub mod budget;
+pub mod capture;
 pub mod certs;
 pub mod chain;
 pub mod endpoint;
@@ -29,7 +30,7 @@ use arc_swap::{ArcSwap, Guard};
 use http::HeaderName;
 
 use limits::{Bounds, Overload};
-use listener::Listener;
+use listener::{Bind, Listener};
 use net::NetSet;
 use pool::Pool;
 use quarantine::{Kind, Quarantined};
@@ -53,6 +54,8 @@ pub struct Snapshot {
     pub rules: Vec<Arc<Rule>>,
     /// Pools in the order written.
     pub pools: Vec<Arc<Pool>>,
+    /// Where the admin address is bound, if there is one.
+    pub admin: Option<Bind>,
     /// Whose clients see the cause in `x-windrose-why`.
     pub show_cause_to: NetSet,
     /// Which requests are traced.
@@ -94,6 +97,13 @@ impl Snapshot {
     /// The listener of this name.
     pub fn listener(&self, name: &str) -> Option<&Arc<Listener>> {
         self.by_name.get(name).map(|at| &self.listeners[*at])
+    }
+
+    /// Whether a listener takes connections that were made for somebody else.
+    pub fn captures(&self) -> bool {
+        self.listeners
+            .iter()
+            .any(|listener| listener.capture.is_some())
     }
 
     /// The broken object of this kind and name, if it is one.

@@ -10,6 +10,7 @@ use super::routes::{Rules, Workshop};
 use super::Means;
 use crate::config::report::Report;
 use crate::config::schema::{self, AlpnName, Hold, ProxyProtocolMode, TlsVersion};
+use crate::snapshot::capture::{Capture, How};
 use crate::snapshot::certs::{
     Cert, CertFiles, CertSet, ClientAuth, Termination, TerminationSettings,
 };
@@ -66,6 +67,7 @@ fn kept(workshop: &Workshop<'_>, rules: &Rules, at: usize, name: &str) -> Option
         proxy_header: running.proxy_header.clone(),
         trusted_proxies: running.trusted_proxies.clone(),
         service: running.service.clone(),
+        capture: running.capture.clone(),
         limits: running.limits.clone(),
         chain: running.chain.clone(),
         routes: RouteTable::new(workshop.candidates(&shape, role, rules)),
@@ -121,6 +123,7 @@ fn build(
             .service
             .as_deref()
             .map(|service| service.to_ascii_lowercase().into()),
+        capture: listener.capture.map(capture),
         limits: limits(&listener.limits),
         chain,
         routes: RouteTable::new(workshop.candidates(listener, role.as_str(), rules)),
@@ -134,6 +137,15 @@ fn build(
             .metrics
             .route(&listener.name, role.as_str(), ""),
     })
+}
+
+fn capture(how: schema::Capture) -> Capture {
+    Capture {
+        how: match how {
+            schema::Capture::Redirect => How::Redirect,
+            schema::Capture::Tproxy => How::Transparent,
+        },
+    }
 }
 
 /// A listener's or the admin address; `None` for text that `rules` has refused.

@@ -112,6 +112,7 @@ pub fn compile(config: &Config, origin: Origin, means: &Means<'_>) -> Result<Sna
         listeners,
         rules,
         pools,
+        admin: crate::config::boot::admin_bind(config),
         show_cause_to: shows
             .map_or_else(NetSet::loopback, |nets| NetSet::new(nets.iter().copied())),
         sampler: sampler(config),

@@ -19,8 +19,8 @@ use crate::snapshot::limits::Priority;
 use crate::snapshot::net::NetSet;
 use crate::snapshot::pool::{Labels, Pool};
 use crate::snapshot::route::{
-    Action, Candidate, Conditions, HeaderOps, HostPattern, PathPattern, PathRewrite,
-    PrincipalPattern, Redirect, Respond, Rewrite, Rule, TcpRule, ValueCondition,
+    Action, Candidate, Conditions, DestinationPattern, HeaderOps, HostPattern, PathPattern,
+    PathRewrite, PrincipalPattern, Redirect, Respond, Rewrite, Rule, TcpRule, ValueCondition,
 };
 
 /// What routes are compiled with.
@@ -237,6 +237,7 @@ impl Workshop<'_> {
             found.extend(names.chain(any).map(|sni| TcpRule {
                 sni,
                 clients: NetSet::new(one.condition.clients.iter().copied()),
+                destinations: destinations(&one.condition.destinations),
                 rule: one.compiled.clone(),
                 metrics: metrics.clone(),
             }));
@@ -247,7 +248,7 @@ impl Workshop<'_> {
                 Some(HostPattern::Suffix(suffix)) => (1, Reverse(suffix.len())),
                 None => (2, Reverse(0)),
             };
-            (rank, rule.clients.is_empty())
+            (rank, rule.destinations.is_empty(), rule.clients.is_empty())
         });
         found
     }
@@ -307,9 +308,18 @@ fn conditions(condition: &schema::Match) -> Option<(PathPattern, Conditions)> {
             .iter()
             .map(|id| PrincipalPattern::new(id))
             .collect(),
+        destinations: destinations(&condition.destinations),
         is_widened: condition.widened != Widened::No,
     };
     Some((path, conditions))
+}
+
+fn destinations(given: &[schema::DestinationMatch]) -> Box<[DestinationPattern]> {
+    let pattern = |one: &schema::DestinationMatch| DestinationPattern {
+        net: one.net,
+        ports: one.ports.as_slice().into(),
+    };
+    given.iter().map(pattern).collect()
 }
 
 pub(super) fn value(value: &ValueMatch) -> Option<ValueCondition> {

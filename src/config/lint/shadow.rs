@@ -106,6 +106,7 @@ fn winner(earlier: &Earlier<'_>, late: &Seen<'_>) -> Option<String> {
             && covers(&early.found.clients, &late.found.clients)
             && covers(&early.found.sni, &late.found.sni)
             && covers(&early.found.principals, &late.found.principals)
+            && covers(&early.found.destinations, &late.found.destinations)
     };
     // A host decides before anything else, so a route for any host never takes from one that names it.
     earlier

@@ -70,6 +70,7 @@ fn decided(snapshot: &Snapshot, asked: &Asked) -> Option<(String, String)> {
         address: IpAddr::from([192, 0, 2, 1]),
         sni: None,
         principal: None,
+        destination: None,
     };
     let found = decide(&snapshot.listeners[0].routes, &head, &caller, &mut Silent)?;
     let action = match &found.rule.action {

@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use windrose_plugins::contract::Size;
 
 use super::values::{accept, address, given, host, host_pattern, positive, within, Address};
-use super::{protocol_of, Names};
+use super::{capture, protocol_of, Names};
 use crate::config::report::Report;
 use crate::config::schema::{
     Config, Hold, Limits, Listener, ListenerTls, Protocol, ProxyProtocol, ProxyProtocolMode, Role,
@@ -28,6 +28,7 @@ pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report) {
             report,
         );
         service(listener, &format!("{path}.service"), report);
+        capture::check(listener, &path, report);
         limits(&listener.limits, &format!("{path}.limits"), report);
         names.plugins(report, &format!("{path}.plugins"), &listener.plugins);
     }

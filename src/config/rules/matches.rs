@@ -37,6 +37,22 @@ pub(super) fn check(found: &Match, path: &str, report: &mut Report) {
         accept(report, &format!("{path}.sni[{at}]"), host_pattern(name));
     }
     principals(&found.principals, path, report);
+    for (at, one) in found.destinations.iter().enumerate() {
+        if one.net.is_none() && one.ports.is_empty() {
+            report.error(
+                format!("{path}.destinations[{at}]"),
+                "names neither a network nor a port",
+                "give `net` or `ports`; leave `destinations` out for any",
+            );
+        }
+        if one.ports.contains(&0) {
+            report.error(
+                format!("{path}.destinations[{at}].ports"),
+                "has port 0, to which nothing can be going",
+                "name ports from 1 to 65535",
+            );
+        }
+    }
 }
 
 /// Checks patterns of principals, at the key `principals` below a path.

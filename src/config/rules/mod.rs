@@ -4,6 +4,7 @@
 
 mod actions;
 mod balance;
+mod capture;
 mod ejection;
 mod expectations;
 mod fault;

@@ -244,7 +244,7 @@ fn unused_by_tcp(keys: &[(&str, bool)], path: &str, report: &mut Report) {
         report.error(
             format!("{path}.{key}"),
             "is not used by a route with protocol \"tcp\"",
-            "remove it; such rules match `clients` and `sni` and send to `pool` or `split`",
+            "remove it; such rules match `clients`, `sni` and `destinations` and send to `pool` or `split`",
         );
     }
 }

@@ -2,6 +2,7 @@
 //! It must not know what the settings become; these types only hold what was written.
 //! Decoded by `config::compile`; `windrose schema` prints it as JSON Schema, so the field docs are the manual.
 
+mod capture;
 mod listener;
 mod observe;
 mod overload;
@@ -10,6 +11,7 @@ mod route;
 mod server;
 mod tests;
 
+pub use capture::*;
 pub use listener::*;
 pub use observe::*;
 pub use overload::*;

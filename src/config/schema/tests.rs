@@ -65,6 +65,9 @@ pub struct TestRequest {
     /// The client's address. Default: 192.0.2.1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<std::net::IpAddr>,
+    /// Where the connection was going, such as `10.96.0.10:80`. Default: the listener's address, unless it stands for several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<std::net::SocketAddr>,
     /// The principal that was proven. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub principal: Option<String>,

@@ -102,6 +102,7 @@ pub(in crate::control) fn pool_of(
 /// A snapshot of nothing but pools.
 pub(in crate::control) fn snapshot(pools: Vec<Arc<Pool>>) -> Arc<Snapshot> {
     Arc::new(Snapshot {
+        admin: None,
         overload: None,
         pressure: Arc::default(),
         generation: 1,

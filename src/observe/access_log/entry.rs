@@ -2,6 +2,7 @@
 //! It must not know where lines go.
 //! The fast path fills an `Entry` from what it has at hand; `AccessLog::log` formats it.
 
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use windrose_plugins::contract::Cause;
@@ -18,6 +19,8 @@ pub struct Entry<'a> {
     pub client: &'a str,
     /// The client's port; 0 where a header told the address.
     pub client_port: u16,
+    /// Where a captured connection was going; `None` for others.
+    pub destination: Option<SocketAddr>,
     /// The listener's name.
     pub listener: &'a str,
     /// The listener's role.
@@ -101,6 +104,9 @@ impl Entry<'_> {
         object.name(key!("role"), self.role);
         object.name(key!("client"), self.client);
         object.number(key!("client_port"), self.client_port.into());
+        if let Some(destination) = self.destination {
+            object.name(key!("destination"), &destination.to_string());
+        }
         object.text(key!("method"), self.method);
         object.name(key!("scheme"), self.scheme);
         object.text(key!("host"), self.host);

@@ -17,6 +17,7 @@ fn entry() -> Entry<'static> {
         time: UNIX_EPOCH + Duration::from_millis(1_700_000_000_123),
         client: "192.0.2.7",
         client_port: 5000,
+        destination: None,
         listener: "edge",
         role: "ingress",
         route: "shop",

@@ -315,6 +315,7 @@ fn record(reason: Reason, told: &Told<'_>) -> Record {
             role: text(entry.role),
             client: text(entry.client),
             peer: told.peer.map_or(String::new(), |peer| peer.to_string()),
+            destination: entry.destination.map(|to| to.to_string()),
             sni: entry.sni.map(text),
             certificate: told.certificate.as_deref().map(text),
             principal: entry.principal.map(text),

@@ -45,6 +45,9 @@ pub struct Caller {
     pub client: String,
     /// The address and port the connection came from, after the PROXY protocol.
     pub peer: String,
+    /// Where a captured connection was going.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
     /// The server name the client's TLS asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sni: Option<String>,

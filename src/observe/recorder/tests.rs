@@ -31,6 +31,7 @@ fn entry<'a>(request_id: &'a str, trace_id: &'a str) -> Entry<'a> {
         time: SystemTime::UNIX_EPOCH,
         client: "10.0.0.9",
         client_port: 5,
+        destination: None,
         listener: "web",
         role: "ingress",
         route: "all",

@@ -2,7 +2,10 @@
 //! It must not know how they are evaluated; `decide` does that.
 //! Part of a candidate; built by `config::compile`.
 
+use std::net::SocketAddr;
+
 use http::{HeaderName, Method};
+use ipnet::IpNet;
 use regex::Regex;
 
 use crate::snapshot::net::NetSet;
@@ -36,6 +39,8 @@ pub struct Conditions {
     pub sni: Box<[HostPattern]>,
     /// Principals.
     pub principals: Box<[PrincipalPattern]>,
+    /// Where the connection was going.
+    pub destinations: Box<[DestinationPattern]>,
     /// Whether a condition of a broken route is not understood and taken to hold; ranks before all that are.
     pub is_widened: bool,
 }
@@ -50,6 +55,7 @@ impl Conditions {
             !self.clients.is_empty(),
             !self.sni.is_empty(),
             !self.principals.is_empty(),
+            !self.destinations.is_empty(),
         ];
         let further = further.into_iter().filter(|given| *given).count();
         (
@@ -97,6 +103,24 @@ impl HostPattern {
             HostPattern::Exact(exact) => **exact == *host,
             HostPattern::Suffix(suffix) => host.len() > suffix.len() && host.ends_with(&**suffix),
         }
+    }
+}
+
+/// Addresses and ports that a connection may be going to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DestinationPattern {
+    /// The network; `None` for any address.
+    pub net: Option<IpNet>,
+    /// Ports; empty for any.
+    pub ports: Box<[u16]>,
+}
+
+impl DestinationPattern {
+    /// Whether the destination is meant.
+    pub fn matches(&self, destination: SocketAddr) -> bool {
+        let address = destination.ip().to_canonical();
+        self.net.is_none_or(|net| net.contains(&address))
+            && (self.ports.is_empty() || self.ports.contains(&destination.port()))
     }
 }
 

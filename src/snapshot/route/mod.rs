@@ -119,6 +119,8 @@ pub struct TcpRule {
     pub sni: Option<HostPattern>,
     /// Networks this is for; empty for any.
     pub clients: NetSet,
+    /// Destinations this is for; empty for any.
+    pub destinations: Box<[DestinationPattern]>,
     /// The compiled rule; its action is a pool or a split.
     pub rule: Arc<Rule>,
     /// Counters of the listener and route.

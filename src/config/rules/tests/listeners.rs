@@ -25,6 +25,11 @@ fn listeners_terminate_tls() {
 }
 
 #[test]
+fn listeners_capture() {
+    each_is_reported(LISTENERS_CAPTURE);
+}
+
+#[test]
 fn listeners_trust_and_bound() {
     each_is_reported(LISTENERS_TRUST_AND_BOUND);
 }
@@ -234,6 +239,21 @@ const LISTENERS_TERMINATE_TLS: &[(&str, &str)] = &[
     (
         r#"listeners: [{name: a, bind: '127.0.0.1:1', tls: {certificates: [{cert: c, key: k}], handshake_timeout: 0s}}]"#,
         r#"listeners[0].tls.handshake_timeout: must be longer than 0s"#,
+    ),
+];
+
+const LISTENERS_CAPTURE: &[(&str, &str)] = &[
+    (
+        r#"listeners: [{name: a, bind: '127.0.0.1:1', capture: redirect}]"#,
+        r#"listeners[0].capture: is only for the roles "mesh-outbound" and "mesh-inbound""#,
+    ),
+    (
+        r#"listeners: [{name: a, role: mesh-outbound, bind: 'unix:/a', capture: tproxy}]"#,
+        r#"listeners[0].capture: cannot be used with "unix:/a""#,
+    ),
+    (
+        r#"listeners: [{name: a, role: mesh-inbound, bind: '127.0.0.1:1', capture: redirect, proxy_protocol: {mode: use, trusted: [10.0.0.0/8]}}]"#,
+        r#"listeners[0].capture: cannot be used beside `proxy_protocol`"#,
     ),
 ];
 

@@ -315,6 +315,14 @@ routes: [{name: r, rules: [{pool: p, match: [{query: {a: {regex: '*'}}}]}]}]"#,
         r#"routes[0].rules[0].match[0].query.a.regex: "*" is not a regular expression"#,
     ),
     (
+        r#"routes: [{name: r, rules: [{respond: {status: 200}, match: [{destinations: [{}]}]}]}]"#,
+        r#"routes[0].rules[0].match[0].destinations[0]: names neither a network nor a port"#,
+    ),
+    (
+        r#"routes: [{name: r, rules: [{respond: {status: 200}, match: [{destinations: [{ports: [0]}]}]}]}]"#,
+        r#"routes[0].rules[0].match[0].destinations[0].ports: has port 0"#,
+    ),
+    (
         r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}, {name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]
 listeners: [{name: web, bind: '127.0.0.1:1'}, {name: raw, bind: '127.0.0.1:2', protocol: tcp}]
 routes: [{name: r, rules: [{pool: p, match: [{sni: ['a:1']}]}]}]"#,

@@ -30,9 +30,24 @@ pub struct Match {
     pub sni: Vec<String>,
     /// Principals: SPIFFE IDs or `consumer:NAME`, with `*` at the end for a prefix. Default: any, also none.
     pub principals: Vec<String>,
+    /// Where the connection was going: the original destination on listeners that `capture`, elsewhere the address it came in at. One must fit. Default: any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub destinations: Vec<DestinationMatch>,
     /// Set by `config::quarantine`, never written.
     #[serde(skip)]
     pub widened: Widened,
+}
+
+/// Addresses and ports that a connection may be going to.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DestinationMatch {
+    /// The network, such as `10.96.0.0/12`. Default: any address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub net: Option<IpNet>,
+    /// The ports. Default: any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<u16>,
 }
 
 /// Condition on a path.

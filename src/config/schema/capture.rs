@@ -1,0 +1,16 @@
+//! Keys of listeners that take connections made for somebody else.
+//! It must not know how such connections are brought here; `windrose capture` writes those rules.
+//! Part of a listener's keys.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How captured connections reach a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Capture {
+    /// By a REDIRECT rule of nftables or iptables: the kernel tells the original destination (`SO_ORIGINAL_DST`). The client's address stays.
+    Redirect,
+    /// By a TPROXY rule: the socket accepts connections for foreign addresses, which needs `CAP_NET_ADMIN` when it is bound.
+    Tproxy,
+}
