@@ -125,6 +125,7 @@ impl Parts {
             leases: Arc::new(Leases::default()),
             own: Own::default(),
             mirrors: Connections::new(config.server.upstream_idle_connections),
+            kept: Default::default(),
         });
         let reloader = reloader(&start, &config, &conf, &shared, endpoints, states);
         (reloader.traces)(&config);

@@ -22,6 +22,7 @@ mod forwarded;
 mod gateway_api;
 mod house;
 mod http;
+mod idle;
 mod limits;
 mod mirror;
 mod observability;

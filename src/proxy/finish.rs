@@ -100,6 +100,9 @@ fn close(ended: &Ended<'_>, ctx: &mut Ctx, shared: &Shared) {
     let duration = clock::between(ctx.started, now);
     super::upstream::close_span(ctx, None);
     super::upstream::ended(ctx);
+    if ctx.attempt.fd != 0 {
+        shared.kept.leave(ctx.attempt.fd, now);
+    }
     finish_hooks(ctx, status, duration);
     count(ctx, status, duration.as_secs_f64());
     if ctx.cause == Some(&causes::OVERLOADED) {

@@ -33,6 +33,7 @@ mod upstream;
 pub use accept::Frontend;
 pub use capture::Own;
 pub use mirror::Connections;
+pub use upstream::Kept;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,6 +75,8 @@ pub struct Shared {
     pub own: Own,
     /// Connections for copies of requests.
     pub mirrors: Connections,
+    /// Since when connections to endpoints are idle.
+    pub kept: Arc<Kept>,
 }
 
 /// Our side of Pingora's hooks.
@@ -126,7 +129,7 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         ctx: &mut Box<Ctx>,
     ) -> Result<Box<HttpPeer>> {
-        upstream::peer(session, ctx).await
+        upstream::peer(session, ctx, &self.shared).await
     }
 
     async fn connected_to_upstream(
@@ -134,14 +137,14 @@ impl ProxyHttp for Gateway {
         _: &mut Session,
         reused: bool,
         _: &HttpPeer,
-        _: std::os::unix::io::RawFd,
+        fd: std::os::unix::io::RawFd,
         digest: Option<&Digest>,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
         if !reused && ctx.snapshot.captures() {
             capture::remember(&self.shared.own, digest);
         }
-        upstream::connected(ctx, reused);
+        upstream::connected(ctx, &self.shared.kept, fd, reused);
         Ok(())
     }
 

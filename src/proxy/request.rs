@@ -14,7 +14,7 @@ use super::connection::{Connection, TlsFacts};
 use super::due::Due;
 use super::finish::Unfinished;
 use super::mirror::Mirroring;
-use super::upstream::Held;
+use super::upstream::{Held, Watched};
 use super::{admit, finish, inject, random, serve, Shared};
 use crate::decide::{class, Deadline, Facts, Silent, Walk};
 use crate::observe::clock;
@@ -87,6 +87,12 @@ pub(super) struct Attempt {
     pub(super) first_started: u64,
     pub(super) reused: bool,
     pub(super) free_retry_used: bool,
+    /// The connection's descriptor, where it is of a kind that is watched; 0 for none.
+    pub(super) fd: i32,
+    /// How long the connection had been idle, in milliseconds.
+    pub(super) idle_ms: u32,
+    /// Set where the connection that may be made is watched.
+    pub(super) watched: Option<Arc<Watched>>,
     pub(super) status: u16,
     /// Whether all of the request is on its way.
     pub(super) sent: bool,

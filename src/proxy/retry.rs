@@ -58,6 +58,9 @@ pub(super) fn broken(
         ctx.cause = Some(broken_cause(ctx, &error, upstream_broke));
     }
     let failure = failure(ctx, &error);
+    if upstream_broke && reused && failure == Failure::Reset {
+        upstream::raced(ctx);
+    }
     let is_telling = upstream_broke
         && upstream::is_telling(&error, ctx, reused)
         && ctx.cause.is_some_and(|cause| is_to_blame(ctx, cause));

@@ -11,6 +11,7 @@ use std::sync::atomic::{
 };
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use super::idle::IdleLimit;
 use super::limits::{Limiter, Limiters};
 use super::outlier::Outlier;
 use crate::observe::metrics::{EndpointMetrics, Metrics};
@@ -67,6 +68,8 @@ pub struct EndpointState {
     /// When it came into traffic, in nanoseconds of `observe::clock`; 0 for with the process. An ejection that is over
     /// counts by its end.
     pub came_at: AtomicU64,
+    /// How long it keeps idle connections.
+    pub idle: IdleLimit,
     /// Passive health: what real requests say about it.
     pub outlier: Outlier,
 }
@@ -80,6 +83,7 @@ impl EndpointState {
             healthy: AtomicBool::new(true),
             checks: AtomicI64::new(0),
             came_at: AtomicU64::new(0),
+            idle: IdleLimit::default(),
             outlier: Outlier::default(),
         }
     }

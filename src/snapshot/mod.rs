@@ -9,6 +9,7 @@ pub mod certs;
 pub mod chain;
 pub mod endpoint;
 pub mod gate;
+pub mod idle;
 pub mod incoming;
 pub mod lease;
 pub mod limits;

@@ -114,6 +114,9 @@ pub(super) struct EndpointView {
     outlier: OutlierView,
     in_flight: u32,
     latency_ms: f64,
+    /// After how long it closes idle connections, where it was learned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_limit_ms: Option<f64>,
 }
 
 impl Pools {
@@ -209,6 +212,7 @@ fn endpoint(pool: &Pool, member: &Member, keeper: &PoolKeeper, now: u64) -> Endp
         outlier: outlier::view(&seen, member, healthy),
         in_flight: state.in_flight.load(Relaxed),
         latency_ms: (latency * 1e3).round() / 1e3,
+        idle_limit_ms: state.idle.limit(now).map(millis),
     }
 }
 

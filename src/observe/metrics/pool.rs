@@ -34,6 +34,7 @@ pub(super) struct EndpointFamilies {
     pub(super) ejected: Gauges,
     pub(super) ejections: Counters,
     pub(super) checks: Counters,
+    pub(super) idle_ends: Counters,
 }
 
 impl PoolFamilies {
@@ -136,6 +137,11 @@ impl EndpointFamilies {
                 "Health checks of the endpoint, by result.",
                 &with("result"),
             ),
+            idle_ends: make.counters(
+                "windrose_endpoint_idle_ends_total",
+                "Kept HTTP/1 connections that the endpoint ended: while they were idle (closed; seen on one in eight until its limit is known), or just as a request went out (raced).",
+                &with("when"),
+            ),
         }
     }
 }
@@ -168,6 +174,7 @@ impl EndpointFamilies {
         self.ejected.retain(&by_name);
         self.ejections.retain(&by_name);
         self.checks.retain(&by_name);
+        self.idle_ends.retain(&by_name);
     }
 }
 
@@ -272,6 +279,7 @@ pub struct EndpointMetrics {
     healthy: IntGauge,
     ejected: IntGauge,
     ejections: FirstUse<&'static str, IntCounter>,
+    idle_ends: FirstUse<&'static str, IntCounter>,
     checks: Results,
 }
 
@@ -290,6 +298,7 @@ impl EndpointMetrics {
             ejected: families.ejected.with(&labels),
             ejections: FirstUse::default(),
             checks: Results::new(|result| families.checks.with(&with(result))),
+            idle_ends: FirstUse::default(),
             pool,
         }
     }
@@ -310,6 +319,15 @@ impl EndpointMetrics {
             self.fresh.inc();
             self.pool.connect_seconds.observe(seconds);
         }
+    }
+
+    /// The endpoint ended a kept connection: `closed` or `raced`.
+    pub fn ended_idle(&self, when: &'static str) {
+        let count = self.idle_ends.entry(when, || {
+            let labels = [&self.pool.name, &*self.name, when];
+            self.pool.families.endpoint.idle_ends.with(&labels)
+        });
+        count.inc();
     }
 
     /// What the health checker thinks now.

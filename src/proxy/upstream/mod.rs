@@ -4,12 +4,15 @@
 
 mod admission;
 mod choice;
+mod kept;
 mod key;
 mod outcome;
 mod session;
 
 pub(in crate::proxy) use admission::{enter, enter_connection, leaves, may_retry, Held};
 pub(in crate::proxy) use choice::{pick, pick_for_copy, Chosen, Outcome};
+pub use kept::Kept;
+pub(in crate::proxy) use kept::Watched;
 pub(in crate::proxy) use key::{hash, hash_of_client};
 pub(in crate::proxy) use outcome::{ended, gave_up, is_telling, responded, tell, trailers};
 pub(in crate::proxy) use session::tell as tell_session;
@@ -28,13 +31,18 @@ use crate::observe::trace::AttemptSpan;
 use crate::proxy::dial::Dial;
 use crate::proxy::proxy_protocol;
 use crate::proxy::request::Ctx;
+use crate::proxy::Shared;
 use crate::snapshot::balance;
 use crate::snapshot::endpoint::Endpoint;
-use crate::snapshot::pool::{Pool, PoolSettings};
+use crate::snapshot::pool::{Pool, PoolProtocol, PoolSettings};
 use crate::snapshot::route::{Retry, Timeouts};
 
 /// Chooses an endpoint for the next attempt and says how to connect to it. Waits first if the attempt before asked for it.
-pub(in crate::proxy) async fn peer(session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+pub(in crate::proxy) async fn peer(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    shared: &Shared,
+) -> Result<Box<HttpPeer>> {
     let wait = std::mem::take(&mut ctx.attempt.wait);
     if wait > 0 {
         // Rare, and a timer is large.
@@ -75,6 +83,7 @@ pub(in crate::proxy) async fn peer(session: &mut Session, ctx: &mut Ctx) -> Resu
     let mut peer = template.clone();
     bound(&mut peer, &candidate.rule.timeouts, ctx, now);
     dial(&mut peer, &pool.settings, ctx, &member.endpoint);
+    keep(&mut peer, &pool.settings, ctx, shared, &member.endpoint);
     peer.group_key ^= age(pool.settings.max_age, &member.endpoint.label, now);
     pool.count_zone(&set, at);
     // Each attempt sends the body from its begin.
@@ -249,9 +258,51 @@ fn dial(peer: &mut HttpPeer, settings: &PoolSettings, ctx: &Ctx, endpoint: &Endp
     }));
 }
 
+/// How long the connection is kept after the request: no longer than the endpoint is known to keep it.
+fn keep(
+    peer: &mut HttpPeer,
+    settings: &PoolSettings,
+    ctx: &mut Ctx,
+    shared: &Shared,
+    endpoint: &Arc<Endpoint>,
+) {
+    ctx.attempt.watched = None;
+    if settings.protocol != PoolProtocol::Http1 {
+        return;
+    }
+    let (own, now) = (settings.idle_timeout, clock::now());
+    match endpoint.state.idle.safe(now) {
+        Some(safe) => peer.options.idle_timeout = Some(own.min(safe)),
+        None => ctx.attempt.watched = Watched::new(&shared.kept, endpoint, own, now),
+    }
+    peer.options.tracer = ctx.attempt.watched.as_ref().map(Watched::tracer);
+}
+
+/// A kept connection broke before it brought a response: it tells how long the endpoint keeps idle ones.
+pub(in crate::proxy) fn raced(ctx: &Ctx) {
+    let idle = Duration::from_millis(ctx.attempt.idle_ms.into());
+    let endpoint = endpoint(ctx).filter(|_| !idle.is_zero() && ctx.attempt.responded.is_none());
+    if let Some(endpoint) = endpoint {
+        endpoint.state.idle.closed(idle, clock::now());
+        endpoint.metrics.ended_idle("raced");
+    }
+}
+
 /// A connection is there, new or kept.
-pub(in crate::proxy) fn connected(ctx: &mut Ctx, reused: bool) {
+pub(in crate::proxy) fn connected(ctx: &mut Ctx, kept: &Kept, fd: i32, reused: bool) {
     ctx.attempt.reused = reused;
+    let pool = ctx.pool.as_ref();
+    ctx.attempt.fd = 0;
+    ctx.attempt.idle_ms = 0;
+    if pool.is_some_and(|pool| pool.settings.protocol == PoolProtocol::Http1) {
+        ctx.attempt.fd = fd;
+        let idle = kept.take(fd, reused, clock::now());
+        let idle = idle.map_or(0, |idle| idle.as_millis());
+        ctx.attempt.idle_ms = u32::try_from(idle).unwrap_or(u32::MAX);
+        if let Some(watched) = ctx.attempt.watched.take().filter(|_| !reused) {
+            watched.is(fd);
+        }
+    }
     if let (false, Some(due)) = (reused, &mut ctx.due) {
         // The wait for the header has what was left before.
         due.put_off(clock::between(ctx.attempt.started, clock::now()));
