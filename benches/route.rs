@@ -122,6 +122,7 @@ fn snapshot(shape: Shape, rules: usize) -> Result<Snapshot, Box<dyn Error>> {
         plugins: BUILTIN,
         metrics: Metrics::new(1_000),
         endpoints: &Endpoints::default(),
+        identities: &Default::default(),
         states: &StateRegistry::default(),
         previous: None,
     };

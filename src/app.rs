@@ -21,6 +21,7 @@ use crate::config::{self, boot, Built, Resources};
 use crate::control::admin::{self, Admin};
 use crate::control::certs::CertKeeper;
 use crate::control::handover::Handover;
+use crate::control::identity::IdentityKeeper;
 use crate::control::listeners::Listeners;
 use crate::control::notices::Notices;
 use crate::control::pools::PoolKeeper;
@@ -33,6 +34,7 @@ use crate::observe::recorder::Recorder;
 use crate::observe::trace::Tracer;
 use crate::proxy::{Connections, Frontend, Gateway, Own, Shared};
 use crate::snapshot::endpoint::Endpoints;
+use crate::snapshot::identity::Identities;
 use crate::snapshot::incoming::Incoming;
 use crate::snapshot::lease::Leases;
 use crate::snapshot::listener::Bind;
@@ -54,12 +56,14 @@ pub struct Start {
 /// Why it could not start, as lines to print.
 pub fn run(start: Start) -> Result<(), Vec<String>> {
     let endpoints = Arc::new(Endpoints::default());
+    let identities = Arc::<Identities>::default();
     let states = StateRegistry::default();
     let metrics = Metrics::new(SERIES);
     let resources = Resources {
         plugins: start.plugins,
         metrics: metrics.clone(),
         endpoints: &endpoints,
+        identities: &identities,
         states: &states,
         previous: None,
     };
@@ -80,6 +84,7 @@ pub fn run(start: Start) -> Result<(), Vec<String>> {
         start,
         built,
         endpoints,
+        identities,
         states,
         metrics,
     };
@@ -93,6 +98,7 @@ struct Parts {
     start: Start,
     built: Built,
     endpoints: Arc<Endpoints>,
+    identities: Arc<Identities>,
     states: StateRegistry,
     metrics: Arc<Metrics>,
 }
@@ -103,19 +109,14 @@ impl Parts {
             start,
             built,
             endpoints,
+            identities,
             states,
             metrics,
         } = self;
         let (config, snapshot) = (built.config, built.snapshot);
         let handover = handover(&start, &config).map_err(|problem| vec![problem])?;
         let conf = Arc::new(server_conf(&config, &handover));
-        let access_log = AccessLog::new(boot::access_log(&config), metrics.dropped_log_lines())
-            .map_err(|error| {
-                vec![format!(
-                    "the access log \"{}\" cannot be opened: {error}",
-                    config.observe.access_log.to
-                )]
-            })?;
+        let access_log = access_log(&config, &metrics)?;
         let shared = Arc::new(Shared {
             current: Arc::new(Current::new(snapshot)),
             metrics: metrics.clone(),
@@ -127,7 +128,8 @@ impl Parts {
             mirrors: Connections::new(config.server.upstream_idle_connections),
             kept: Default::default(),
         });
-        let reloader = reloader(&start, &config, &conf, &shared, endpoints, states);
+        let state = (endpoints, identities, states);
+        let reloader = reloader(&start, &config, &conf, &shared, state);
         (reloader.traces)(&config);
         write_pid(&config).map_err(|problem| vec![problem])?;
         let exit = exit(shared.clone(), config.server.pid_file.clone());
@@ -163,14 +165,23 @@ impl Parts {
     }
 }
 
+fn access_log(config: &Config, metrics: &Metrics) -> Result<AccessLog, Vec<String>> {
+    let log = AccessLog::new(boot::access_log(config), metrics.dropped_log_lines());
+    log.map_err(|error| {
+        vec![format!(
+            "the access log \"{}\" cannot be opened: {error}",
+            config.observe.access_log.to
+        )]
+    })
+}
+
 /// Everything a reload works with.
 fn reloader(
     start: &Start,
     config: &Config,
     conf: &Arc<ServerConf>,
     shared: &Arc<Shared>,
-    endpoints: Arc<Endpoints>,
-    states: StateRegistry,
+    (endpoints, identities, states): (Arc<Endpoints>, Arc<Identities>, StateRegistry),
 ) -> Arc<Reloader> {
     let status = Arc::new(Status::default());
     let metrics = &shared.metrics;
@@ -186,6 +197,7 @@ fn reloader(
         listeners: Listeners::new(handler(conf, shared.clone()), status.clone()),
         pools: PoolKeeper::new(endpoints, metrics.clone()),
         certs: CertKeeper::new(metrics.clone()),
+        identity: IdentityKeeper::new(identities, metrics.clone()),
         access_log: shared.access_log.clone(),
         recorder: shared.recorder.clone(),
         leases: shared.leases.clone(),

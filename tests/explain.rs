@@ -115,6 +115,7 @@ fn built(yaml: &str) -> Built {
         plugins: windrose_plugins::BUILTIN,
         metrics: Metrics::new(100),
         endpoints: &Endpoints::default(),
+        identities: &Default::default(),
         states: &StateRegistry::default(),
         previous: None,
     };

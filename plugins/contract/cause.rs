@@ -218,4 +218,34 @@ causes! {
     PROTOCOL_MISMATCH = "connection.protocol", Client, 0, "Connection closed",
         "The first bytes are of a protocol the listener does not serve.",
         "Check the listener's `protocol` and which port the client dials.";
+    MTLS_NO_CERTIFICATE = "mtls.no_certificate", Client, 0, "TLS handshake failed",
+        "The caller showed no certificate, and the listener's `mtls` wants one from everybody who speaks TLS.",
+        "Give the caller an identity; `mode: permissive` lets callers in the clear in, but not those that speak TLS without a certificate.";
+    MTLS_NOT_AN_SVID = "mtls.not_an_svid", Client, 502, "Peer refused",
+        "The peer's certificate is no X.509-SVID: it has no URI name or several, one that is no SPIFFE ID, is an authority's own, or its key usages are wrong.",
+        "The log says which rule it breaks. Issue one certificate with exactly one `spiffe://` URI and keyUsage digitalSignature to each workload.";
+    MTLS_TRUST_DOMAIN = "mtls.trust_domain", Client, 502, "Peer refused",
+        "The peer's SPIFFE ID is of a trust domain whose roots are not known here.",
+        "If the peer should be believed, name its trust domain and bundle under `identity.federated`.";
+    MTLS_UNTRUSTED = "mtls.untrusted", Client, 502, "Peer refused",
+        "The peer's certificate does not lead to a root of its own trust domain: it is self-signed, of an unknown issuer, or an issuer on the way may not issue.",
+        "Compare the peer's chain with the bundle of its trust domain; after a change of roots, both sides need the new one before anything is issued by it.";
+    MTLS_EXPIRED = "mtls.expired", Client, 502, "Peer refused",
+        "The peer's certificate, or one of its issuers, has expired.",
+        "The peer's renewal has stopped: look at its own log, and at the clocks of both nodes.";
+    MTLS_NOT_YET_VALID = "mtls.not_yet_valid", Client, 502, "Peer refused",
+        "The peer's certificate, or one of its issuers, is not valid yet.",
+        "Compare the clocks of both nodes and of whoever issued the certificate.";
+    MTLS_CONSTRAINT = "mtls.constraint", Client, 502, "Peer refused",
+        "An issuer of the peer's certificate is constrained to names that the certificate's are not among.",
+        "Either the issuer was misused, or its name constraints are too narrow; the log names the peer's ID.";
+    MTLS_WRONG_PEER = "mtls.wrong_peer", Upstream, 502, "Peer refused",
+        "The endpoint proved an identity that is not among the pool's `mtls.peers`. Nothing of the request was sent to it.",
+        "Another workload answers at the endpoint's address, or `peers` is out of date; the log names both.";
+    MTLS_PLAINTEXT_REFUSED = "mtls.plaintext_refused", Client, 0, "Connection closed",
+        "The caller spoke in the clear to a port whose `mtls` mode is `strict`.",
+        "Let the caller use its node's outbound proxy, or set the port to `permissive` until it does.";
+    MTLS_NO_IDENTITY = "mtls.no_identity", Proxy, 503, "Service unavailable",
+        "The workload that the connection is for, or that calls, has no certificate (yet): none came within `identity.hold`, or the one it had has expired; or it is not known which workload calls.",
+        "Look at the identity source in the log, and at `identity.workloads`: how is the caller known?";
 }

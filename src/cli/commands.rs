@@ -81,6 +81,7 @@ pub(super) fn dry_resources<T>(
         plugins,
         metrics: Metrics::new(1000),
         endpoints: &Endpoints::default(),
+        identities: &Default::default(),
         states: &StateRegistry::default(),
         previous: None,
     })

@@ -16,6 +16,7 @@ use super::source::Document;
 use super::{cases, load, print, Loaded};
 use crate::observe::metrics::Metrics;
 use crate::snapshot::endpoint::Endpoints;
+use crate::snapshot::identity::Identities;
 use crate::snapshot::quarantine::Quarantined;
 use crate::snapshot::secrets::Secrets;
 use crate::snapshot::Snapshot;
@@ -28,6 +29,8 @@ pub struct Resources<'a> {
     pub metrics: Arc<Metrics>,
     /// Endpoints of the process.
     pub endpoints: &'a Endpoints,
+    /// Identities of the process.
+    pub identities: &'a Arc<Identities>,
     /// State of plugins.
     pub states: &'a StateRegistry,
     /// The snapshot in force.
@@ -114,6 +117,7 @@ fn compiled(
         plugins: resources.plugins,
         metrics: resources.metrics.clone(),
         endpoints: resources.endpoints,
+        identities: resources.identities,
         states: resources.states,
         previous: resources.previous,
         folder,
@@ -166,6 +170,7 @@ mod tests {
             plugins: windrose_plugins::BUILTIN,
             metrics: Metrics::new(100),
             endpoints: &Endpoints::default(),
+            identities: &Default::default(),
             states: &StateRegistry::default(),
             previous: None,
         };

@@ -36,6 +36,7 @@ pub(super) fn decode(document: &Document, report: &mut Report) -> Config {
         routes: decoder.routes(),
         pools: decoder.items("pools"),
         plugins: Default::default(),
+        identity: decoder.whole("identity"),
         overload: decoder.whole("overload"),
         observe: decoder.whole("observe"),
         admin: decoder.whole("admin"),

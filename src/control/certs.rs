@@ -243,7 +243,8 @@ impl Pair {
     }
 }
 
-fn contents(path: &Path) -> Result<Vec<u8>, String> {
+/// What a file holds, within a bound.
+pub(super) fn contents(path: &Path) -> Result<Vec<u8>, String> {
     let text = |error: std::io::Error| format!("{}: {error}", path.display());
     let length = std::fs::metadata(path).map_err(text)?.len();
     if length > MAX_BYTES {
@@ -252,7 +253,8 @@ fn contents(path: &Path) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(text)
 }
 
-fn stamp(path: &Path) -> Option<(u64, u64, i64, i64)> {
+/// What changes about a file when its content does, as a rule.
+pub(super) fn stamp(path: &Path) -> Option<(u64, u64, i64, i64)> {
     let of = |file: Metadata| (file.ino(), file.len(), file.mtime(), file.mtime_nsec());
     std::fs::metadata(path).ok().map(of)
 }

@@ -7,6 +7,7 @@ pub mod certs;
 mod discovery;
 pub mod handover;
 mod health;
+pub mod identity;
 mod inherit;
 mod judge;
 pub mod listeners;

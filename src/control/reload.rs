@@ -12,6 +12,7 @@ use windrose_plugins::contract::{StateRegistry, Time};
 use windrose_plugins::PluginDef;
 
 use super::certs::{CertKeeper, CertSource};
+use super::identity::IdentityKeeper;
 use super::listeners::{Listeners, Prepared};
 use super::notices::Notices;
 use super::pools::PoolKeeper;
@@ -58,6 +59,8 @@ pub struct Reloader {
     pub pools: Arc<PoolKeeper>,
     /// Certificates.
     pub certs: Arc<CertKeeper>,
+    /// Identities of workloads.
+    pub identity: Arc<IdentityKeeper>,
     /// The access log.
     pub access_log: AccessLog,
     /// The flight recorder.
@@ -159,6 +162,7 @@ impl Reloader {
         let snapshot = self.current.load();
         let prepared = self.listeners.prepare(&snapshot)?;
         self.pools.prepare(&snapshot, PATIENCE).await;
+        self.identity.prepare(&snapshot);
         self.listeners.commit(prepared, &snapshot, None);
         self.status.has_started.store(true, Relaxed);
         self.follow(&snapshot);
@@ -274,6 +278,7 @@ impl Reloader {
     pub(super) async fn prepare(&self, snapshot: &Snapshot) -> Result<Prepared, Vec<String>> {
         let prepared = self.listeners.prepare(snapshot)?;
         self.pools.prepare(snapshot, PATIENCE).await;
+        self.identity.prepare(snapshot);
         Ok(prepared)
     }
 
@@ -330,6 +335,7 @@ impl Reloader {
             plugins: self.plugins,
             metrics: self.metrics.clone(),
             endpoints: &self.endpoints,
+            identities: self.identity.registry(),
             states: &self.states,
             previous: Some(&current),
         };
@@ -352,6 +358,7 @@ impl Reloader {
             })
         });
         self.certs.follow(sources.collect());
+        self.identity.follow(snapshot);
     }
 
     /// Lets go of what neither this snapshot has nor the one that may come back: state of plugins, series, streams.

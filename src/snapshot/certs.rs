@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ahash::AHashMap;
 use arc_swap::ArcSwap;
-use openssl::asn1::Asn1Time;
+use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use pingora::tls::ext;
 use pingora::tls::pkey::{PKey, Private};
 use pingora::tls::ssl::{
@@ -65,7 +65,7 @@ impl Cert {
             .or_else(|| common_name(leaf))
             .unwrap_or_default();
         Ok(Cert {
-            not_after: not_after(leaf),
+            not_after: unix_time(leaf.not_after()),
             hosts: names,
             default,
             subject,
@@ -100,11 +100,12 @@ fn common_name(leaf: &X509Ref) -> Option<String> {
     Some(entry.data().to_string().ok()?.to_owned())
 }
 
-fn not_after(leaf: &X509Ref) -> i64 {
+/// Seconds since 1970.
+pub(super) fn unix_time(time: &Asn1TimeRef) -> i64 {
     let epoch = Asn1Time::from_unix(0);
-    let left = epoch.and_then(|epoch| epoch.diff(leaf.not_after()));
-    left.map_or(0, |left| {
-        i64::from(left.days) * 86_400 + i64::from(left.secs)
+    let since = epoch.and_then(|epoch| epoch.diff(time));
+    since.map_or(0, |since| {
+        i64::from(since.days) * 86_400 + i64::from(since.secs)
     })
 }
 

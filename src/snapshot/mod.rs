@@ -9,6 +9,7 @@ pub mod certs;
 pub mod chain;
 pub mod endpoint;
 pub mod gate;
+pub mod identity;
 pub mod idle;
 pub mod incoming;
 pub mod lease;
@@ -30,6 +31,7 @@ use ahash::AHashMap;
 use arc_swap::{ArcSwap, Guard};
 use http::HeaderName;
 
+use identity::Identity;
 use limits::{Bounds, Overload};
 use listener::{Bind, Listener};
 use net::NetSet;
@@ -73,6 +75,8 @@ pub struct Snapshot {
     pub warnings: Vec<String>,
     /// Broken objects that a marked answer stands in for.
     pub quarantined: Vec<Quarantined>,
+    /// Who the workloads of this node are; `None` without `identity`.
+    pub identity: Option<Arc<Identity>>,
     /// Positions of listeners by name; filled in by [`Snapshot::new`].
     pub by_name: AHashMap<Arc<str>, usize>,
 }

@@ -5,6 +5,7 @@
 mod balance;
 mod ejection;
 mod experiment;
+mod identity;
 mod listeners;
 mod mirror;
 mod plugins;
@@ -27,6 +28,7 @@ use super::schema::{Config, Overload};
 use crate::observe::metrics::Metrics;
 use crate::observe::trace::Sampler;
 use crate::snapshot::endpoint::Endpoints;
+use crate::snapshot::identity::Identities;
 use crate::snapshot::limits::Bounds;
 use crate::snapshot::net::NetSet;
 use crate::snapshot::quarantine::Quarantined;
@@ -41,6 +43,8 @@ pub struct Means<'a> {
     pub metrics: Arc<Metrics>,
     /// Endpoints of the process.
     pub endpoints: &'a Endpoints,
+    /// Identities of the process.
+    pub identities: &'a Arc<Identities>,
     /// State of plugins.
     pub states: &'a StateRegistry,
     /// The snapshot in force, whose state is taken over.
@@ -90,6 +94,8 @@ pub struct Origin {
 /// Every file, certificate and plugin setting that cannot be used.
 pub fn compile(config: &Config, origin: Origin, means: &Means<'_>) -> Result<Snapshot, Report> {
     let mut report = Report::new();
+    let identity = config.identity.as_ref();
+    let identity = identity.and_then(|settings| identity::compile(settings, means, &mut report));
     let pools = pools::compile(config, means, &mut report);
     let instances = plugins::named(config, means, &mut report);
     let workshop = routes::Workshop {
@@ -124,6 +130,7 @@ pub fn compile(config: &Config, origin: Origin, means: &Means<'_>) -> Result<Sna
         secrets: Arc::new(origin.secrets),
         warnings: origin.warnings,
         quarantined: origin.quarantined,
+        identity: identity.map(Arc::new),
         by_name: Default::default(),
     }))
 }

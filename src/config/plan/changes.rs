@@ -161,11 +161,12 @@ impl<'s> Side<'s> {
         self.config.plugins.iter().map(object).collect()
     }
 
-    fn sections(self) -> [(&'static str, Object<'s>); 6] {
+    fn sections(self) -> [(&'static str, Object<'s>); 7] {
         let config = self.config;
         let on_invalid = self.section("on_invalid", &config.on_invalid);
         [
             ("on_invalid", on_invalid),
+            ("identity", self.section("identity", &config.identity)),
             ("overload", self.section("overload", &config.overload)),
             ("observe", self.section("observe", &config.observe)),
             ("tests", self.section("tests", &config.tests)),

@@ -19,6 +19,7 @@ fn built(text: &str, previous: Option<&Snapshot>) -> Result<Built, Report> {
         plugins: windrose_plugins::BUILTIN,
         metrics: Metrics::new(1000),
         endpoints: &Endpoints::default(),
+        identities: &Default::default(),
         states: &StateRegistry::default(),
         previous,
     };

@@ -8,6 +8,7 @@ mod capture;
 mod ejection;
 mod expectations;
 mod fault;
+mod identity;
 mod limits;
 mod listeners;
 mod matches;
@@ -35,6 +36,7 @@ pub fn check(config: &Config, report: &mut Report) {
     names_are_good(config, report);
     process::check(config, report);
     overload::check(config, report);
+    identity::check(config, &names, report);
     listeners::check(config, &names, report);
     let subsets = routes::check(config, &names, report);
     pools::check(config, &subsets, report);

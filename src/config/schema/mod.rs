@@ -3,6 +3,7 @@
 //! Decoded by `config::compile`; `windrose schema` prints it as JSON Schema, so the field docs are the manual.
 
 mod capture;
+mod identity;
 mod listener;
 mod observe;
 mod overload;
@@ -12,6 +13,7 @@ mod server;
 mod tests;
 
 pub use capture::*;
+pub use identity::*;
 pub use listener::*;
 pub use observe::*;
 pub use overload::*;
@@ -43,6 +45,9 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// Named plugin instances, used by name in `plugins` lists. One instance shares its state between its uses.
     pub plugins: BTreeMap<String, PluginInstance>,
+    /// Who the workloads of this node are and whom they believe, for mutual TLS. Default: nobody; `mtls` of listeners and pools needs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Identity>,
     /// Refusing the least important requests when the process is overloaded. Default: nothing is refused for that, because a bound that does not fit the machine would refuse good traffic; `overload: {}` turns it on with its defaults. A reload changes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overload: Option<Overload>,

@@ -118,6 +118,7 @@ pub(in crate::control) fn snapshot(pools: Vec<Arc<Pool>>) -> Arc<Snapshot> {
         secrets: Default::default(),
         quarantined: Vec::new(),
         warnings: Vec::new(),
+        identity: None,
     })
 }
 

@@ -3,6 +3,7 @@
 //! Everything that has something to count calls it; the admin address shows `render`.
 
 mod family;
+mod identity;
 mod limits;
 mod listener;
 mod overload;
@@ -23,6 +24,7 @@ use windrose_plugins::contract::{Counter, CounterFactory};
 
 pub(super) use family::FirstUse;
 use family::{lock, Counters, Maker};
+pub use identity::IdentityMetrics;
 use limits::LimitFamilies;
 pub use limits::LimitMetrics;
 use listener::ListenerFamilies;
@@ -48,6 +50,7 @@ pub struct Metrics {
     overload: OverloadMetrics,
     plugins: Counters,
     reload: ReloadMetrics,
+    identity: IdentityMetrics,
     recorder: RecorderMetrics,
     dropped_log_lines: IntCounter,
     dropped_spans: IntCounter,
@@ -116,6 +119,7 @@ impl Metrics {
                 &["plugin", "event"],
             ),
             reload: ReloadMetrics::new(&make),
+            identity: IdentityMetrics::new(&make),
             recorder: RecorderMetrics::new(&make),
             dropped_log_lines: make
                 .counters(
@@ -204,6 +208,11 @@ impl Metrics {
     /// The counters of the configuration.
     pub fn reload(&self) -> &ReloadMetrics {
         &self.reload
+    }
+
+    /// The counters of identities.
+    pub fn identity(&self) -> &IdentityMetrics {
+        &self.identity
     }
 
     /// Shows every series of requests that are over. It walks all of them, so it is for the control side, now and then.

@@ -5,6 +5,7 @@
 mod actions;
 mod balance;
 mod fault;
+mod identity;
 mod limits;
 mod listeners;
 mod mirror;

@@ -1,0 +1,136 @@
+//! Identities: names parsed, certificates and bundles read once so that a broken file is found before a reload.
+//! It must not change what is in use; `control::identity` does once the snapshot is in force.
+//! Called by `compile`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use zeroize::Zeroizing;
+
+use super::Means;
+use crate::config::report::Report;
+use crate::config::schema::{self, IdentitySource};
+use crate::snapshot::identity::{
+    Bundle, Identity, Matches, Seed, Source, SpiffeId, Svid, SvidFiles, TrustDomain, Workload,
+};
+
+/// Builds the identity of the node; `None` for one that `rules` have refused.
+pub(super) fn compile(
+    settings: &schema::Identity,
+    means: &Means<'_>,
+    report: &mut Report,
+) -> Option<Identity> {
+    let mut workloads = Vec::new();
+    let mut seed = Seed::default();
+    for (at, one) in settings.workloads.iter().enumerate() {
+        let path = format!("identity.workloads[{at}].certificate");
+        let workload = workload(one, means)?;
+        let svid = one
+            .certificate
+            .as_ref()
+            .and_then(|files| svid(files, &workload, &path, means, report));
+        seed.svids.push(svid.map(Arc::new));
+        workloads.push(Arc::new(workload));
+    }
+    let source = match &settings.source {
+        IdentitySource::Files(files) => {
+            seed.own = bundle(&files.bundle, "identity.source.files.bundle", means, report);
+            Source::Files {
+                bundle: means.path(&files.bundle),
+            }
+        }
+    };
+    let mut federated = Vec::new();
+    let mut others = HashMap::new();
+    for (at, one) in settings.federated.iter().enumerate() {
+        let domain = TrustDomain::parse(&one.trust_domain).ok()?;
+        let path = format!("identity.federated[{at}].bundle");
+        if let Some(bundle) = bundle(&one.bundle, &path, means, report) {
+            others.insert(domain.clone(), bundle);
+        }
+        federated.push((domain, means.path(&one.bundle)));
+    }
+    seed.federated = others;
+    Some(Identity {
+        trust_domain: TrustDomain::parse(&settings.trust_domain).ok()?,
+        source,
+        workloads,
+        federated,
+        hold: settings.hold.0,
+        seed,
+        registry: means.identities.clone(),
+    })
+}
+
+fn workload(one: &schema::Workload, means: &Means<'_>) -> Option<Workload> {
+    let id = SpiffeId::parse(&one.id).ok()?;
+    let texts = |list: &[String]| list.iter().map(|text| text.as_str().into()).collect();
+    let matches = &one.matches;
+    Some(Workload {
+        name: one.name.as_str().into(),
+        matches: Matches {
+            listeners: texts(&matches.listeners),
+            ports: matches.ports.as_slice().into(),
+            users: matches.users.as_slice().into(),
+            cgroups: texts(&matches.cgroups),
+        },
+        files: one.certificate.as_ref().map(|files| SvidFiles {
+            cert: means.path(&files.cert),
+            key: means.path(&files.key),
+        }),
+        held: means.identities.held(&one.name, &id),
+        id,
+    })
+}
+
+fn svid(
+    files: &schema::CertificateFiles,
+    workload: &Workload,
+    path: &str,
+    means: &Means<'_>,
+    report: &mut Report,
+) -> Option<Svid> {
+    let at = |key: &str| format!("{path}.{key}");
+    let cert = means
+        .read(&files.cert)
+        .map_err(|fact| report.error(at("cert"), fact, RELATIVE));
+    let key = means
+        .read(&files.key)
+        .map(Zeroizing::new)
+        .map_err(|fact| report.error(at("key"), fact, RELATIVE));
+    let svid = Svid::from_pem(&cert.ok()?, &key.ok()?);
+    let svid = svid
+        .map_err(|fact| report.error(at("cert"), format!("\"{}\": {fact}", files.cert), ISSUE))
+        .ok()?;
+    if svid.id != workload.id {
+        let fact = format!(
+            "\"{}\" is of \"{}\", not of \"{}\"",
+            files.cert, svid.id, workload.id
+        );
+        report.error(at("cert"), fact, "use the certificate of this workload");
+        return None;
+    }
+    Some(svid)
+}
+
+fn bundle(file: &str, path: &str, means: &Means<'_>, report: &mut Report) -> Option<Arc<Bundle>> {
+    let content = means
+        .read(file)
+        .map_err(|fact| report.error(path, fact, RELATIVE))
+        .ok()?;
+    let bundle = Bundle::read(&content);
+    bundle
+        .map_err(|fact| {
+            report.error(
+                path,
+                format!("\"{file}\": {fact}"),
+                "give the authorities' certificates, as PEM or as a SPIFFE bundle",
+            )
+        })
+        .ok()
+        .map(Arc::new)
+}
+
+const RELATIVE: &str = "paths are relative to the configuration file";
+const ISSUE: &str =
+    "issue an X.509-SVID: one `spiffe://` URI, keyUsage digitalSignature (critical), no authority";

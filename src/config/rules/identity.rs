@@ -1,0 +1,208 @@
+//! Rules of `identity`: names, trust domains, and how workloads are told apart.
+//! It must not read files; the compiler does.
+//! Called by `config::rules::check`.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::hash::Hash;
+
+use windrose_plugins::contract::Time;
+
+use super::values::given;
+use super::{named, Names};
+use crate::config::report::Report;
+use crate::config::schema::{Config, Identity, IdentitySource, Workload};
+use crate::snapshot::identity::{SpiffeId, TrustDomain};
+
+/// Checks who workloads are.
+pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report) {
+    let Some(identity) = &config.identity else {
+        return;
+    };
+    let domain = domain(&identity.trust_domain, "identity.trust_domain", report);
+    source(&identity.source, report);
+    let all = &identity.workloads;
+    named(
+        report,
+        "identity.workloads",
+        "-_.",
+        all.iter().map(|one| Some(&*one.name)),
+    );
+    if all.is_empty() || all.len() > MOST_WORKLOADS {
+        report.error(
+            "identity.workloads",
+            format!(
+                "must have from 1 to {MOST_WORKLOADS} entries, found {}",
+                all.len()
+            ),
+            "name the workloads of this node; each needs a name and an id",
+        );
+    }
+    for (at, one) in all.iter().enumerate() {
+        workload(
+            one,
+            identity,
+            domain.as_ref(),
+            &format!("identity.workloads[{at}]"),
+            names,
+            report,
+        );
+    }
+    told_apart(all, report);
+    federated(identity, domain.as_ref(), report);
+    if identity.hold > Time::secs(60) {
+        report.error(
+            "identity.hold",
+            format!("must be from 0s to 60s, found \"{}\"", identity.hold),
+            "callers give up earlier than that; look for what keeps the certificate away",
+        );
+    }
+}
+
+fn domain(text: &str, path: &str, report: &mut Report) -> Option<TrustDomain> {
+    match TrustDomain::parse(text) {
+        Ok(domain) => Some(domain),
+        Err(fact) => {
+            report.error(
+                path,
+                format!("\"{text}\": {fact}"),
+                "write a name such as \"mesh.example\"",
+            );
+            None
+        }
+    }
+}
+
+fn source(source: &IdentitySource, report: &mut Report) {
+    match source {
+        IdentitySource::Files(files) => {
+            given(report, "identity.source.files.bundle", &files.bundle)
+        }
+    }
+}
+
+fn workload(
+    one: &Workload,
+    identity: &Identity,
+    domain: Option<&TrustDomain>,
+    path: &str,
+    names: &Names<'_>,
+    report: &mut Report,
+) {
+    id(one, domain, &format!("{path}.id"), report);
+    let at = format!("{path}.certificate");
+    match (&identity.source, &one.certificate) {
+        (IdentitySource::Files(_), None) => report.error(
+            at,
+            "is missing: the source is `files`",
+            "give `cert` and `key` of the workload",
+        ),
+        (IdentitySource::Files(_), Some(files)) => {
+            given(report, &format!("{at}.cert"), &files.cert);
+            given(report, &format!("{at}.key"), &files.key);
+        }
+    }
+    for (at, name) in one.matches.listeners.iter().enumerate() {
+        names.listener(report, &format!("{path}.match.listeners[{at}]"), name);
+    }
+    for (at, port) in one.matches.ports.iter().enumerate() {
+        if *port == 0 {
+            report.error(
+                format!("{path}.match.ports[{at}]"),
+                "must be from 1 to 65535, found 0",
+                "",
+            );
+        }
+    }
+    for (at, group) in one.matches.cgroups.iter().enumerate() {
+        if !group.starts_with('/') || group.trim_matches('/').is_empty() {
+            report.error(
+                format!("{path}.match.cgroups[{at}]"),
+                format!("\"{group}\" is no control group below the root"),
+                "write it as /proc/PID/cgroup does, such as \"/system.slice/web.service\"",
+            );
+        }
+    }
+}
+
+fn id(one: &Workload, domain: Option<&TrustDomain>, path: &str, report: &mut Report) {
+    let id = match SpiffeId::parse(&one.id) {
+        Ok(id) => id,
+        Err(fact) => {
+            let remedy = "write it as \"spiffe://mesh.example/ns/shop/sa/web\"";
+            return report.error(path, format!("\"{}\": {fact}", one.id), remedy);
+        }
+    };
+    if id.path().is_empty() {
+        report.error(
+            path,
+            format!("\"{id}\" has no path"),
+            "name the workload after the trust domain",
+        );
+    }
+    if let Some(domain) = domain.filter(|domain| domain.as_str() != id.domain()) {
+        report.error(
+            path,
+            format!("\"{id}\" is not in the trust domain \"{domain}\""),
+            "workloads of one node are of one trust domain",
+        );
+    }
+}
+
+/// A value that two workloads had would make the choice between them one of order.
+fn told_apart(workloads: &[Workload], report: &mut Report) {
+    fn once<T: Hash + Eq + Display>(
+        key: &str,
+        workloads: &[Workload],
+        values: impl Fn(&Workload) -> &[T],
+        report: &mut Report,
+    ) {
+        let mut taken: HashMap<&T, &str> = HashMap::new();
+        for (at, workload) in workloads.iter().enumerate() {
+            for (of, value) in values(workload).iter().enumerate() {
+                let Some(other) = taken.insert(value, &workload.name) else {
+                    continue;
+                };
+                report.error(
+                    format!("identity.workloads[{at}].match.{key}[{of}]"),
+                    format!("\"{value}\" is the workload \"{other}\"'s already"),
+                    "each value belongs to one workload",
+                );
+            }
+        }
+    }
+    once("listeners", workloads, |one| &one.matches.listeners, report);
+    once("ports", workloads, |one| &one.matches.ports, report);
+    once("users", workloads, |one| &one.matches.users, report);
+    once("cgroups", workloads, |one| &one.matches.cgroups, report);
+    once("id", workloads, |one| std::slice::from_ref(&one.id), report);
+}
+
+fn federated(identity: &Identity, own: Option<&TrustDomain>, report: &mut Report) {
+    let mut seen = HashMap::new();
+    for (at, other) in identity.federated.iter().enumerate() {
+        let path = format!("identity.federated[{at}]");
+        given(report, &format!("{path}.bundle"), &other.bundle);
+        let name = format!("{path}.trust_domain");
+        let Some(domain) = domain(&other.trust_domain, &name, report) else {
+            continue;
+        };
+        if Some(&domain) == own {
+            report.error(
+                &name,
+                format!("\"{domain}\" is the own trust domain"),
+                "its roots come from `source`",
+            );
+        }
+        if let Some(first) = seen.insert(domain.clone(), at) {
+            report.error(
+                &name,
+                format!("\"{domain}\" is federated[{first}] already"),
+                "put all roots into one bundle",
+            );
+        }
+    }
+}
+
+/// Views and metrics are sized for this.
+const MOST_WORKLOADS: usize = 1000;

@@ -1,0 +1,87 @@
+//! Keys of `identity`: who the workloads of this node are, where their certificates come from, whom they believe.
+//! It must not know listeners or pools, which only name workloads.
+//! Read by `config::compile`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use windrose_plugins::contract::Time;
+
+use super::CertificateFiles;
+
+/// Identities of this node's workloads (SPIFFE), for mutual TLS.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// The trust domain of the workloads here, such as `mesh.example`: lower case letters, digits, `.`, `-` and `_`.
+    pub trust_domain: String,
+    /// Where certificates and the roots of the own trust domain come from.
+    pub source: IdentitySource,
+    /// Workloads of this node, at most 1000.
+    pub workloads: Vec<Workload>,
+    /// Other trust domains whose workloads are believed. Each is verified against its own roots only. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub federated: Vec<Federated>,
+    /// Hold at birth: how long the first connection of a workload waits for its certificate. When it passes, the cause is `mtls.no_identity`. Default: 5s, at most 60s; 0s does not wait.
+    #[serde(default = "five_seconds")]
+    pub hold: Time,
+}
+
+fn five_seconds() -> Time {
+    Time::secs(5)
+}
+
+/// Where certificates come from: one of `files`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum IdentitySource {
+    /// Files that something else renews. They are watched; files that cannot be used leave what is in use as it is.
+    Files(IdentityFiles),
+}
+
+/// Certificates from files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityFiles {
+    /// Roots of the own trust domain: PEM certificates, or a SPIFFE bundle (JWK set). During a change of roots it holds both.
+    pub bundle: String,
+}
+
+/// A workload of this node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Workload {
+    /// Name, unique among workloads: lower case letters, digits, `-`, `_` and `.`. Used in listeners, pools, metrics and logs.
+    pub name: String,
+    /// Its SPIFFE ID, such as `spiffe://mesh.example/ns/shop/sa/web`, in the own trust domain.
+    pub id: String,
+    /// Its certificate and key; only with `source.files`, and needed there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateFiles>,
+    /// How it is known among the workloads of the node. Default: by nothing; the only workload of a node is everybody's.
+    #[serde(default, rename = "match")]
+    pub matches: WorkloadMatch,
+}
+
+/// How a workload is known. Any of these will do; each value belongs to one workload.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct WorkloadMatch {
+    /// Listeners that are its own: what comes in at one of role `mesh-outbound` is called by it, what comes in at one of role `mesh-inbound` is for it.
+    pub listeners: Vec<String>,
+    /// Ports it is reached at, by original destination. Only for what comes in from other nodes.
+    pub ports: Vec<u16>,
+    /// Unix users it runs as, by number; the user of the calling socket. Only for callers on this machine.
+    pub users: Vec<u32>,
+    /// Control groups (v2) it runs in, as `/proc/PID/cgroup` names them, such as `/system.slice/web.service`; groups below count too. Only for callers on this machine whose process can be seen.
+    pub cgroups: Vec<String>,
+}
+
+/// Another trust domain.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Federated {
+    /// Its name.
+    pub trust_domain: String,
+    /// File with its roots: PEM certificates, or a SPIFFE bundle (JWK set). Watched.
+    pub bundle: String,
+}

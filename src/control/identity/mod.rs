@@ -1,0 +1,170 @@
+//! Keeps identities in step with their source: certificates of workloads, roots of trust domains, and the clock of both.
+//! It must not know connections; what it gets goes into `snapshot::identity`, where the fast path reads it.
+//! Called by `reload` before and after a snapshot comes into force.
+
+mod alarm;
+mod desk;
+mod federated;
+mod files;
+
+pub(crate) use desk::Desk;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::discovery::watch::Folders;
+use super::pools::Task;
+use crate::observe::metrics::Metrics;
+use crate::snapshot::identity::{
+    Identities, Identity, Source as Settings, SpiffeId, SvidFiles, TrustDomain,
+};
+use crate::snapshot::Snapshot;
+
+/// Where certificates come from. A source tells its desk whatever it learns, for as long as it runs.
+///
+/// What it fetches is kept until it is replaced: a source that cannot reach its server reports that and tries again, with
+/// backoff, and takes nothing away. Only what the server says is gone is withdrawn.
+#[async_trait]
+pub(crate) trait Source: Send + Sync {
+    /// Runs for as long as it is wanted; dropped, at any await, when it is not.
+    async fn run(&self, desk: &Desk);
+}
+
+/// Runs the source of the snapshot in force.
+pub struct IdentityKeeper {
+    registry: Arc<Identities>,
+    metrics: Arc<Metrics>,
+    folders: Arc<Folders>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    key: Option<Key>,
+    /// Held, not read.
+    tasks: Vec<Task>,
+}
+
+/// What a source is started with; while it stays the same, the source runs on over reloads.
+#[derive(PartialEq)]
+struct Key {
+    source: Settings,
+    trust_domain: TrustDomain,
+    workloads: Vec<(Arc<str>, SpiffeId, Option<SvidFiles>)>,
+    federated: Vec<(TrustDomain, PathBuf)>,
+}
+
+impl Key {
+    fn of(identity: &Identity) -> Key {
+        let workload = |one: &Arc<_>| {
+            let one: &crate::snapshot::identity::Workload = one;
+            (one.name.clone(), one.id.clone(), one.files.clone())
+        };
+        Key {
+            source: identity.source.clone(),
+            trust_domain: identity.trust_domain.clone(),
+            workloads: identity.workloads.iter().map(workload).collect(),
+            federated: identity.federated.clone(),
+        }
+    }
+}
+
+impl IdentityKeeper {
+    /// A keeper of nobody yet.
+    pub fn new(registry: Arc<Identities>, metrics: Arc<Metrics>) -> Arc<IdentityKeeper> {
+        Arc::new(IdentityKeeper {
+            registry,
+            metrics,
+            folders: Arc::default(),
+            state: Mutex::default(),
+        })
+    }
+
+    /// What outlives reloads.
+    pub fn registry(&self) -> &Arc<Identities> {
+        &self.registry
+    }
+
+    /// Gives those who have nothing what the compiler read, before connections ask for it. What is in use stays.
+    pub fn prepare(&self, snapshot: &Snapshot) {
+        let Some(identity) = &snapshot.identity else {
+            return;
+        };
+        for (workload, svid) in identity.workloads.iter().zip(&identity.seed.svids) {
+            if let (None, Some(svid)) = (workload.held.svid(), svid) {
+                workload.held.put(svid.clone(), None);
+            }
+        }
+        let mut own = self.registry.source_bundles();
+        if let Some(bundle) = identity
+            .seed
+            .own
+            .as_ref()
+            .filter(|_| !own.contains_key(&identity.trust_domain))
+        {
+            own.insert(identity.trust_domain.clone(), bundle.clone());
+            self.registry.set_source_bundles(own);
+        }
+        let mut federated = identity.seed.federated.clone();
+        federated.extend(self.registry.federated());
+        self.registry.set_federated(federated);
+    }
+
+    /// Runs the source of this snapshot from now on.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn follow(&self, snapshot: &Snapshot) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = snapshot.identity.as_deref().map(Key::of);
+        if state.key == key {
+            return;
+        }
+        let source = |key: &Option<Key>| {
+            key.as_ref()
+                .map(|key| (key.source.clone(), key.trust_domain.clone()))
+        };
+        if source(&state.key) != source(&key) && snapshot.identity.is_none() {
+            self.registry.set_source_bundles(HashMap::new());
+        }
+        state.key = key;
+        state.tasks.clear();
+        let Some(identity) = &snapshot.identity else {
+            self.registry.set_federated(HashMap::new());
+            return self.metrics.identity().retain(&|_| false, &|_| false);
+        };
+        let desk = Desk::new(identity.clone(), self.metrics.clone());
+        let source = self.source(identity);
+        let run = async move {
+            loop {
+                source.run(&desk).await;
+                // None ends by itself; one that did would be begun again, but not in a circle.
+                tokio::time::sleep(RESTART).await;
+            }
+        };
+        state.tasks.push(Task::spawn(run));
+        let federated =
+            federated::follow(identity.clone(), self.folders.clone(), self.metrics.clone());
+        state.tasks.push(Task::spawn(federated));
+        let clock = alarm::watch(identity.clone(), self.metrics.clone());
+        state.tasks.push(Task::spawn(clock));
+    }
+
+    /// The one place that knows every source.
+    fn source(&self, identity: &Identity) -> Box<dyn Source> {
+        match &identity.source {
+            Settings::Files { bundle } => {
+                Box::new(files::Files::new(bundle.clone(), self.folders.clone()))
+            }
+        }
+    }
+}
+
+const RESTART: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use tempfile::TempDir;
+
+use super::alarm::{level, Level};
+use super::*;
+use crate::control::pools::tests::snapshot;
+use crate::snapshot::identity::tests::{Kind, Maker};
+use crate::snapshot::identity::{Matches, Seed, Svid, Workload};
+
+const ID: &str = "spiffe://td/ns/shop/sa/web";
+
+fn write(folder: &Path, name: &str, content: &[u8]) {
+    let part = folder.join(format!("{name}.part"));
+    std::fs::write(&part, content).unwrap();
+    std::fs::rename(part, folder.join(name)).unwrap();
+}
+
+fn issue(folder: &Path, maker: &Maker, id: &str) {
+    let (cert, key) = maker.issue(Kind::Svid(id));
+    write(folder, "web.pem", &cert.to_pem().unwrap());
+    write(folder, "web.key", &key.private_key_to_pem_pkcs8().unwrap());
+}
+
+fn identity(folder: &Path, registry: &Arc<Identities>) -> Arc<Identity> {
+    let id = SpiffeId::parse(ID).unwrap();
+    Arc::new(Identity {
+        trust_domain: TrustDomain::parse("td").unwrap(),
+        source: Settings::Files {
+            bundle: folder.join("bundle.pem"),
+        },
+        workloads: vec![Arc::new(Workload {
+            name: "web".into(),
+            held: registry.held("web", &id),
+            id,
+            matches: Matches::default(),
+            files: Some(SvidFiles {
+                cert: folder.join("web.pem"),
+                key: folder.join("web.key"),
+            }),
+        })],
+        federated: vec![(
+            TrustDomain::parse("other").unwrap(),
+            folder.join("other.pem"),
+        )],
+        hold: Duration::ZERO,
+        seed: Seed::default(),
+        registry: registry.clone(),
+    })
+}
+
+async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::interval(Duration::from_millis(20))
+                .tick()
+                .await;
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), waiting)
+        .await
+        .expect(what);
+}
+
+#[tokio::test]
+async fn files_are_followed_and_bad_ones_leave_what_is_in_use() {
+    let folder = TempDir::new().unwrap();
+    let (maker, other) = (Maker::new("root"), Maker::new("other"));
+    write(folder.path(), "bundle.pem", &maker.root().to_pem().unwrap());
+    write(folder.path(), "other.pem", &other.root().to_pem().unwrap());
+    issue(folder.path(), &maker, ID);
+    let registry = Arc::<Identities>::default();
+    let keeper = IdentityKeeper::new(registry.clone(), Metrics::new(100));
+    let identity = identity(folder.path(), &registry);
+    let held = identity.workloads[0].held.clone();
+    let mut snapshot = Snapshot::clone(&snapshot(Vec::new()));
+    snapshot.identity = Some(identity);
+    let serial = || held.svid().map(|svid| svid.serial.clone());
+
+    keeper.follow(&snapshot);
+    until("certificate and both roots", || {
+        serial().is_some() && registry.trust().bundles.len() == 2
+    })
+    .await;
+    let first = serial();
+
+    issue(folder.path(), &maker, "spiffe://td/ns/shop/sa/other");
+    until("another's certificate is refused", || {
+        held.clock().failures > 0
+    })
+    .await;
+    assert_eq!(serial(), first);
+    assert!(held.clock().error.unwrap().contains("sa/other"));
+    write(folder.path(), "web.key", b"no key");
+    write(folder.path(), "bundle.pem", b"no roots");
+    until("the source fails", || {
+        registry.source().failing_since.is_some()
+    })
+    .await;
+    assert_eq!(registry.trust().bundles.len(), 2);
+
+    issue(folder.path(), &maker, ID);
+    write(folder.path(), "bundle.pem", &maker.root().to_pem().unwrap());
+    until("all is well", || {
+        serial() != first && registry.source().failing_since.is_none()
+    })
+    .await;
+    assert_eq!(held.clock().failures, 0);
+
+    snapshot.identity = None;
+    keeper.follow(&snapshot);
+    assert!(registry.trust().bundles.is_empty());
+}
+
+#[tokio::test]
+async fn complete_states_take_away_what_they_do_not_have() {
+    let folder = TempDir::new().unwrap();
+    let maker = Maker::new("root");
+    let registry = Arc::<Identities>::default();
+    let identity = identity(folder.path(), &registry);
+    let held = identity.workloads[0].held.clone();
+    let desk = Desk::new(identity, Metrics::new(100));
+    let svid = |id: &str| {
+        let (cert, key) = maker.issue(Kind::Svid(id));
+        Svid::new(vec![cert], key).unwrap()
+    };
+
+    desk.complete(vec![svid("spiffe://td/x"), svid(ID)]);
+    assert!(held.svid().is_some());
+    desk.complete(vec![svid("spiffe://td/x")]);
+
+    assert!(held.svid().is_none());
+}
+
+#[test]
+fn alarms_come_before_the_end() {
+    let maker = Maker::new("root");
+    let (cert, key) = maker.issue(Kind::Days(ID, -3, 1));
+    let svid = Svid::new(vec![cert], key).unwrap();
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap()
+        .as_secs() as i64;
+    let day = 86_400;
+
+    assert_eq!(level(None, now), Level::Missing);
+    assert_eq!(level(Some(&svid), now - day), Level::Well);
+    assert_eq!(level(Some(&svid), now + 60), Level::Late);
+    assert_eq!(level(Some(&svid), now + day), Level::Expired);
+}

@@ -1,0 +1,51 @@
+//! What is known of certificates over time: when each is renewed, what went wrong, and whether its source answers.
+//! It must not know any source; those in `control::identity` write here through their desk.
+//! Read by views and by `windrose certs`; nothing on the fast path asks.
+
+use std::time::SystemTime;
+
+/// The renewal of one workload's certificate.
+#[derive(Debug, Clone, Default)]
+pub struct Clock {
+    /// When the certificate in use came.
+    pub renewed_at: Option<SystemTime>,
+    /// When its source means to renew it; `None` where somebody else does, as with files.
+    pub renew_at: Option<SystemTime>,
+    /// Failures since the last success.
+    pub failures: u32,
+    /// The last failure, until a success follows it. Holds no secrets.
+    pub error: Option<String>,
+    /// When that was.
+    pub failed_at: Option<SystemTime>,
+}
+
+impl Clock {
+    /// A certificate came.
+    pub(super) fn renewed(&mut self, now: SystemTime, renew_at: Option<SystemTime>) {
+        *self = Clock {
+            renewed_at: Some(now),
+            renew_at,
+            ..Clock::default()
+        };
+    }
+
+    /// None came.
+    pub(super) fn failed(&mut self, now: SystemTime, error: String) {
+        self.failures = self.failures.saturating_add(1);
+        self.error = Some(error);
+        self.failed_at = Some(now);
+    }
+}
+
+/// Whether the source of certificates answers.
+#[derive(Debug, Clone, Default)]
+pub struct SourceState {
+    /// Its word in the configuration.
+    pub kind: &'static str,
+    /// When it last answered.
+    pub answered_at: Option<SystemTime>,
+    /// Since when it does not; `None` while it does.
+    pub failing_since: Option<SystemTime>,
+    /// Why.
+    pub error: Option<String>,
+}
