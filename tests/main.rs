@@ -7,6 +7,7 @@
     reason = "a test whose scene cannot be set should stop right there"
 )]
 
+mod amplification;
 mod balance;
 mod capture;
 mod chaos;

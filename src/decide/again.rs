@@ -40,6 +40,8 @@ pub enum No {
     Budget,
     /// As many as the pool allows are under way.
     Limit,
+    /// The hop behind has tried itself, or is overloaded.
+    Behind,
 }
 
 impl No {
@@ -52,6 +54,7 @@ impl No {
             No::Deadline => "deadline",
             No::Budget => "budget",
             No::Limit => "limit",
+            No::Behind => "behind",
         }
     }
 }

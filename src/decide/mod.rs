@@ -3,6 +3,7 @@
 //! With [`Silent`] the trace compiles away.
 
 mod again;
+pub mod attempts;
 mod canonical;
 mod class;
 mod conditions;

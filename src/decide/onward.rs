@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use pingora::{ErrorType, OrErr, Result};
 
+use super::attempts::{self, ATTEMPT};
 use super::wire::WireText;
 use super::{deadline, edit, fault, fields, rewritten_path, Facts};
 use crate::snapshot::route::Candidate;
@@ -30,7 +31,8 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const ADDED: usize = 8;
 
 /// Fields that only a proxy may say, or somebody it trusts.
-const MANAGED: [HeaderName; 10] = [
+const MANAGED: [HeaderName; 11] = [
+    ATTEMPT,
     FOR,
     PROTO,
     FORWARDED_HOST,
@@ -62,6 +64,8 @@ pub struct Hop<'a> {
     pub traceparent: Option<HeaderValue>,
     /// What is left of the request's time, and whether it is told in gRPC's way.
     pub left: Option<(Duration, bool)>,
+    /// Which attempt this is, with those of hops before.
+    pub attempt: u8,
 }
 
 /// Makes a request that came in the one that goes on, but for what plugins do to it.
@@ -181,6 +185,7 @@ fn forwarded(headers: &mut HeaderMap, facts: &Facts, hop: &Hop<'_>) {
         .entry(FORWARDED_PORT)
         .or_insert_with(|| port(facts.port, facts.secure));
     headers.insert(REQUEST_ID, facts.request_id.value());
+    attempts::tell(headers, hop.attempt);
     if let Some((left, is_grpc)) = hop.left {
         deadline::tell(headers, left, is_grpc);
     }

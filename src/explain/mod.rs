@@ -22,6 +22,7 @@ use windrose_plugins::contract::{
     causes, Answer, Cause, ConnectionView, Effects, Principal, Slots,
 };
 
+use crate::decide::attempts;
 use crate::decide::{class, Facts, Hop, Next, Stage, Tls, Walk, WireText};
 use crate::observe::metrics::ChosenBy;
 use crate::snapshot::certs::Cert;
@@ -162,6 +163,7 @@ impl Teller<'_> {
             peer,
             traceparent: None,
             left: next.deadline.map(|it| (it.time, is_grpc(&next))),
+            attempt: attempts::before(&head.headers, facts.trusted).saturating_add(1),
         };
         self.came.clone_from(&head.headers);
         let sent = now(async {

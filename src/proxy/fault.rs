@@ -13,7 +13,7 @@ use windrose_plugins::contract::{causes, Answer, Cause, Effects, Response};
 
 use super::request::Ctx;
 use super::retry;
-use crate::decide::REQUEST_ID;
+use crate::decide::{attempts, fields, REQUEST_ID};
 use crate::observe::answer;
 
 const WHY: HeaderName = HeaderName::from_static("x-windrose-why");
@@ -29,6 +29,8 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut Ctx, answer: Answer)
     ctx.note_own_grpc_status(&head.headers);
     respond_hooks(session, ctx, &mut head);
     head.insert_header(REQUEST_ID, ctx.facts.request_id.value())?;
+    let (status, told) = (head.status, ctx.told(ctx.cause));
+    fields::change_response(&mut head, |headers| attempts::ask(headers, status, told))?;
     if let (true, Some(cause)) = (sees_cause, ctx.cause) {
         head.insert_header(WHY, cause.name)?;
     }

@@ -16,7 +16,7 @@ use windrose_plugins::contract::{causes, Answer, Effects, Response};
 use super::finish::Unfinished;
 use super::request::{refuse, walk, Ctx};
 use super::{serve, upstream, Shared};
-use crate::decide::{self, fields, Hop, Silent, REQUEST_ID};
+use crate::decide::{self, attempts, fields, Hop, Silent, REQUEST_ID};
 use crate::observe::clock;
 use crate::observe::trace::TraceContext;
 use crate::snapshot::lease::Tenancy;
@@ -42,6 +42,7 @@ pub(super) async fn request(head: &mut RequestHeader, ctx: &mut Ctx) -> Result<(
             .due
             .as_ref()
             .map(|due| (due.left(clock::now()), ctx.is_grpc)),
+        attempt: ctx.attempt.before.saturating_add(ctx.attempt.count),
     };
     match walk.send(&candidate, head, &hop, &mut Silent).await? {
         Some(answer) => plan(ctx, answer),
@@ -147,8 +148,11 @@ pub(super) fn response(
             return plan(ctx, answer);
         }
     }
+    let status = head.status;
+    let told = ctx.told(None);
     fields::change_response(head, |headers| {
         headers.insert(REQUEST_ID, ctx.facts.request_id.value());
+        attempts::ask(headers, status, told);
     })?;
     if ctx.is_endless && goes_on(head) {
         ctx.due = None;

@@ -16,6 +16,7 @@ use super::finish::Unfinished;
 use super::mirror::Mirroring;
 use super::upstream::{Held, Watched};
 use super::{admit, finish, inject, random, serve, Shared};
+use crate::decide::attempts::{self, Told};
 use crate::decide::{class, Deadline, Facts, Silent, Walk};
 use crate::observe::clock;
 use crate::observe::trace::{AttemptSpan, TraceContext};
@@ -87,6 +88,10 @@ pub(super) struct Attempt {
     pub(super) first_started: u64,
     pub(super) reused: bool,
     pub(super) free_retry_used: bool,
+    /// Attempts that hops before made of this request.
+    pub(super) before: u8,
+    /// Whether a further attempt was refused here by a bound.
+    pub(super) declined: bool,
     /// The connection's descriptor, where it is of a kind that is watched; 0 for none.
     pub(super) fd: i32,
     /// How long the connection had been idle, in milliseconds.
@@ -186,6 +191,15 @@ impl Ctx {
         self.due.as_ref().is_some_and(|due| due.is_over(now))
     }
 
+    /// What decides whether who gets the response is asked for no further attempt.
+    pub(super) fn told(&self, cause: Option<&'static Cause>) -> Told {
+        Told {
+            trusted: self.facts.trusted,
+            tried: self.attempt.count > 1 || self.attempt.declined,
+            cause,
+        }
+    }
+
     pub(super) fn route(&self) -> &str {
         self.candidate
             .as_ref()
@@ -257,6 +271,7 @@ pub(super) async fn route(
     // Before the plugins: whatever ends the request from here on is counted for its route.
     ctx.candidate = Some(candidate.clone());
     let header = ctx.snapshot.priority_header();
+    ctx.attempt.before = attempts::before(&head.headers, ctx.facts.trusted);
     ctx.priority = class(&candidate.rule, header, &ctx.facts, head);
     if candidate.rule.action.goes_on() && ctx.snapshot.pressure.sheds(ctx.priority, random::bits) {
         return Err(refuse(&causes::OVERLOADED));

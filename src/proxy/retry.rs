@@ -12,6 +12,7 @@ use windrose_plugins::contract::{causes, Cause};
 use super::random;
 use super::request::{grpc_status, Ctx};
 use super::upstream;
+use crate::decide::attempts;
 use crate::decide::{self, Failure, No, SetBy};
 use crate::observe::{clock, event};
 use crate::snapshot::balance;
@@ -161,6 +162,10 @@ pub(super) fn responded(session: &Session, head: &ResponseHeader, ctx: &mut Ctx)
         _ if retry.on_status(status) => (Failure::Status(status), "status"),
         _ => return Ok(()),
     };
+    if attempts::declines(&head.headers) {
+        candidate.metrics.not_retried(No::Behind.as_str());
+        return Ok(());
+    }
     if !again(session, ctx, failure, what) {
         // The endpoint's own answer is better than one of ours.
         ctx.cause = None;
@@ -179,7 +184,8 @@ fn again(session: &Session, ctx: &mut Ctx, failure: Failure, what: &'static str)
         return false;
     };
     let retry = &candidate.rule.retry;
-    let (made, now) = (ctx.attempt.count, clock::now());
+    let made = ctx.attempt.before.saturating_add(ctx.attempt.count);
+    let now = clock::now();
     let method = &session.req_header().method;
     let verdict = decide::again(retry, failure, method, made, is_replayable(session))
         .and_then(|()| wait(ctx, failure, now))
@@ -192,6 +198,7 @@ fn again(session: &Session, ctx: &mut Ctx, failure: Failure, what: &'static str)
             true
         }
         Err(no) => {
+            ctx.attempt.declined |= matches!(no, No::Budget | No::Limit);
             if no == No::Budget {
                 ctx.cause = Some(&causes::RETRY_BUDGET_SPENT);
             }

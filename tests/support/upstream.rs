@@ -159,6 +159,11 @@ impl Upstream {
         self.inner.seen.lock().unwrap().len()
     }
 
+    /// Every request, in order.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.inner.seen.lock().unwrap().clone()
+    }
+
     /// The last request.
     pub(crate) fn last(&self) -> Seen {
         let seen = self.inner.seen.lock().unwrap();

@@ -96,7 +96,7 @@ fn retries(make: &Maker<'_>) -> [Counters; 2] {
         ),
         make.counters(
             "windrose_request_retries_refused_total",
-            "Failed attempts after which no other one was made although the rule retries such failures (attempts: none left; body: not kept whole; deadline; budget; limit: `limits.retries`).",
+            "Failed attempts after which no other one was made although the rule retries such failures (attempts: none left; body: not kept whole; deadline; budget; limit: `limits.retries`; behind: the hop behind has tried itself, or is overloaded).",
             &with("reason"),
         ),
     ]
