@@ -9,6 +9,7 @@
 //! | 4 | [`app`] | the only file that knows everything: a configuration becomes a Pingora server |
 //! | 3 | [`proxy`] | fast path: connections in, requests through, answers out; knows no configuration |
 //! | 3 | [`control`] | slow path: listeners, reload, probation, discovery, health, certificates, admin; knows no proxy |
+//! | 2 | [`ca`] | the built-in authority of a mesh, and how nodes call it; knows no configuration |
 //! | 2 | [`config`] | text in, snapshot out: the only home of YAML |
 //! | 2 | [`explain`] | a decision told step by step, for people, tools and the configuration's tests |
 //! | 2 | [`decide`] | the one decision: what a request is about, which rule it meets, how it goes on |
@@ -52,6 +53,7 @@
 //! - Session tickets live as long as OpenSSL says; the binding has no safe function for their lifetime.
 
 pub mod app;
+pub mod ca;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -13,8 +13,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("snapshot", &["observe"]),
     ("decide", &["snapshot", "observe"]),
     ("explain", &["decide", "snapshot", "observe"]),
+    ("ca", &["snapshot", "observe"]),
     ("config", &["explain", "decide", "snapshot", "observe"]),
-    ("control", &["config", "explain", "snapshot", "observe"]),
+    (
+        "control",
+        &["ca", "config", "explain", "snapshot", "observe"],
+    ),
     ("proxy", &["decide", "snapshot", "observe"]),
 ];
 

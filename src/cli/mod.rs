@@ -19,6 +19,7 @@ macro_rules! println {
     }};
 }
 
+mod ca;
 mod client;
 mod commands;
 mod confirm;
@@ -172,6 +173,11 @@ enum CliCommand {
         #[command(flatten)]
         wish: replay::Wish,
     },
+    /// The built-in authority of a mesh: certificates for workloads, short-lived, renewed by themselves.
+    Ca {
+        #[command(subcommand)]
+        act: ca::Act,
+    },
     /// Run a demonstration: an ingress, two mesh nodes and small services, with commands to try.
     Demo {
         /// Try the commands itself, print what came of each, and end.
@@ -225,6 +231,7 @@ pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
         }
         Some(CliCommand::Bundle { file, output }) => why::bundle(&file.config, output.as_deref()),
         Some(CliCommand::Replay { file, wish }) => replay::run(&file.config, &wish, plugins),
+        Some(CliCommand::Ca { act }) => ca::run(act),
         Some(CliCommand::Demo { check }) => demo::run(check),
     }
 }
