@@ -4,10 +4,10 @@
 
 mod entry;
 mod escape;
+mod queue;
 pub(super) mod stamp;
 mod writer;
 
-use std::cell::RefCell;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -18,7 +18,8 @@ use std::time::Duration;
 use prometheus::IntCounter;
 
 pub use entry::Entry;
-use writer::{weight, Message, Target, Writer};
+use queue::{Added, Queue};
+use writer::{Order, Target, Writer};
 
 /// Where lines go.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +49,7 @@ pub struct AccessLogSettings {
     pub to: LogTarget,
     /// What they look like.
     pub format: Format,
-    /// Lines that may wait to be written; a line longer than 1 KiB counts for as many as it fills.
+    /// Lines that may wait to be written, besides those being written; a line longer than 1 KiB counts for as many as it fills.
     pub queue: usize,
 }
 
@@ -71,15 +72,16 @@ struct Inner {
     enabled: AtomicBool,
     combined: AtomicBool,
     limit: AtomicUsize,
-    /// Weight of the lines in the channel.
-    waiting: Arc<AtomicUsize>,
-    messages: mpsc::Sender<Message>,
+    queue: Arc<Queue>,
     writer: Thread,
     dropped: IntCounter,
 }
 
-thread_local! {
-    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue.end();
+        self.writer.unpark();
+    }
 }
 
 impl AccessLog {
@@ -97,9 +99,8 @@ impl AccessLog {
         target: Target,
         dropped: IntCounter,
     ) -> io::Result<AccessLog> {
-        let (sender, receiver) = mpsc::channel();
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let writer = Writer::new(receiver, target, waiting.clone(), dropped.clone());
+        let queue = Arc::new(Queue::new());
+        let writer = Writer::new(queue.clone(), target, dropped.clone());
         let thread = thread::Builder::new()
             .name("access-log".into())
             .spawn(move || writer.run())?;
@@ -107,8 +108,7 @@ impl AccessLog {
             enabled: AtomicBool::new(settings.to != LogTarget::Off),
             combined: AtomicBool::new(settings.format == Format::Combined),
             limit: AtomicUsize::new(settings.queue.max(1)),
-            waiting,
-            messages: sender,
+            queue,
             writer: thread.thread().clone(),
             dropped,
         })))
@@ -119,59 +119,34 @@ impl AccessLog {
         self.0.enabled.load(Ordering::Relaxed)
     }
 
-    /// Formats the line and queues it. Never blocks.
+    /// Formats the line and queues it. Never waits for the target.
     pub fn log(&self, entry: &Entry<'_>) {
         if !self.enabled() {
             return;
         }
         let log = &*self.0;
+        let is_combined = log.combined.load(Ordering::Relaxed);
         let limit = log.limit.load(Ordering::Relaxed);
-        if log.waiting.load(Ordering::Relaxed) >= limit {
-            // Looked at before formatting: in a stall, requests should not pay for lines nobody will read.
-            log.dropped.inc();
-            return;
-        }
-        let line = LINE.with_borrow_mut(|line| {
-            line.clear();
-            if log.combined.load(Ordering::Relaxed) {
-                entry.combined(line);
-            } else {
-                entry.json(line);
-            }
-            Box::<[u8]>::from(line.as_slice())
+        let added = log.queue.add(limit, |line| match is_combined {
+            true => entry.combined(line),
+            false => entry.json(line),
         });
-        self.queue(line, limit);
-    }
-
-    fn queue(&self, line: Box<[u8]>, limit: usize) {
-        let log = &*self.0;
-        let weight = weight(&line);
-        let before = log.waiting.fetch_add(weight, Ordering::Relaxed);
-        // A single line heavier than a small queue may still have an empty one.
-        if before > 0 && before + weight > limit {
-            log.waiting.fetch_sub(weight, Ordering::Relaxed);
-            log.dropped.inc();
-            return;
-        }
-        self.send(Message::Line(line));
-        // The writer naps between batches so that lines need no wake-up each; half a queue ends the nap.
-        let half = limit / 2;
-        if before <= half && before + weight > half {
-            log.writer.unpark();
+        match added {
+            Added::Quietly => {}
+            Added::Wake => log.writer.unpark(),
+            Added::Dropped => log.dropped.inc(),
         }
     }
 
     /// Opens the file anew, after it was renamed. Lines logged before go to the old file.
     pub fn reopen(&self) {
-        self.send(Message::Reopen);
-        self.0.writer.unpark();
+        self.order(Order::Reopen);
     }
 
     /// Waits until every line logged before was written, but no longer than this. Says whether that was enough.
     pub fn flush(&self, longest: Duration) -> bool {
         let (done, wait) = mpsc::channel();
-        self.send(Message::Flush(done));
-        self.0.writer.unpark();
+        self.order(Order::Flush(done));
         wait.recv_timeout(longest).is_ok()
     }
 
@@ -190,19 +165,16 @@ impl AccessLog {
             // Before the target goes, so that nothing is queued behind it.
             log.enabled.store(false, Ordering::Relaxed);
         }
-        self.send(Message::Target(target));
-        log.writer.unpark();
+        self.order(Order::Target(target));
         if enabled {
             log.enabled.store(true, Ordering::Relaxed);
         }
         Ok(())
     }
 
-    fn send(&self, message: Message) {
-        // The writer lives as long as a sender does; were it gone, the line is lost and counted.
-        if let Err(mpsc::SendError(Message::Line(_))) = self.0.messages.send(message) {
-            self.0.dropped.inc();
-        }
+    fn order(&self, order: Order) {
+        self.0.queue.order(order);
+        self.0.writer.unpark();
     }
 }
 

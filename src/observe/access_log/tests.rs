@@ -235,6 +235,39 @@ fn a_full_disk_counts_the_lines_it_cost() {
     assert_eq!(dropped.get(), 3);
 }
 
+#[test]
+fn a_line_wakes_a_writer_that_sleeps() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("access.log");
+    let log = AccessLog::new(settings(LogTarget::File(path.clone())), counter()).expect("opens");
+
+    for lines in 1..=3 {
+        until(|| log.0.queue.is_idle());
+        log.log(&entry());
+        until(|| fs::read_to_string(&path).expect("text").lines().count() == lines);
+    }
+}
+
+#[test]
+fn lines_logged_before_the_end_are_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("access.log");
+    let log = AccessLog::new(settings(LogTarget::File(path.clone())), counter()).expect("opens");
+
+    (0..5).for_each(|_| log.log(&entry()));
+    drop(log);
+
+    until(|| fs::read_to_string(&path).expect("text").lines().count() == 5);
+}
+
+fn until(is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + LONG;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not in time");
+        thread::yield_now();
+    }
+}
+
 /// A target that takes nothing until it is told to go on.
 struct Stalled {
     entered: Sender<()>,

@@ -1,4 +1,4 @@
-//! The thread that writes the access log: it takes lines from the queue and writes them in batches.
+//! The thread that writes the access log: it takes the lines that wait, and writes them in batches.
 //! It must not know what a line says.
 //! `AccessLog` starts it and talks to it by messages only.
 
@@ -7,26 +7,22 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{mpsc, Arc};
 use std::thread;
 use std::time::Duration;
 
 use prometheus::IntCounter;
 
+use super::queue::{Lines, Queue};
 use super::LogTarget;
 
-/// What the writer is told. Order is kept, so a line goes to the target that was in force when it was logged.
-pub(super) enum Message {
-    Line(Box<[u8]>),
+/// What the writer is told to do, one after another.
+pub(super) enum Order {
+    /// Lines logged before the next order.
+    Write(Lines),
     Reopen,
     Flush(mpsc::Sender<()>),
     Target(Target),
-}
-
-/// How much of the queue a line takes: one for each KiB begun.
-pub(super) fn weight(line: &[u8]) -> usize {
-    line.len().div_ceil(1024).max(1)
 }
 
 /// An open target, with its path where it can be opened anew.
@@ -72,83 +68,64 @@ fn append_to(path: &Path) -> io::Result<File> {
 }
 
 pub(super) struct Writer {
-    messages: mpsc::Receiver<Message>,
+    queue: Arc<Queue>,
     target: Target,
-    waiting: Arc<AtomicUsize>,
     dropped: IntCounter,
-    batch: Vec<u8>,
     /// A line was cut by a failing write; the next batch begins on a new line.
     torn: bool,
     failing: bool,
 }
 
 impl Writer {
-    pub(super) fn new(
-        messages: mpsc::Receiver<Message>,
-        target: Target,
-        waiting: Arc<AtomicUsize>,
-        dropped: IntCounter,
-    ) -> Writer {
+    pub(super) fn new(queue: Arc<Queue>, target: Target, dropped: IntCounter) -> Writer {
         Writer {
-            messages,
+            queue,
             target,
-            waiting,
             dropped,
-            batch: Vec::with_capacity(BATCH),
             torn: false,
             failing: false,
         }
     }
 
-    /// Runs until every sender is gone and every line is written.
+    /// Runs until the queue has ended and every line is written.
     pub(super) fn run(mut self) {
-        while let Ok(first) = self.messages.recv() {
-            self.take(first);
-            self.write();
-            // Under traffic, nap instead of waiting in the channel: senders then need not wake this thread
-            // for every line, and lines are written a hundred times a second in few large writes.
-            loop {
+        let mut lines = Lines::default();
+        let mut is_quiet = false;
+        loop {
+            // Before the look: what was added before the end is taken then.
+            let has_ended = self.queue.has_ended();
+            let orders = self.queue.take(&mut lines);
+            if !orders.is_empty() || !lines.text.is_empty() {
+                is_quiet = false;
+                self.carry_out(orders);
+                self.write(&mut lines);
+                // Under traffic, nap instead of sleeping: requests then need not wake this thread for every line, and
+                // lines are written fifty times a second in few large writes.
                 thread::park_timeout(NAP);
-                if !self.drain() {
-                    break;
-                }
-                self.write();
+            } else if has_ended {
+                return;
+            } else if is_quiet {
+                thread::park();
+            } else {
+                is_quiet = true;
+                self.queue.sleeps();
             }
         }
     }
 
-    /// Takes everything that waits; false when nothing did.
-    fn drain(&mut self) -> bool {
-        let mut any = false;
-        while let Ok(message) = self.messages.try_recv() {
-            any = true;
-            self.take(message);
-        }
-        any
-    }
-
-    fn take(&mut self, message: Message) {
-        match message {
-            Message::Line(line) => {
-                self.waiting.fetch_sub(weight(&line), Ordering::Relaxed);
-                self.batch.extend_from_slice(&line);
-                if self.batch.len() >= BATCH {
-                    self.write();
+    fn carry_out(&mut self, orders: Vec<Order>) {
+        for order in orders {
+            match order {
+                Order::Write(mut lines) => self.write(&mut lines),
+                Order::Reopen => self.reopen(),
+                Order::Flush(done) => {
+                    // Whoever asked may have stopped waiting.
+                    let _ = done.send(());
                 }
-            }
-            Message::Reopen => {
-                self.write();
-                self.reopen();
-            }
-            Message::Flush(done) => {
-                self.write();
-                // Whoever asked may have stopped waiting.
-                let _ = done.send(());
-            }
-            Message::Target(target) => {
-                self.write();
-                self.target = target;
-                self.torn = false;
+                Order::Target(target) => {
+                    self.target = target;
+                    self.torn = false;
+                }
             }
         }
     }
@@ -169,15 +146,17 @@ impl Writer {
         }
     }
 
-    fn write(&mut self) {
-        if self.batch.is_empty() {
+    fn write(&mut self, lines: &mut Lines) {
+        self.queue.taken(lines);
+        let batch = &mut lines.text;
+        if batch.is_empty() {
             return;
         }
         if let Some(sink) = &mut self.target.sink {
-            match write_fully(sink.as_mut(), &self.batch, &mut self.torn) {
+            match write_fully(sink.as_mut(), batch, &mut self.torn) {
                 Ok(()) => self.failing = false,
                 Err((written, error)) => {
-                    let lost = &self.batch[written..];
+                    let lost = &batch[written..];
                     let lost = lost.iter().filter(|byte| **byte == b'\n').count();
                     self.dropped.inc_by(lost as u64);
                     // Once per outage; the counter tells the rest.
@@ -187,9 +166,9 @@ impl Writer {
                 }
             }
         }
-        self.batch.clear();
-        // One burst of long lines should not keep its memory for good.
-        self.batch.shrink_to(2 * BATCH);
+        batch.clear();
+        // One burst should not keep its memory for good.
+        batch.shrink_to(KEPT);
     }
 }
 
@@ -220,8 +199,8 @@ fn write_fully(
     sink.flush().map_err(|error| (written, error))
 }
 
-/// Written at once at most.
-const BATCH: usize = 64 * 1024;
+/// Memory kept for the next batch at most: what forty thousand requests a second log in a nap.
+const KEPT: usize = 512 * 1024;
 
 /// Longest a line waits for company.
-const NAP: Duration = Duration::from_millis(10);
+const NAP: Duration = Duration::from_millis(20);
