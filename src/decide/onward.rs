@@ -120,7 +120,9 @@ fn correct(headers: &mut HeaderMap, trusted: bool) {
     for name in headers.keys() {
         repeats |= matches!(*name, CONTENT_LENGTH | COOKIE);
         let name = name.as_str();
-        claims |= name.starts_with("x-") || name == "forwarded" || name.contains('_');
+        claims |= name.starts_with("x-")
+            || name == "forwarded"
+            || memchr::memchr(b'_', name.as_bytes()).is_some();
     }
     if repeats {
         normalise(headers);
