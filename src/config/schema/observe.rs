@@ -94,7 +94,7 @@ impl Default for Traces {
     }
 }
 
-/// The flight recorder: what `windrose why REQUEST-ID` tells, `/recorder` lists and `windrose bundle` writes. Records are in memory only, secrets left out; addresses and paths of clients are in them, for everyone who can reach the admin address. Errors are always kept, at most 20 of one cause in a second; they have half of the room, slow requests and samples a quarter each.
+/// The flight recorder: what `windrose why REQUEST-ID` tells, `/recorder` lists and `windrose bundle` writes. Records are in memory only, secrets left out; addresses and paths of clients are in them, for everyone who can reach the admin address. Errors are always kept, at most 20 of one cause in a second, and at most 20 slow requests and 20 samples in a second; errors have half of the room, slow requests and samples a quarter each.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recorder {

@@ -111,6 +111,8 @@ pub struct Recorder {
     sample: AtomicU64,
     durations: Slowest,
     errors: FirstUse<&'static str, Allowance>,
+    slow: Allowance,
+    sampled: Allowance,
     queue: mpsc::Sender<Kept>,
     /// Records in the queue.
     waiting: AtomicUsize,
@@ -135,6 +137,8 @@ impl Recorder {
             sample: AtomicU64::new(0),
             durations: Slowest::default(),
             errors: FirstUse::default(),
+            slow: Allowance::default(),
+            sampled: Allowance::default(),
             queue: sender,
             waiting: AtomicUsize::new(0),
             store: Mutex::new(Shelf { store, queue }),
@@ -165,16 +169,18 @@ impl Recorder {
             return self.allows(outcome).then_some(Reason::Error);
         }
         let nanos = u64::try_from(outcome.duration.as_nanos()).unwrap_or(u64::MAX);
+        let second = second(outcome);
         if self.slowest.load(Relaxed) && self.durations.has(nanos, outcome.random) {
-            return Some(Reason::Slowest);
+            return self.slow.take(second).then_some(Reason::Slowest);
         }
-        (outcome.random < self.sample.load(Relaxed)).then_some(Reason::Sample)
+        let is_drawn = outcome.random < self.sample.load(Relaxed);
+        (is_drawn && self.sampled.take(second)).then_some(Reason::Sample)
     }
 
     fn allows(&self, outcome: &Outcome) -> bool {
         let cause = outcome.cause.map_or("", |cause| cause.name);
         let allowance = self.errors.entry(cause, Allowance::default);
-        let allowed = allowance.take(outcome.now / 1_000_000_000);
+        let allowed = allowance.take(second(outcome));
         if !allowed {
             self.metrics.left_out.inc();
         }
@@ -264,7 +270,11 @@ fn is_error(outcome: &Outcome) -> bool {
     outcome.status >= 500 || !(is_written || is_meant)
 }
 
-/// How many errors of one cause are kept in the second that runs.
+fn second(outcome: &Outcome) -> u64 {
+    outcome.now / 1_000_000_000
+}
+
+/// How many records of one kind are made in the second that runs.
 #[derive(Default)]
 struct Allowance(AtomicU64);
 
@@ -276,7 +286,7 @@ impl Allowance {
             self.0.store(second << COUNT_BITS | 1, Relaxed);
             return true;
         }
-        let left = seen & ((1 << COUNT_BITS) - 1) < ERRORS_PER_SECOND;
+        let left = seen & ((1 << COUNT_BITS) - 1) < MOST_PER_SECOND;
         if left {
             self.0.fetch_add(1, Relaxed);
         }
@@ -348,8 +358,9 @@ pub fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// Errors of one cause kept in one second: enough to see what they have in common.
-const ERRORS_PER_SECOND: u64 = 20;
+/// Records made in one second of errors of one cause, of slow requests, or of samples: enough to see what they have in common.
+/// A record costs as much as a third of a small request, and more of them would only push out older ones sooner.
+const MOST_PER_SECOND: u64 = 20;
 /// Records that may wait while another thread has the store; besides the store's own, so few.
 const LONGEST_QUEUE: usize = 16;
 const COUNT_BITS: u32 = 16;

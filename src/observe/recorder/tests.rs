@@ -133,6 +133,38 @@ fn of_each_cause_so_many_a_second_are_wanted() {
 }
 
 #[test]
+fn of_slow_requests_and_of_samples_so_many_a_second_are_wanted() {
+    let recorder = recorder(RecorderSettings {
+        slowest: true,
+        sample: 1.0,
+        ..SETTINGS
+    });
+    let many = |second: u64, reason| {
+        let wanted = (1..=25).filter(|at| {
+            // Twice as slow as all before it, or as fast as none.
+            let nanos = match reason {
+                Reason::Slowest => 1_u64 << (25 * (second - 1) + at),
+                _ => 1,
+            };
+            let outcome = Outcome {
+                duration: Duration::from_nanos(nanos),
+                now: second * 1_000_000_000,
+                random: 1,
+                ..outcome(200, None)
+            };
+            recorder.wants(&outcome) == Some(reason)
+        });
+        wanted.count()
+    };
+
+    assert_eq!(many(1, Reason::Slowest), 20);
+    assert_eq!(many(1, Reason::Sample), 20);
+    assert_eq!(many(1, Reason::Sample), 0);
+    assert_eq!(many(2, Reason::Slowest), 20);
+    assert_eq!(recorder.metrics.left_out.get(), 0);
+}
+
+#[test]
 fn the_share_of_ordinary_requests_is_by_their_random_bits() {
     let recorder = recorder(RecorderSettings {
         sample: 0.25,
