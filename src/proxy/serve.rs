@@ -2,8 +2,10 @@
 //! It must not know what a request is for.
 //! Called by `accept`; hands each request to Pingora's engine.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -39,6 +41,8 @@ pub(super) async fn http(
         let end = async {
             ending(drain, age).await;
             let _ = close.send(true);
+            // Between requests nobody waits for this, so that none has to begin and end a wait; this task looks again.
+            tokio::task::yield_now().await;
         };
         tokio::join!(end, connection.cut.revoked());
     };
@@ -81,7 +85,7 @@ async fn http1(
     engine: &Arc<HttpProxy<Gateway>>,
     mut stream: Guarded,
     connection: &Arc<Connection>,
-    mut closing: ShutdownWatch,
+    closing: ShutdownWatch,
 ) {
     let keep_alive = connection.listener.limits.keep_alive;
     let idle_timer = sleep_until(Instant::now() + keep_alive);
@@ -90,9 +94,7 @@ async fn http1(
     let mut waiting = false;
     loop {
         // The first request's bytes are there already.
-        if waiting
-            && !next_request(&mut stream, &mut closing, idle_timer.as_mut(), keep_alive).await
-        {
+        if waiting && !next_request(&mut stream, &closing, idle_timer.as_mut(), keep_alive).await {
             return;
         }
         waiting = true;
@@ -125,10 +127,10 @@ async fn http1(
 }
 
 /// Waits between requests, holding nothing but the socket and one timer, which is moved only when it fires and not for
-/// each request. `false` when the connection should end.
+/// each request. `false` when the connection should end; whoever says so wakes this task.
 async fn next_request(
     stream: &mut Guarded,
-    closing: &mut ShutdownWatch,
+    closing: &ShutdownWatch,
     mut timer: Pin<&mut Sleep>,
     keep_alive: Duration,
 ) -> bool {
@@ -137,7 +139,7 @@ async fn next_request(
         tokio::select! {
             biased;
             ready = stream.idle() => return ready.is_ok(),
-            _ = closing.changed() => return false,
+            () = closes(closing) => return false,
             () = &mut timer => {
                 if due <= Instant::now() {
                     return false;
@@ -146,6 +148,15 @@ async fn next_request(
             }
         }
     }
+}
+
+/// Ends when the connection should, if it is polled then.
+async fn closes(closing: &ShutdownWatch) {
+    let looks = |_: &mut Context<'_>| match *closing.borrow() {
+        true => Poll::Ready(()),
+        false => Poll::Pending,
+    };
+    poll_fn(looks).await;
 }
 
 fn ours(stream: Stream) -> Option<Guarded> {

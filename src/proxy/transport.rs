@@ -3,6 +3,7 @@
 //! TLS and HTTP run on top of it; it replaces Pingora's buffered stream, whose read buffer costs 64 KiB a connection.
 
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
@@ -106,10 +107,12 @@ impl Transport {
         if self.prefix_read < self.prefix.len() {
             return Ok(());
         }
-        match &self.socket {
-            Socket::Tcp(socket) => socket.readable().await,
-            Socket::Unix(socket) => socket.readable().await,
-        }
+        // The socket's one place for a reader, which nobody else uses meanwhile: `readable` would enter a list for each wait.
+        poll_fn(|cx| match &self.socket {
+            Socket::Tcp(socket) => socket.poll_read_ready(cx),
+            Socket::Unix(socket) => socket.poll_read_ready(cx),
+        })
+        .await
     }
 
     /// Waits until the other side has closed, reading nothing. Bytes that nobody reads yet would wake at once again and
