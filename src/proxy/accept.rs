@@ -107,42 +107,47 @@ impl Frontend {
             local,
             slot,
         };
-        self.open(transport, arrival).await
+        let drain = arrival.slot.drain.clone();
+        // Here and not further in: a wake-up goes through every future between the task and what it wakes.
+        match self.open(transport, arrival).await? {
+            Some((stream, connection)) => serve::http(&self.http, stream, connection, drain).await,
+            None => Ok(()),
+        }
     }
 
-    /// Chooses the protocol by the listener's setting and the first bytes.
-    async fn open(&self, mut transport: Transport, arrival: Arrival) -> Result<(), Refusal> {
+    /// Chooses the protocol by the listener's setting and the first bytes. What does not speak HTTP has been served then.
+    async fn open(&self, mut transport: Transport, arrival: Arrival) -> Result<Opened, Refusal> {
         let listener = arrival.listener.clone();
         if matches!(listener.protocol, Protocol::Tcp) {
-            return tcp::serve(&self.shared, transport, arrival, None).await;
+            return self.bytes(transport, arrival, None).await;
         }
         let opening = first_bytes(&mut transport, &listener).await?;
         match (&listener.protocol, opening) {
-            (_, Opening::Unknown) => Ok(()),
+            (_, Opening::Unknown) => Ok(None),
             (Protocol::TlsPassthrough, Opening::Tls(sni)) => {
-                tcp::serve(&self.shared, transport, arrival, Some(sni)).await
+                self.bytes(transport, arrival, Some(sni)).await
             }
             (Protocol::Auto(_), Opening::Tls(sni)) if tcp::names(&listener.tcp, sni.as_deref()) => {
-                tcp::serve(&self.shared, transport, arrival, Some(sni)).await
+                self.bytes(transport, arrival, Some(sni)).await
             }
             (
                 Protocol::Https(termination) | Protocol::Auto(Some(termination)),
                 Opening::Tls(sni),
             ) => {
                 let termination = termination.clone();
-                self.terminate(transport, arrival, termination, sni).await
+                terminate(transport, arrival, termination, sni).await
             }
             (Protocol::Http | Protocol::Auto(_), Opening::Http2) => {
-                self.plain(transport, arrival, true).await
+                Ok(plain(transport, arrival, true))
             }
             (Protocol::Auto(_), Opening::Tls(sni)) => {
-                tcp::serve(&self.shared, transport, arrival, Some(sni)).await
+                self.bytes(transport, arrival, Some(sni)).await
             }
             (Protocol::Auto(_), Opening::Opaque) if !listener.tcp.0.is_empty() => {
-                tcp::serve(&self.shared, transport, arrival, None).await
+                self.bytes(transport, arrival, None).await
             }
             (Protocol::Http, Opening::Http1 | Opening::Opaque)
-            | (Protocol::Auto(_), Opening::Http1) => self.plain(transport, arrival, false).await,
+            | (Protocol::Auto(_), Opening::Http1) => Ok(plain(transport, arrival, false)),
             (protocol, opening) => {
                 let detail = format!(
                     "listener speaks {}, client sent {}",
@@ -154,55 +159,54 @@ impl Frontend {
         }
     }
 
-    async fn plain(
+    /// Passes a connection through as bytes, to its end.
+    async fn bytes(
         &self,
         transport: Transport,
         arrival: Arrival,
-        http2: bool,
-    ) -> Result<(), Refusal> {
-        let connection = Arc::new(Connection::new(
-            arrival.listener,
-            arrival.client,
-            arrival.local,
-            None,
-            http2,
-        ));
-        let stream = Guarded::plain(transport, connection.clone());
-        serve::http(&self.http, stream, connection, arrival.slot.drain.clone()).await
+        sni: Option<Option<String>>,
+    ) -> Result<Opened, Refusal> {
+        tcp::serve(&self.shared, transport, arrival, sni).await?;
+        Ok(None)
     }
+}
 
-    async fn terminate(
-        &self,
-        transport: Transport,
-        arrival: Arrival,
-        termination: Arc<Termination>,
-        sni: Option<String>,
-    ) -> Result<(), Refusal> {
-        let (stream, shaken) =
-            handshake::accept(transport, &termination, &arrival.listener).await?;
-        let tls = TlsFacts {
-            sni: sni.map(Into::into),
-            version: shaken.version,
-            termination,
-            cert: shaken.cert,
-            principal: shaken.principal,
-        };
-        let Arrival {
-            listener,
-            client,
-            local,
-            slot,
-        } = arrival;
-        let connection = Arc::new(Connection::new(
-            listener,
-            client,
-            local,
-            Some(tls),
-            shaken.http2,
-        ));
-        let stream = Guarded::tls(stream, connection.clone());
-        serve::http(&self.http, stream, connection, slot.drain.clone()).await
-    }
+/// A connection that is to be served as HTTP, if it is one.
+type Opened = Option<(Guarded, Arc<Connection>)>;
+
+fn plain(transport: Transport, arrival: Arrival, http2: bool) -> Opened {
+    let connection = Arc::new(Connection::new(
+        arrival.listener,
+        arrival.client,
+        arrival.local,
+        None,
+        http2,
+    ));
+    Some((Guarded::plain(transport, connection.clone()), connection))
+}
+
+async fn terminate(
+    transport: Transport,
+    arrival: Arrival,
+    termination: Arc<Termination>,
+    sni: Option<String>,
+) -> Result<Opened, Refusal> {
+    let (stream, shaken) = handshake::accept(transport, &termination, &arrival.listener).await?;
+    let tls = TlsFacts {
+        sni: sni.map(Into::into),
+        version: shaken.version,
+        termination,
+        cert: shaken.cert,
+        principal: shaken.principal,
+    };
+    let connection = Arc::new(Connection::new(
+        arrival.listener,
+        arrival.client,
+        arrival.local,
+        Some(tls),
+        shaken.http2,
+    ));
+    Ok(Some((Guarded::tls(stream, connection.clone()), connection)))
 }
 
 /// A connection past its bounds and PROXY header.
