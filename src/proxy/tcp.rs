@@ -278,7 +278,7 @@ async fn attempt(
     tell(of, endpoint, verdict(&connected), probe, now);
     if connected.is_ok() {
         balance::observe(&endpoint.state, now, took);
-        endpoint.metrics.connect(false, seconds);
+        endpoint.metrics.connect(Some(seconds));
     }
     connected
 }

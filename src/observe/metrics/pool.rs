@@ -311,13 +311,14 @@ impl EndpointMetrics {
         self.pool.attempt_seconds.observe(seconds);
     }
 
-    /// A connection is used for an attempt; the time is that of making it and counts only for a new one.
-    pub fn connect(&self, reused: bool, seconds: f64) {
-        if reused {
-            self.reused.inc();
-        } else {
-            self.fresh.inc();
-            self.pool.connect_seconds.observe(seconds);
+    /// A connection is used for an attempt: a kept one, or one made in so many seconds.
+    pub fn connect(&self, made_in: Option<f64>) {
+        match made_in {
+            None => self.reused.inc(),
+            Some(seconds) => {
+                self.fresh.inc();
+                self.pool.connect_seconds.observe(seconds);
+            }
         }
     }
 

@@ -61,7 +61,7 @@ pub(in crate::proxy) async fn peer(
     if ctx.attempt.first_started == 0 {
         pay(&pool, &candidate.rule.retry, now);
     }
-    let chosen = match chosen(session, ctx, &pool, now).await {
+    let (chosen, now) = match chosen(session, ctx, &pool, now).await {
         Ok(chosen) => chosen,
         Err(cause) => return fail(ctx, cause),
     };
@@ -71,8 +71,6 @@ pub(in crate::proxy) async fn peer(
         in_flight,
         probe,
     } = chosen;
-    // It may have waited for an endpoint with room.
-    let now = clock::now();
     let member = &set.members[at];
     let Some(template) = &member.peer else {
         return fail(ctx, &causes::INTERNAL);
@@ -132,40 +130,41 @@ fn cannot_finish(ctx: &Ctx, endpoint: &Endpoint, now: u64) -> bool {
     }
 }
 
-/// The endpoint of this attempt: the one that came with the place in the pool, or another.
+/// The endpoint of this attempt: the one that came with the place in the pool, or another; and the moment of the choice,
+/// which may have waited for an endpoint with room.
 async fn chosen(
     session: &mut Session,
     ctx: &mut Ctx,
     pool: &Pool,
     now: u64,
-) -> Result<Chosen, &'static Cause> {
+) -> Result<(Chosen, u64), &'static Cause> {
     let first = ctx.held.as_mut().and_then(|held| held.first.take());
     if let Some(chosen) = first {
-        return Ok(chosen);
+        return Ok((chosen, now));
     }
     // The failure that called for another attempt says more than that there is none.
     let failure = ctx.cause;
     match choice::choose(session, ctx, pool, now) {
-        Outcome::Chosen(chosen) => Ok(chosen),
+        Outcome::Chosen(chosen) => Ok((chosen, now)),
         Outcome::Nobody(cause) => {
             pool.metrics.no_endpoint(cause);
             Err(failure.unwrap_or(cause))
         }
         Outcome::Full => match Box::pin(admission::endpoint(session, ctx, pool)).await {
             Err(cause) if cause.status == 503 => Err(failure.unwrap_or(cause)),
-            waited => waited,
+            waited => waited.map(|chosen| (chosen, clock::now())),
         },
     }
 }
 
 /// Begins the attempt's span, if the request is traced.
 fn open_span(ctx: &mut Ctx) {
-    let label = endpoint(ctx).map(|endpoint| endpoint.label.to_string());
     let Some(trace) = ctx.trace.as_mut() else {
         return;
     };
     let span_id = trace.begin_attempt();
     if trace.sampled {
+        let label = endpoint(ctx).map(|endpoint| endpoint.label.to_string());
         ctx.spans.push(AttemptSpan {
             span_id,
             start: std::time::SystemTime::now(),
@@ -308,17 +307,16 @@ pub(in crate::proxy) fn connected(ctx: &mut Ctx, kept: &Kept, fd: i32, reused: b
         due.put_off(clock::between(ctx.attempt.started, clock::now()));
     }
     if let Some(endpoint) = endpoint(ctx) {
-        let seconds = clock::between(ctx.attempt.started, clock::now()).as_secs_f64();
-        endpoint.metrics.connect(reused, seconds);
+        let took = || clock::between(ctx.attempt.started, clock::now()).as_secs_f64();
+        endpoint.metrics.connect((!reused).then(took));
     }
 }
 
 /// The endpoint of the last attempt.
-pub(in crate::proxy) fn endpoint(ctx: &Ctx) -> Option<Arc<Endpoint>> {
+pub(in crate::proxy) fn endpoint(ctx: &Ctx) -> Option<&Arc<Endpoint>> {
     let set = ctx.attempt.set.as_ref()?;
-    set.members
-        .get(ctx.attempt.member)
-        .map(|member| member.endpoint.clone())
+    let member = set.members.get(ctx.attempt.member)?;
+    Some(&member.endpoint)
 }
 
 #[cfg(test)]

@@ -118,7 +118,8 @@ pub(in crate::proxy) fn gave_up(ctx: &mut Ctx, blames_endpoint: bool) {
         teach_limit(ctx, now);
     }
     close_span(ctx, cause);
-    if let (true, Some(endpoint)) = (ctx.attempt.in_flight.take().is_some(), endpoint(ctx)) {
+    let endpoint = endpoint(ctx).cloned();
+    if let (true, Some(endpoint)) = (ctx.attempt.in_flight.take().is_some(), endpoint) {
         let attempt = &mut ctx.attempt;
         attempt.past.push(Past {
             endpoint,
@@ -180,7 +181,7 @@ fn settle(ctx: &mut Ctx, verdict: Verdict, now: u64) {
     ctx.attempt.verdict_due = false;
     let probe = ctx.attempt.probe.take();
     if let (Some(pool), Some(set), Some(endpoint)) = (&ctx.pool, &ctx.attempt.set, endpoint(ctx)) {
-        tell((pool, set), &endpoint, verdict, probe, now);
+        tell((pool, set), endpoint, verdict, probe, now);
     }
 }
 
