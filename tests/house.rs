@@ -23,19 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
 ];
 
 /// Causes that no black-box test provokes, and why.
-const NOT_PROVOKED: &[(&str, &str)] = &[
-    ("internal", "says that there is a bug"),
-    ("mtls.no_certificate", "listeners do not have `mtls` yet"),
-    ("mtls.not_an_svid", "listeners do not have `mtls` yet"),
-    ("mtls.trust_domain", "listeners do not have `mtls` yet"),
-    ("mtls.untrusted", "listeners do not have `mtls` yet"),
-    ("mtls.expired", "listeners do not have `mtls` yet"),
-    ("mtls.not_yet_valid", "listeners do not have `mtls` yet"),
-    ("mtls.constraint", "listeners do not have `mtls` yet"),
-    ("mtls.wrong_peer", "pools do not have `mtls` yet"),
-    ("mtls.plaintext_refused", "listeners do not have `mtls` yet"),
-    ("mtls.no_identity", "listeners do not have `mtls` yet"),
-];
+const NOT_PROVOKED: &[(&str, &str)] = &[("internal", "says that there is a bug")];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

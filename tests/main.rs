@@ -26,6 +26,7 @@ mod http;
 mod idle;
 mod limits;
 mod mirror;
+mod mtls;
 mod observability;
 mod outlier;
 mod overload;

@@ -221,6 +221,9 @@ causes! {
     MTLS_NO_CERTIFICATE = "mtls.no_certificate", Client, 0, "TLS handshake failed",
         "The caller showed no certificate, and the listener's `mtls` wants one from everybody who speaks TLS.",
         "Give the caller an identity; `mode: permissive` lets callers in the clear in, but not those that speak TLS without a certificate.";
+    MTLS_KEY = "mtls.key", Client, 502, "Peer refused",
+        "The peer showed a certificate, but could not sign with its key: the certificate is somebody else's.",
+        "Somebody on the network shows a certificate that was copied. Certificates are public, keys are not: find out who it is by the address in the log.";
     MTLS_NOT_AN_SVID = "mtls.not_an_svid", Client, 502, "Peer refused",
         "The peer's certificate is no X.509-SVID: it has no URI name or several, one that is no SPIFFE ID, is an authority's own, or its key usages are wrong.",
         "The log says which rule it breaks. Issue one certificate with exactly one `spiffe://` URI and keyUsage digitalSignature to each workload.";

@@ -22,6 +22,8 @@ const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 /// The field of the request id, for endpoints and clients alike.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// What an application is told of the certificate that its caller showed to a mesh-inbound listener, as Envoy writes it.
+const CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 /// The mark of a copy that a mirror gets: the route it was made for.
 pub const MIRROR: HeaderName = HeaderName::from_static("x-windrose-mirror");
 const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
@@ -31,8 +33,9 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const ADDED: usize = 8;
 
 /// Fields that only a proxy may say, or somebody it trusts.
-const MANAGED: [HeaderName; 11] = [
+const MANAGED: [HeaderName; 12] = [
     ATTEMPT,
+    CLIENT_CERT,
     FOR,
     PROTO,
     FORWARDED_HOST,
@@ -60,6 +63,8 @@ const B3: [&str; 6] = [
 pub struct Hop<'a> {
     /// The address the request came from.
     pub peer: &'a WireText,
+    /// What the endpoint is told of the caller's certificate.
+    pub certificate: Option<&'a HeaderValue>,
     /// The span the endpoint is told.
     pub traceparent: Option<HeaderValue>,
     /// What is left of the request's time, and whether it is told in gRPC's way.
@@ -144,6 +149,8 @@ fn remove_claims(headers: &mut HeaderMap, trusted: bool) {
     for twin in twins {
         headers.remove(twin);
     }
+    // Only our own handshake proves a certificate: nobody is trusted to repeat another's.
+    headers.remove(CLIENT_CERT);
     if !trusted {
         for name in MANAGED.into_iter().chain([FORWARDED]) {
             headers.remove(name);
@@ -188,6 +195,9 @@ fn forwarded(headers: &mut HeaderMap, facts: &Facts, hop: &Hop<'_>) {
         .or_insert_with(|| port(facts.port, facts.secure));
     headers.insert(REQUEST_ID, facts.request_id.value());
     attempts::tell(headers, hop.attempt);
+    if let Some(certificate) = hop.certificate {
+        headers.insert(CLIENT_CERT, certificate.clone());
+    }
     if let Some((left, is_grpc)) = hop.left {
         deadline::tell(headers, left, is_grpc);
     }

@@ -46,8 +46,8 @@ pub struct Walk<'a> {
 pub struct Tls<'a> {
     /// The name asked for, in lower case.
     pub sni: Option<&'a str>,
-    /// What it was made with.
-    pub termination: &'a Termination,
+    /// What it was made with; `None` for mutual TLS, where identities stand for names of hosts.
+    pub termination: Option<&'a Termination>,
     /// The certificate that was shown.
     pub cert: Option<&'a Arc<Cert>>,
 }
@@ -275,13 +275,14 @@ impl Walk<'_> {
         let Some(tls) = &self.tls else {
             return false;
         };
-        let (Some(sni), Some(shown)) = (tls.sni, tls.cert) else {
+        let (Some(sni), Some(shown), Some(termination)) = (tls.sni, tls.cert, tls.termination)
+        else {
             return false;
         };
         if *sni == **host {
             return false;
         }
-        let certs = tls.termination.certs.load();
+        let certs = termination.certs.load();
         // After a renewal the set holds new certificates; the same names mean the same one.
         certs
             .find(Some(host))

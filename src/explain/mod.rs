@@ -91,7 +91,7 @@ fn tls<'a>(
     let termination = listener.protocol.termination()?;
     question.is_tls().then_some(Tls {
         sni,
-        termination,
+        termination: Some(termination),
         cert,
     })
 }
@@ -160,6 +160,7 @@ impl Teller<'_> {
             return Err(abort);
         }
         let hop = Hop {
+            certificate: None,
             peer,
             traceparent: None,
             left: next.deadline.map(|it| (it.time, is_grpc(&next))),

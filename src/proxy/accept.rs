@@ -8,18 +8,22 @@ use std::sync::Arc;
 
 use pingora::apps::HttpServerOptions;
 use pingora::proxy::HttpProxy;
-use windrose_plugins::contract::{causes, Cause, ConnectionView, Effects};
+use windrose_plugins::contract::{causes, Cause, ConnectionView, Effects, Principal};
 
 use super::connection::{Connection, TlsFacts};
 use super::guard::Guarded;
+use super::handshake::Alpn;
 use super::hello::{opening, Opening, MOST};
+use super::line::Carrier;
 use super::proxy_protocol::{read, Reading};
 use super::transport::Transport;
-use super::{capture, handshake, serve, tcp, Gateway, Shared};
+use super::{caller, capture, handshake, serve, tcp, Gateway, Shared};
 use crate::observe::event;
 use crate::snapshot::certs::Termination;
-use crate::snapshot::incoming::{Full, Incoming, Open};
-use crate::snapshot::listener::{Listener, Protocol, ProxyHeader};
+use crate::snapshot::identity::Workload;
+use crate::snapshot::incoming::{Full, Incoming, Open, Socket};
+use crate::snapshot::listener::{Listener, Protocol, ProxyHeader, Role};
+use crate::snapshot::mtls::{Inbound, Mode};
 
 /// Takes connections of every listener.
 pub struct Frontend {
@@ -84,6 +88,7 @@ impl Frontend {
                 return Err(capture::looped("it is the proxy's own connection"));
             }
         }
+        let caller = self.caller(listener, &incoming.socket, (client, local));
         let mut transport = Transport::new(incoming.socket, client, local);
         if let Some((from, to)) = proxy_header(&mut transport, listener, incoming.peer).await? {
             (client, local) = (from, to);
@@ -105,6 +110,8 @@ impl Frontend {
             listener: listener.clone(),
             client,
             local,
+            caller,
+            principal: None,
             slot,
         };
         let drain = arrival.slot.drain.clone();
@@ -118,17 +125,114 @@ impl Frontend {
     /// Chooses the protocol by the listener's setting and the first bytes. What does not speak HTTP has been served then.
     async fn open(&self, mut transport: Transport, arrival: Arrival) -> Result<Opened, Refusal> {
         let listener = arrival.listener.clone();
+        if let Some(mtls) = &listener.mtls {
+            let opening = first_bytes(&mut transport, &listener).await?;
+            // Large and only here: in place it would make every connection's future as large.
+            return Box::pin(self.mutual(transport, arrival, mtls, opening)).await;
+        }
         if matches!(listener.protocol, Protocol::Tcp) {
-            return self.bytes(transport, arrival, None).await;
+            return self.bytes(transport.into(), arrival, None).await;
         }
         let opening = first_bytes(&mut transport, &listener).await?;
+        self.by_opening(transport, arrival, opening).await
+    }
+
+    /// The workload that calls, where the listener is for callers on this machine.
+    fn caller(
+        &self,
+        listener: &Listener,
+        socket: &Socket,
+        addresses: (SocketAddr, SocketAddr),
+    ) -> Option<Arc<Workload>> {
+        if listener.role == Role::MeshInbound {
+            return None;
+        }
+        let snapshot = self.shared.current.peek();
+        caller::workload(snapshot.identity.as_ref()?, listener, socket, addresses)
+    }
+
+    /// Mutual TLS, or what a permissive port takes in the clear.
+    async fn mutual(
+        &self,
+        transport: Transport,
+        arrival: Arrival,
+        mtls: &Inbound,
+        opening: Opening,
+    ) -> Result<Opened, Refusal> {
+        let listener = arrival.listener.clone();
+        let mode = mtls.mode(arrival.local.port());
+        match opening {
+            Opening::Unknown => Ok(None),
+            Opening::Tls(sni)
+                if mode == Mode::Permissive && tcp::names(&listener.tcp, sni.as_deref()) =>
+            {
+                self.bytes(transport.into(), arrival, Some(sni)).await
+            }
+            Opening::Tls(sni) => self.workload(transport, arrival, mtls, sni).await,
+            opening if mode == Mode::Strict => Err(Refusal::new(
+                &causes::MTLS_PLAINTEXT_REFUSED,
+                format!("client sent {}", word(&opening)),
+            )),
+            _ if matches!(listener.protocol, Protocol::Tcp) => {
+                self.bytes(transport.into(), arrival, None).await
+            }
+            opening => self.by_opening(transport, arrival, opening).await,
+        }
+    }
+
+    /// A connection of another workload's.
+    async fn workload(
+        &self,
+        transport: Transport,
+        mut arrival: Arrival,
+        mtls: &Inbound,
+        sni: Option<String>,
+    ) -> Result<Opened, Refusal> {
+        let listener = arrival.listener.clone();
+        let port = arrival.local.port();
+        let workload = mtls.workload(&listener.name, port, sni.as_deref());
+        let workload = workload.ok_or_else(|| {
+            let detail = format!("no workload is at port {port} nor named {sni:?}");
+            Refusal::new(&causes::MTLS_NO_IDENTITY, detail)
+        })?;
+        arrival.caller = Some(workload.clone());
+        let (stream, shaken) = handshake::mutual(transport, mtls, workload, &listener).await?;
+        let is_opaque = match listener.protocol {
+            Protocol::Tcp => true,
+            Protocol::Auto(_) => shaken.alpn == Alpn::None && !listener.tcp.0.is_empty(),
+            Protocol::Http | Protocol::Https(_) | Protocol::TlsPassthrough => false,
+        };
+        arrival.principal = Some(shaken.principal.clone());
+        if is_opaque {
+            return self.bytes(stream.into(), arrival, Some(sni)).await;
+        }
+        let tls = TlsFacts {
+            sni: sni.map(Into::into),
+            version: shaken.version,
+            termination: None,
+            cert: None,
+            principal: Some(shaken.principal),
+            told: Some(shaken.told),
+        };
+        let http2 = shaken.alpn == Alpn::Http2;
+        let connection = Arc::new(Connection::new(arrival, Some(tls), http2));
+        Ok(Some((Guarded::tls(stream, connection.clone()), connection)))
+    }
+
+    async fn by_opening(
+        &self,
+        transport: Transport,
+        arrival: Arrival,
+        opening: Opening,
+    ) -> Result<Opened, Refusal> {
+        let listener = arrival.listener.clone();
         match (&listener.protocol, opening) {
             (_, Opening::Unknown) => Ok(None),
             (Protocol::TlsPassthrough, Opening::Tls(sni)) => {
-                self.bytes(transport, arrival, Some(sni)).await
+                self.bytes(transport.into(), arrival, Some(sni)).await
             }
             (Protocol::Auto(_), Opening::Tls(sni)) if tcp::names(&listener.tcp, sni.as_deref()) => {
-                self.bytes(transport, arrival, Some(sni)).await
+                self.bytes(transport.into(), arrival, Some(sni)).await
             }
             (
                 Protocol::Https(termination) | Protocol::Auto(Some(termination)),
@@ -141,10 +245,10 @@ impl Frontend {
                 Ok(plain(transport, arrival, true))
             }
             (Protocol::Auto(_), Opening::Tls(sni)) => {
-                self.bytes(transport, arrival, Some(sni)).await
+                self.bytes(transport.into(), arrival, Some(sni)).await
             }
             (Protocol::Auto(_), Opening::Opaque) if !listener.tcp.0.is_empty() => {
-                self.bytes(transport, arrival, None).await
+                self.bytes(transport.into(), arrival, None).await
             }
             (Protocol::Http, Opening::Http1 | Opening::Opaque)
             | (Protocol::Auto(_), Opening::Http1) => Ok(plain(transport, arrival, false)),
@@ -162,11 +266,11 @@ impl Frontend {
     /// Passes a connection through as bytes, to its end.
     async fn bytes(
         &self,
-        transport: Transport,
+        carrier: Carrier,
         arrival: Arrival,
         sni: Option<Option<String>>,
     ) -> Result<Opened, Refusal> {
-        tcp::serve(&self.shared, transport, arrival, sni).await?;
+        tcp::serve(&self.shared, carrier, arrival, sni).await?;
         Ok(None)
     }
 }
@@ -175,13 +279,7 @@ impl Frontend {
 type Opened = Option<(Guarded, Arc<Connection>)>;
 
 fn plain(transport: Transport, arrival: Arrival, http2: bool) -> Opened {
-    let connection = Arc::new(Connection::new(
-        arrival.listener,
-        arrival.client,
-        arrival.local,
-        None,
-        http2,
-    ));
+    let connection = Arc::new(Connection::new(arrival, None, http2));
     Some((Guarded::plain(transport, connection.clone()), connection))
 }
 
@@ -195,17 +293,12 @@ async fn terminate(
     let tls = TlsFacts {
         sni: sni.map(Into::into),
         version: shaken.version,
-        termination,
+        termination: Some(termination),
         cert: shaken.cert,
         principal: shaken.principal,
+        told: None,
     };
-    let connection = Arc::new(Connection::new(
-        arrival.listener,
-        arrival.client,
-        arrival.local,
-        Some(tls),
-        shaken.http2,
-    ));
+    let connection = Arc::new(Connection::new(arrival, Some(tls), shaken.http2));
     Ok(Some((Guarded::tls(stream, connection.clone()), connection)))
 }
 
@@ -214,6 +307,10 @@ pub(super) struct Arrival {
     pub(super) listener: Arc<Listener>,
     pub(super) client: SocketAddr,
     pub(super) local: SocketAddr,
+    /// The workload of this node that calls, or that it is for.
+    pub(super) caller: Option<Arc<Workload>>,
+    /// Who the other end proved to be, by mutual TLS.
+    pub(super) principal: Option<Principal>,
     pub(super) slot: Arc<crate::snapshot::incoming::Slot>,
 }
 
@@ -310,7 +407,10 @@ async fn first_bytes(transport: &mut Transport, listener: &Listener) -> Result<O
     match looking.await {
         Ok(opening) => Ok(opening?),
         // A server that speaks first, behind a listener that must look: after the wait its bytes are passed on.
-        Err(_) if transport.seen().is_empty() && matches!(listener.protocol, Protocol::Auto(_)) => {
+        Err(_)
+            if transport.seen().is_empty()
+                && matches!(listener.protocol, Protocol::Auto(_) | Protocol::Tcp) =>
+        {
             Ok(Opening::Opaque)
         }
         Err(_) => Err(Refusal::new(

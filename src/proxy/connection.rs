@@ -7,11 +7,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::HeaderValue;
 use pingora::http::RequestHeader;
 use windrose_plugins::contract::{Cause, Principal};
 
+use super::accept::Arrival;
 use crate::decide::{Tls, WireText};
 use crate::snapshot::certs::{Cert, Termination};
+use crate::snapshot::identity::Workload;
 use crate::snapshot::lease::Cut;
 use crate::snapshot::listener::Listener;
 
@@ -29,6 +32,8 @@ pub(super) struct Connection {
     pub(super) tls: Option<TlsFacts>,
     /// Whether it speaks HTTP/2.
     pub(super) http2: bool,
+    /// The workload of this node at its other end, or that it is for: who calls when its requests go on.
+    pub(super) caller: Option<Arc<Workload>>,
     /// Ends the connection's stream when its route goes away (HTTP/1 upgrades).
     pub(super) cut: Arc<Cut>,
     header_seen: AtomicBool,
@@ -42,12 +47,14 @@ pub(super) struct TlsFacts {
     pub(super) sni: Option<Box<str>>,
     /// The version, such as `TLSv1.3`.
     pub(super) version: &'static str,
-    /// The termination it was made with.
-    pub(super) termination: Arc<Termination>,
+    /// The termination it was made with; `None` for mutual TLS.
+    pub(super) termination: Option<Arc<Termination>>,
     /// The certificate that was shown.
     pub(super) cert: Option<Arc<Cert>>,
     /// Who the client's certificate names.
     pub(super) principal: Option<Principal>,
+    /// What the application is told of the caller's certificate, where it was proven by mutual TLS.
+    pub(super) told: Option<HeaderValue>,
 }
 
 impl TlsFacts {
@@ -55,7 +62,7 @@ impl TlsFacts {
     pub(super) fn view(&self) -> Tls<'_> {
         Tls {
             sni: self.sni.as_deref(),
-            termination: &self.termination,
+            termination: self.termination.as_deref(),
             cert: self.cert.as_ref(),
         }
     }
@@ -63,15 +70,17 @@ impl TlsFacts {
 
 impl Connection {
     /// A connection about to carry requests.
-    pub(super) fn new(
-        listener: Arc<Listener>,
-        client: SocketAddr,
-        local: SocketAddr,
-        tls: Option<TlsFacts>,
-        http2: bool,
-    ) -> Connection {
+    pub(super) fn new(arrival: Arrival, tls: Option<TlsFacts>, http2: bool) -> Connection {
+        let Arrival {
+            listener,
+            client,
+            local,
+            caller,
+            ..
+        } = arrival;
         Connection {
             listener,
+            caller,
             client,
             address: WireText::new(&client.ip().to_canonical().to_string()).unwrap_or_default(),
             local,

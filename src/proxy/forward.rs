@@ -37,6 +37,7 @@ pub(super) async fn request(head: &mut RequestHeader, ctx: &mut Ctx) -> Result<(
     let mut walk = walk(&connection, &listener, &ctx.facts, principal, slots);
     let hop = Hop {
         peer: &connection.address,
+        certificate: connection.tls.as_ref().and_then(|tls| tls.told.as_ref()),
         traceparent: ctx.trace.as_ref().and_then(TraceContext::traceparent),
         left: ctx
             .due

@@ -6,15 +6,19 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use async_trait::async_trait;
+use http::HeaderValue;
 use pingora::listeners::TlsAccept;
 use pingora::protocols::tls::server::handshake_with_callback;
 use pingora::protocols::tls::{SslStream, TlsRef};
-use windrose_plugins::contract::{causes, Principal};
+use pingora::tls::hash::MessageDigest;
+use windrose_plugins::contract::{causes, Principal, PrincipalKind};
 
 use super::accept::Refusal;
 use super::transport::Transport;
 use crate::snapshot::certs::{principal, Cert, ClientAuth, Termination};
+use crate::snapshot::identity::{SpiffeId, Svid, Workload};
 use crate::snapshot::listener::Listener;
+use crate::snapshot::mtls::{self, Inbound};
 
 /// What a handshake brought.
 pub(super) struct Shaken {
@@ -76,6 +80,105 @@ pub(super) async fn accept(
         principal: leaf.and_then(|leaf| principal(&leaf)),
     };
     Ok((stream, shaken))
+}
+
+/// What is spoken inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Alpn {
+    Http2,
+    Http1,
+    /// Nothing was agreed.
+    None,
+}
+
+/// What a handshake between workloads brought.
+pub(super) struct Proven {
+    pub(super) version: &'static str,
+    pub(super) alpn: Alpn,
+    /// Who the caller is.
+    pub(super) principal: Principal,
+    /// What the application is told of it.
+    pub(super) told: HeaderValue,
+}
+
+struct Shown(Arc<Svid>);
+
+#[async_trait]
+impl TlsAccept for Shown {
+    async fn certificate_callback(&self, ssl: &mut TlsRef) {
+        if let Err(error) = mtls::show(&self.0, ssl) {
+            log::error!(
+                "certificate cannot be shown: id={} cause={error}",
+                self.0.id
+            );
+        }
+    }
+}
+
+/// Makes the handshake of a workload with another one, and judges the caller before anything of it is read.
+pub(super) async fn mutual(
+    transport: Transport,
+    mtls: &Inbound,
+    workload: &Workload,
+    listener: &Listener,
+) -> Result<(SslStream<Transport>, Proven), Refusal> {
+    let no_identity = |detail| Refusal::new(&causes::MTLS_NO_IDENTITY, detail);
+    let svid = mtls::current(workload, mtls.identity.hold)
+        .await
+        .map_err(no_identity)?;
+    let shown = Shown(svid.clone());
+    let started = Instant::now();
+    let handshake = handshake_with_callback(&mtls.acceptor, transport, &shown);
+    let stream = match tokio::time::timeout(mtls.handshake_timeout, Box::pin(handshake)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(refusal(&error.to_string())),
+        Err(_) => {
+            let detail = "during the TLS handshake";
+            return Err(Refusal::new(&causes::CONNECTION_TIMEOUT, detail));
+        }
+    };
+    let ssl = stream.ssl();
+    let took = started.elapsed().as_secs_f64();
+    listener
+        .metrics
+        .tls_handshake(ssl.version_str(), ssl.session_reused(), took);
+    let caller = mtls::prove(ssl, &mtls.identity.registry)
+        .map_err(|rejection| Refusal::new(rejection.cause, rejection.detail))?;
+    let proven = Proven {
+        version: ssl.version_str(),
+        alpn: match ssl.selected_alpn_protocol() {
+            Some(b"h2") => Alpn::Http2,
+            Some(_) => Alpn::Http1,
+            None => Alpn::None,
+        },
+        told: told(&svid, &caller, ssl),
+        principal: Principal {
+            kind: PrincipalKind::Workload,
+            name: caller.as_str().to_owned(),
+        },
+    };
+    Ok((stream, proven))
+}
+
+/// `x-forwarded-client-cert` as Envoy writes it; IDs hold nothing that would need quotes.
+fn told(own: &Svid, caller: &SpiffeId, ssl: &TlsRef) -> HeaderValue {
+    let digest = ssl
+        .peer_certificate()
+        .and_then(|leaf| leaf.digest(MessageDigest::sha256()).ok());
+    let digest = digest.as_deref().unwrap_or_default();
+    let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let value = format!("By={};Hash={hash};URI={caller}", own.id);
+    HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// Of a handshake that failed only one thing has a word of its own: a certificate without its key.
+fn refusal(error: &str) -> Refusal {
+    let detail = detail(error);
+    let cause = match error.contains("bad signature") {
+        true => &causes::MTLS_KEY,
+        false => &causes::TLS_HANDSHAKE,
+    };
+    Refusal::new(cause, detail)
 }
 
 fn failure(choice: &Choice, error: &str) -> Refusal {

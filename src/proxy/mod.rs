@@ -5,6 +5,7 @@
 mod accept;
 mod admit;
 mod aside;
+mod caller;
 mod capture;
 mod connection;
 mod dial;
@@ -16,6 +17,7 @@ mod guard;
 mod handshake;
 pub mod hello;
 mod inject;
+mod line;
 mod mirror;
 pub mod proxy_protocol;
 mod random;
@@ -145,7 +147,7 @@ impl ProxyHttp for Gateway {
             capture::remember(&self.shared.own, digest);
         }
         upstream::connected(ctx, &self.shared.kept, fd, reused);
-        Ok(())
+        upstream::proven(ctx, digest)
     }
 
     fn fail_to_connect(

@@ -290,7 +290,11 @@ pub(super) async fn route(
         limit(session, ctx, shared, &connection, deadline);
     }
     if next.mirrors != 0 {
-        ctx.mirroring = Some(Mirroring::new(&candidate, next.mirrors));
+        ctx.mirroring = Some(Mirroring::new(
+            &candidate,
+            connection.caller.clone(),
+            next.mirrors,
+        ));
     }
     match next.injected {
         None => Ok(()),

@@ -23,6 +23,14 @@ pub(super) fn not_connected(session: &Session, ctx: &mut Ctx, mut error: Box<Err
         cause if *cause == causes::CONNECT_TIMEOUT && ctx.is_late(clock::now()) => {
             &causes::DEADLINE_EXCEEDED
         }
+        // A certificate that was shown without its key: the handshake fails before anybody can judge it.
+        cause
+            if *cause == causes::UPSTREAM_TLS
+                && is_mutual(ctx)
+                && error.to_string().contains("bad signature") =>
+        {
+            &causes::MTLS_KEY
+        }
         cause => cause,
     };
     ctx.cause = Some(cause);
@@ -30,6 +38,12 @@ pub(super) fn not_connected(session: &Session, ctx: &mut Ctx, mut error: Box<Err
     upstream::gave_up(ctx, is_to_blame(ctx, cause));
     error.set_retry(again(session, ctx, Failure::Connect, cause.name));
     error
+}
+
+fn is_mutual(ctx: &Ctx) -> bool {
+    ctx.pool
+        .as_ref()
+        .is_some_and(|pool| pool.settings.mtls.is_some())
 }
 
 /// Only the system knows why a connection could not be made, so the log repeats it.

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use windrose_plugins::contract::{causes, Cause};
+use windrose_plugins::contract::{causes, Cause, Principal};
 
 use super::accept::{Arrival, Refusal};
-use super::transport::Transport;
+use super::line::{self, Carrier, Line};
 use super::upstream::{enter_connection, hash_of_client, pay, pick, tell, Held, Outcome};
 use super::{proxy_protocol, random, Shared};
 use crate::decide::share_of_connection;
@@ -65,7 +65,7 @@ fn rule<'t>(
 /// Carries a connection to its end.
 pub(super) async fn serve(
     shared: &Arc<Shared>,
-    transport: Transport,
+    transport: Carrier,
     arrival: Arrival,
     sni: Option<Option<String>>,
 ) -> Result<(), Refusal> {
@@ -171,7 +171,7 @@ struct Stream {
 }
 
 async fn carry(
-    transport: Transport,
+    transport: Carrier,
     arrival: &Arrival,
     rule: &TcpRule,
     pool: &Pool,
@@ -192,12 +192,12 @@ async fn carry(
 
 /// Connects to an endpoint, trying others when one does not answer.
 async fn connect(
-    transport: &Transport,
+    transport: &Carrier,
     arrival: &Arrival,
     rule: &TcpRule,
     pool: &Pool,
     stream: &mut Stream,
-) -> Result<(Socket, InFlight, Held), &'static Cause> {
+) -> Result<(Line, InFlight, Held), &'static Cause> {
     let mut tried = Vec::new();
     let mut failed: Option<&'static Cause> = None;
     let mut tried_of: Option<Arc<EndpointSet>> = None;
@@ -268,7 +268,7 @@ async fn attempt(
     of: (&Pool, &EndpointSet),
     endpoint: &Endpoint,
     probe: Option<Box<Probe>>,
-) -> Result<Socket, &'static Cause> {
+) -> Result<Line, &'static Cause> {
     let started = clock::now();
     let connected = dial(arrival, of.0, endpoint).await;
     let now = clock::now();
@@ -290,11 +290,7 @@ fn verdict<S>(connected: &Result<S, &'static Cause>) -> Verdict {
     }
 }
 
-async fn dial(
-    arrival: &Arrival,
-    pool: &Pool,
-    endpoint: &Endpoint,
-) -> Result<Socket, &'static Cause> {
+async fn dial(arrival: &Arrival, pool: &Pool, endpoint: &Endpoint) -> Result<Line, &'static Cause> {
     let header = pool
         .settings
         .proxy_protocol
@@ -319,7 +315,7 @@ async fn dial(
         }
     };
     match tokio::time::timeout(pool.settings.connect_timeout, connecting).await {
-        Ok(Ok(socket)) => Ok(socket),
+        Ok(Ok(socket)) => line::secure(socket, pool, arrival.caller.as_ref()).await,
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
             Err(&causes::CONNECT_REFUSED)
         }
@@ -335,18 +331,36 @@ struct Counts {
 }
 
 /// Moves bytes both ways. An end of one direction is passed on as a half-close while the other goes on.
-async fn copy(transport: Transport, upstream: Socket, counts: &Counts) -> io::Result<()> {
-    let (down_read, down_write) = tokio::io::split(transport);
+async fn copy(transport: Carrier, upstream: Line, counts: &Counts) -> io::Result<()> {
+    let (down_read, down_write) = match transport {
+        Carrier::Plain(transport) => halves(transport),
+        Carrier::Tls(stream) => halves(stream),
+    };
     match upstream {
-        Socket::Tcp(upstream) => {
+        Line::Plain(Socket::Tcp(upstream)) => {
             let (up_read, up_write) = upstream.into_split();
             both(down_read, down_write, up_read, up_write, counts).await
         }
-        Socket::Unix(upstream) => {
+        Line::Plain(Socket::Unix(upstream)) => {
             let (up_read, up_write) = upstream.into_split();
+            both(down_read, down_write, up_read, up_write, counts).await
+        }
+        Line::Tls(upstream) => {
+            let (up_read, up_write) = halves(upstream);
             both(down_read, down_write, up_read, up_write, counts).await
         }
     }
+}
+
+type Halves = (
+    Box<dyn AsyncRead + Send + Unpin>,
+    Box<dyn AsyncWrite + Send + Unpin>,
+);
+
+/// One type for streams of several, so that the copying is compiled once.
+fn halves(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Halves {
+    let (read, write) = tokio::io::split(stream);
+    (Box::new(read), Box::new(write))
 }
 
 async fn both(
@@ -411,6 +425,7 @@ fn log(
         return;
     }
     let client = arrival.client.ip().to_string();
+    let principal = arrival.principal.as_ref().map(Principal::id);
     shared.access_log.log(&Entry {
         time: stream.at,
         client: &client,
@@ -440,7 +455,7 @@ fn log(
         reused: false,
         request_id: "",
         trace_id: None,
-        principal: None,
+        principal: principal.as_deref(),
         user_agent: None,
         referer: None,
         tls_version: None,

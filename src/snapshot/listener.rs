@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::capture::Capture;
 use super::certs::Termination;
 use super::chain::Chain;
+use super::mtls::Inbound;
 use super::net::NetSet;
 use super::route::{RouteTable, TcpTable};
 use crate::observe::metrics::{ListenerMetrics, RouteMetrics};
@@ -146,6 +147,8 @@ pub struct Listener {
     pub trusted_proxies: NetSet,
     /// The host every request is taken to be for (mesh-outbound by local port).
     pub service: Option<Box<str>>,
+    /// Mutual TLS with other workloads; `None` for none.
+    pub mtls: Option<Arc<Inbound>>,
     /// How it takes connections made for somebody else; `None` for those made for itself.
     pub capture: Option<Capture>,
     /// Bounds.

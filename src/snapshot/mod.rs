@@ -15,6 +15,7 @@ pub mod incoming;
 pub mod lease;
 pub mod limits;
 pub mod listener;
+pub mod mtls;
 pub mod net;
 pub mod outlier;
 pub mod pool;

@@ -7,6 +7,7 @@ pub(crate) mod grpc;
 pub(crate) mod load;
 pub(crate) mod proxy;
 pub(crate) mod stream;
+pub(crate) mod svid;
 pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod wait;

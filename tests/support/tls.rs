@@ -87,6 +87,8 @@ pub(crate) fn serial(cert: &X509) -> String {
 pub(crate) struct Wish<'a> {
     pub(crate) sni: Option<&'a str>,
     pub(crate) certificate: Option<&'a Pair>,
+    /// Issuers sent with the certificate.
+    pub(crate) chain: &'a [X509],
     pub(crate) version: Option<SslVersion>,
     pub(crate) alpn: &'a [u8],
 }
@@ -101,6 +103,9 @@ pub(crate) fn connect(
     if let Some(pair) = wish.certificate {
         builder.set_certificate(&pair.cert).unwrap();
         builder.set_private_key(&pair.key).unwrap();
+    }
+    for link in wish.chain {
+        builder.add_extra_chain_cert(link.clone()).unwrap();
     }
     if let Some(version) = wish.version {
         builder.set_min_proto_version(Some(version)).unwrap();
@@ -117,12 +122,12 @@ pub(crate) fn connect(
     stream.map(Conn::new).map_err(|error| error.to_string())
 }
 
-fn key() -> PKey<Private> {
+pub(super) fn key() -> PKey<Private> {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
     PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap()
 }
 
-fn begin(name: &str, key: &PKey<Private>) -> X509Builder {
+pub(super) fn begin(name: &str, key: &PKey<Private>) -> X509Builder {
     let mut subject = X509NameBuilder::new().unwrap();
     let short: String = name.chars().take(60).collect();
     subject.append_entry_by_text("CN", &short).unwrap();

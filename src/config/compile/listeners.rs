@@ -15,6 +15,7 @@ use crate::snapshot::certs::{
     Cert, CertFiles, CertSet, ClientAuth, Termination, TerminationSettings,
 };
 use crate::snapshot::listener::{Bind, Limits, Listener, Protocol, ProxyHeader, Role};
+use crate::snapshot::mtls::{acceptor, Inbound, Mode};
 use crate::snapshot::net::NetSet;
 use crate::snapshot::route::{RouteTable, TcpTable};
 
@@ -67,6 +68,7 @@ fn kept(workshop: &Workshop<'_>, rules: &Rules, at: usize, name: &str) -> Option
         proxy_header: running.proxy_header.clone(),
         trusted_proxies: running.trusted_proxies.clone(),
         service: running.service.clone(),
+        mtls: running.mtls.clone(),
         capture: running.capture.clone(),
         limits: running.limits.clone(),
         chain: running.chain.clone(),
@@ -91,10 +93,11 @@ fn build(
         schema::Role::MeshInbound => Role::MeshInbound,
     };
     let protocol = protocol(workshop.means, listener, &path, report)?;
-    let stand = match protocol {
-        Protocol::Tcp | Protocol::TlsPassthrough => Stand::ByteListener,
-        Protocol::Http | Protocol::Https(_) | Protocol::Auto(_) => Stand::Listener,
+    let mtls = match &listener.mtls {
+        Some(mtls) => Some(inbound(workshop, mtls, listener.protocol, &path, report)?),
+        None => None,
     };
+    let stand = stand(&protocol);
     let lists = [(&*format!("{path}.plugins"), &*listener.plugins)];
     let chain = match listener.hold {
         // Where bytes may pass through, no hook on requests would see them.
@@ -123,6 +126,7 @@ fn build(
             .service
             .as_deref()
             .map(|service| service.to_ascii_lowercase().into()),
+        mtls,
         capture: listener.capture.map(capture),
         limits: limits(&listener.limits),
         chain,
@@ -137,6 +141,47 @@ fn build(
             .metrics
             .route(&listener.name, role.as_str(), ""),
     })
+}
+
+/// Where the plugins of a listener stand.
+fn stand(protocol: &Protocol) -> Stand {
+    match protocol {
+        Protocol::Tcp | Protocol::TlsPassthrough => Stand::ByteListener,
+        Protocol::Http | Protocol::Https(_) | Protocol::Auto(_) => Stand::Listener,
+    }
+}
+
+fn inbound(
+    workshop: &Workshop<'_>,
+    mtls: &schema::ListenerMtls,
+    protocol: Option<schema::Protocol>,
+    path: &str,
+    report: &mut Report,
+) -> Option<Arc<Inbound>> {
+    let identity = workshop.identity.clone()?;
+    let mode = |mode: schema::MtlsMode| match mode {
+        schema::MtlsMode::Strict => Mode::Strict,
+        schema::MtlsMode::Permissive => Mode::Permissive,
+    };
+    let alpn = (protocol != Some(schema::Protocol::Tcp)).then_some(&b"\x02h2\x08http/1.1"[..]);
+    let acceptor = acceptor(alpn)
+        .map_err(|fact| report.error(format!("{path}.mtls"), fact, ""))
+        .ok()?;
+    Some(Arc::new(Inbound {
+        mode: mode(mtls.mode),
+        ports: mtls
+            .ports
+            .iter()
+            .map(|(port, own)| (*port, mode(*own)))
+            .collect(),
+        workload: mtls
+            .workload
+            .as_ref()
+            .and_then(|name| identity.workload(name).cloned()),
+        handshake_timeout: mtls.handshake_timeout.0,
+        acceptor,
+        identity,
+    }))
 }
 
 fn capture(how: schema::Capture) -> Capture {

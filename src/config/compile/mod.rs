@@ -95,12 +95,15 @@ pub struct Origin {
 pub fn compile(config: &Config, origin: Origin, means: &Means<'_>) -> Result<Snapshot, Report> {
     let mut report = Report::new();
     let identity = config.identity.as_ref();
-    let identity = identity.and_then(|settings| identity::compile(settings, means, &mut report));
-    let pools = pools::compile(config, means, &mut report);
+    let identity = identity
+        .and_then(|settings| identity::compile(settings, means, &mut report))
+        .map(Arc::new);
+    let pools = pools::compile(config, identity.as_ref(), means, &mut report);
     let instances = plugins::named(config, means, &mut report);
     let workshop = routes::Workshop {
         config,
         means,
+        identity: identity.clone(),
         pools: pools::ByName::of(&pools),
         instances: &instances,
     };
@@ -130,7 +133,7 @@ pub fn compile(config: &Config, origin: Origin, means: &Means<'_>) -> Result<Sna
         secrets: Arc::new(origin.secrets),
         warnings: origin.warnings,
         quarantined: origin.quarantined,
-        identity: identity.map(Arc::new),
+        identity,
         by_name: Default::default(),
     }))
 }

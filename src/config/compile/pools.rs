@@ -15,7 +15,9 @@ use crate::config::report::Report;
 use crate::config::schema::{self, Config};
 use crate::observe::clock;
 use crate::snapshot::endpoint::Address;
+use crate::snapshot::identity::{IdPattern, Identity};
 use crate::snapshot::limits::{Adaptive, Limited, Limiter, Limits};
+use crate::snapshot::mtls::Outbound;
 use crate::snapshot::pool::{
     DnsRecord, DnsSource, EndpointSet, EndpointSpec, Health, HealthKind, Labels, Pool,
     PoolProtocol, PoolSettings, ProxyVersion, Source,
@@ -23,13 +25,19 @@ use crate::snapshot::pool::{
 use crate::snapshot::tls::{authorities, certificate_and_key, PeerTls, Verify};
 
 /// Builds all pools but those that are broken.
-pub(super) fn compile(config: &Config, means: &Means<'_>, report: &mut Report) -> Vec<Arc<Pool>> {
+pub(super) fn compile(
+    config: &Config,
+    identity: Option<&Arc<Identity>>,
+    means: &Means<'_>,
+    report: &mut Report,
+) -> Vec<Arc<Pool>> {
     let subsets = balance::subsets(config);
     let build = |(at, pool): (usize, &schema::Pool)| {
         let path = format!("pools[{at}]");
         let named = subsets.get(pool.name.as_str()).into_iter().flatten();
         let named = named.map(|labels| (*labels).clone()).collect();
-        build(pool, named, &path, means, report)
+        let mtls = outbound(pool, identity).map(Arc::new);
+        build(pool, (named, mtls), &path, means, report)
     };
     let sound = config
         .pools
@@ -41,13 +49,14 @@ pub(super) fn compile(config: &Config, means: &Means<'_>, report: &mut Report) -
 
 fn build(
     pool: &schema::Pool,
-    subsets: Box<[Labels]>,
+    (subsets, mtls): (Box<[Labels]>, Option<Arc<Outbound>>),
     path: &str,
     means: &Means<'_>,
     report: &mut Report,
 ) -> Arc<Pool> {
     let mut settings = settings(pool, path, means, report);
     settings.balance.subsets = subsets;
+    settings.mtls = mtls;
     let previous = means
         .previous
         .and_then(|previous| previous.pool(&pool.name));
@@ -91,6 +100,26 @@ fn build(
         metrics: means.metrics.pool(&pool.name),
         subset: None,
     })
+}
+
+/// Mutual TLS; what `rules` have refused is none.
+fn outbound(pool: &schema::Pool, identity: Option<&Arc<Identity>>) -> Option<Outbound> {
+    let (mtls, identity) = (pool.mtls.as_ref()?, identity?);
+    let peers = mtls
+        .peers
+        .iter()
+        .filter_map(|peer| IdPattern::parse(peer).ok());
+    let workload = mtls
+        .workload
+        .as_ref()
+        .and_then(|name| identity.workload(name).cloned());
+    let sni = mtls.sni.as_ref().unwrap_or(&pool.name).clone();
+    Some(Outbound::new(
+        identity.clone(),
+        peers.collect(),
+        workload,
+        sni,
+    ))
 }
 
 /// A limiter that runs keeps its bounds until the snapshot is in force; `control::pools` changes them then.
@@ -168,6 +197,7 @@ fn settings(
             .as_ref()
             .and_then(|settings| tls(settings, &format!("{path}.tls"), means, report))
             .map(Arc::new),
+        mtls: None,
         balance: balance::balance(&pool.balance, &pool.name),
         ejection: super::ejection::ejection(&pool.ejection),
         health: pool.health.as_ref().map(health),

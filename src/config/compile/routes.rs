@@ -15,6 +15,7 @@ use crate::config::report::Report;
 use crate::config::schema::{
     self, Config, PathMatch, RouteProtocol, ValueMatch, ValueRule, Widened,
 };
+use crate::snapshot::identity::Identity;
 use crate::snapshot::limits::Priority;
 use crate::snapshot::net::NetSet;
 use crate::snapshot::pool::{Labels, Pool};
@@ -27,6 +28,7 @@ use crate::snapshot::route::{
 pub(super) struct Workshop<'a> {
     pub(super) config: &'a Config,
     pub(super) means: &'a Means<'a>,
+    pub(super) identity: Option<Arc<Identity>>,
     pub(super) pools: ByName<'a>,
     pub(super) instances: &'a Named,
 }

@@ -8,11 +8,13 @@ use std::hash::Hash;
 
 use windrose_plugins::contract::Time;
 
-use super::values::given;
-use super::{named, Names};
+use super::values::{accept, given, host, positive};
+use super::{named, protocol_of, unknown, Names};
 use crate::config::report::Report;
-use crate::config::schema::{Config, Identity, IdentitySource, Workload};
-use crate::snapshot::identity::{SpiffeId, TrustDomain};
+use crate::config::schema::{
+    Config, Identity, IdentitySource, Listener, Pool, Protocol, Role, Workload,
+};
+use crate::snapshot::identity::{IdPattern, SpiffeId, TrustDomain};
 
 /// Checks who workloads are.
 pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report) {
@@ -201,6 +203,139 @@ fn federated(identity: &Identity, own: Option<&TrustDomain>, report: &mut Report
                 "put all roots into one bundle",
             );
         }
+    }
+}
+
+/// `mtls` of a listener.
+pub(super) fn listener(config: &Config, listener: &Listener, path: &str, report: &mut Report) {
+    let Some(mtls) = &listener.mtls else {
+        return;
+    };
+    let path = format!("{path}.mtls");
+    has_identity(config, &path, report);
+    if listener.role != Role::MeshInbound {
+        report.error(
+            &path,
+            "is only used with role \"mesh-inbound\"",
+            "set `role: mesh-inbound`, or ask clients for certificates with `tls.client_certificates`",
+        );
+    }
+    if listener.tls.is_some() {
+        report.error(
+            &path,
+            "stands beside `tls`",
+            "keep one of them: both would terminate TLS",
+        );
+    }
+    if matches!(
+        protocol_of(listener),
+        Protocol::Https | Protocol::TlsPassthrough
+    ) {
+        report.error(
+            &path,
+            format!(
+                "is not used by protocol \"{}\"",
+                super::listeners::word(protocol_of(listener))
+            ),
+            "say what is spoken inside: `http`, `auto` or `tcp`",
+        );
+    }
+    positive(
+        report,
+        &format!("{path}.handshake_timeout"),
+        mtls.handshake_timeout,
+    );
+    if mtls.ports.contains_key(&0) {
+        report.error(
+            format!("{path}.ports.0"),
+            "is no port",
+            "name ports from 1 to 65535",
+        );
+    }
+    if !mtls.ports.is_empty() && listener.capture.is_none() {
+        report.error(
+            format!("{path}.ports"),
+            "is not used: all connections of this listener are made for its own port",
+            "set `capture`, which tells the port they were made for, or use `mode`",
+        );
+    }
+    known(
+        config,
+        mtls.workload.as_deref(),
+        &format!("{path}.workload"),
+        report,
+    );
+}
+
+/// `mtls` of a pool.
+pub(super) fn pool(config: &Config, pool: &Pool, path: &str, report: &mut Report) {
+    let Some(mtls) = &pool.mtls else {
+        return;
+    };
+    let path = format!("{path}.mtls");
+    has_identity(config, &path, report);
+    if pool.tls.is_some() {
+        report.error(
+            &path,
+            "stands beside `tls`",
+            "keep one of them: both say how to speak TLS",
+        );
+    }
+    if mtls.peers.is_empty() {
+        report.error(
+            format!("{path}.peers"),
+            "must not be empty, found []",
+            "name who endpoints may be, such as \"spiffe://mesh.example/ns/shop/sa/web\"",
+        );
+    }
+    for (at, peer) in mtls.peers.iter().enumerate() {
+        if let Err(fact) = IdPattern::parse(peer) {
+            report.error(
+                format!("{path}.peers[{at}]"),
+                format!("\"{peer}\": {fact}"),
+                "write an ID such as \"spiffe://mesh.example/ns/shop/sa/web\", or a pattern such as \"spiffe://mesh.example/ns/shop/**\"",
+            );
+        }
+    }
+    if let Some(sni) = &mtls.sni {
+        accept(report, &format!("{path}.sni"), host(sni));
+    }
+    known(
+        config,
+        mtls.workload.as_deref(),
+        &format!("{path}.workload"),
+        report,
+    );
+    let has_several = config
+        .identity
+        .as_ref()
+        .is_some_and(|identity| identity.workloads.len() > 1);
+    if pool.health.is_some() && mtls.workload.is_none() && has_several {
+        report.error(
+            format!("{path}.workload"),
+            "is missing: a health check is nobody's call, and the node has several workloads",
+            "name the workload that checks, and calls, here; or remove `health`",
+        );
+    }
+}
+
+fn has_identity(config: &Config, path: &str, report: &mut Report) {
+    if config.identity.is_none() {
+        report.error(
+            path,
+            "needs `identity`",
+            "say who the workloads of this node are",
+        );
+    }
+}
+
+fn known(config: &Config, name: Option<&str>, path: &str, report: &mut Report) {
+    let (Some(name), Some(identity)) = (name, &config.identity) else {
+        return;
+    };
+    let names = || identity.workloads.iter().map(|one| one.name.as_str());
+    if !names().any(|one| one == name) {
+        unknown(report, path, "workload", name, names());
     }
 }
 

@@ -27,6 +27,7 @@ pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report) {
             &format!("{path}.proxy_protocol"),
             report,
         );
+        super::identity::listener(config, listener, &path, report);
         service(listener, &format!("{path}.service"), report);
         capture::check(listener, &path, report);
         limits(&listener.limits, &format!("{path}.limits"), report);

@@ -18,6 +18,7 @@ pub(super) fn check(config: &Config, subsets: &Subsets<'_>, report: &mut Report)
     for (at, pool) in pools.filter(|(_, pool)| !pool.is_quarantined) {
         let path = format!("pools[{at}]");
         sources::check(pool, &path, report);
+        super::identity::pool(config, pool, &path, report);
         speaks(pool, &path, report);
         balance::check(pool, &path, report);
         subsets.pool(pool, &path, report);
@@ -34,6 +35,7 @@ pub(super) fn check(config: &Config, subsets: &Subsets<'_>, report: &mut Report)
 
 fn speaks(pool: &Pool, path: &str, report: &mut Report) {
     match (pool.protocol, &pool.tls) {
+        (PoolProtocol::Auto, None) if pool.mtls.is_some() => {}
         (PoolProtocol::Auto, None) => report.error(
             format!("{path}.tls"),
             "is missing: protocol \"auto\" is agreed in the TLS handshake",

@@ -2,6 +2,8 @@
 //! It must not know listeners or pools, which only name workloads.
 //! Read by `config::compile`.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use windrose_plugins::contract::Time;
@@ -84,4 +86,56 @@ pub struct Federated {
     pub trust_domain: String,
     /// File with its roots: PEM certificates, or a SPIFFE bundle (JWK set). Watched.
     pub bundle: String,
+}
+
+/// Mutual TLS of a listener: TLS 1.3, a certificate of each caller, no resumption. What a caller proves is its principal in conditions, policies and logs, and goes to the application as `x-forwarded-client-cert`: `By=` the workload here, `Hash=` SHA-256 of the caller's certificate, `URI=` its SPIFFE ID. What callers say in that field themselves is never passed on. HTTP/2 and HTTP/1.1 are agreed by ALPN; without, bytes go to the listener's `tcp` route if it has one, else they are HTTP/1.1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ListenerMtls {
+    /// What becomes of callers in the clear: `strict` refuses them (`mtls.plaintext_refused`), `permissive` lets them in without a principal. Callers that speak TLS must show a good certificate either way. A reload may change it; connections that are open go on. Default: strict.
+    pub mode: MtlsMode,
+    /// The same at single ports, by the port that a connection was made for. Default: none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub ports: BTreeMap<u16, MtlsMode>,
+    /// The workload that every connection is for. Default: the one whose `match.ports` has the port, else the one whose name the caller asks for (SNI), else the one whose `match.listeners` has the listener, else the node's only one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
+    /// How long a handshake may take. Default: 10s.
+    pub handshake_timeout: Time,
+}
+
+impl Default for ListenerMtls {
+    fn default() -> ListenerMtls {
+        ListenerMtls {
+            mode: MtlsMode::Strict,
+            ports: BTreeMap::new(),
+            workload: None,
+            handshake_timeout: Time::secs(10),
+        }
+    }
+}
+
+/// What becomes of callers in the clear.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MtlsMode {
+    /// Refused.
+    #[default]
+    Strict,
+    /// Let in.
+    Permissive,
+}
+
+/// Mutual TLS to the endpoints of a pool. The endpoint's identity is verified before the first byte of a request, on new and on kept connections. Connections are never shared between two identities of this node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PoolMtls {
+    /// Who endpoints may be: SPIFFE IDs, in which a whole segment may be `*`, the last one `**` for everything below, and the trust domain `*` for any that is believed.
+    pub peers: Vec<String>,
+    /// Who calls. Default: the calling workload, by its listener, user or control group; the node's only one if there is one. Needed for health checks where a node has several workloads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
+    /// The name to ask for (SNI), by which a Windrose node finds the workload that is meant. Default: the pool's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sni: Option<String>,
 }

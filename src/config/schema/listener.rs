@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use windrose_plugins::contract::{Size, Time};
 
-use super::{Capture, PluginUse};
+use super::{Capture, ListenerMtls, PluginUse};
 
 /// An address that accepts connections.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -35,6 +35,9 @@ pub struct Listener {
     /// Only for `mesh-outbound`: every request of this listener goes to this service, as if its host were this name. One local port for each service needs no change to the workload but an address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
+    /// Only for `mesh-inbound`: mutual TLS with other workloads, by the identities of `identity`. `protocol` then says what is spoken inside: `http`, `auto` or `tcp`. Default: in the clear.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtls: Option<ListenerMtls>,
     /// Only for the two mesh roles: its connections were made for somebody else and brought here by rules of the kernel (`windrose capture` writes them). Where they were going is asked of the kernel, decides as `match.destinations`, and is logged. A connection that was made for this listener itself is refused as `capture_loop`. Default: not captured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capture: Option<Capture>,

@@ -11,6 +11,7 @@ use pingora::connectors::{L4Connect, TransportConnector};
 use pingora::http::RequestHeader;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::l4::stream::Stream as L4Stream;
+use pingora::protocols::tls::SslDigest;
 use pingora::protocols::{Stream, ALPN};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
@@ -21,6 +22,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::grpc::GrpcCheck;
 use super::Check;
+use crate::snapshot::mtls::Outbound;
 use crate::snapshot::pool::{Health, HealthKind, PoolProtocol, PoolSettings, ProxyVersion};
 
 /// Pingora's connectors, shared by all pools because each reads the system's authorities into memory once more.
@@ -49,7 +51,8 @@ pub(super) fn check(
     let line = Line {
         connectors: connectors.clone(),
         template: template(settings, alpn(&health.kind, settings.protocol)),
-        sni: settings.tls.as_ref().map(|tls| tls.sni.clone()),
+        sni: sni(settings).cloned(),
+        mtls: settings.mtls.clone(),
         rise: health.rise as usize,
         fall: health.fall as usize,
     };
@@ -78,10 +81,16 @@ pub(super) fn alpn(kind: &HealthKind, protocol: PoolProtocol) -> ALPN {
     }
 }
 
+/// The name to ask for; none in the clear.
+fn sni(settings: &PoolSettings) -> Option<&String> {
+    let tls = settings.tls.as_ref().map(|tls| &tls.sni);
+    tls.or_else(|| settings.mtls.as_ref().map(|mtls| &mtls.sni))
+}
+
 /// A peer that only lacks an address.
 fn template(settings: &PoolSettings, alpn: ALPN) -> HttpPeer {
     let nowhere = std::net::SocketAddr::from(([0, 0, 0, 0], 1));
-    let sni = settings.tls.as_ref().map(|tls| tls.sni.clone());
+    let sni = sni(settings).cloned();
     let mut peer = HttpPeer::new(nowhere, sni.is_some(), sni.unwrap_or_default());
     peer.options.alpn = alpn;
     // Two checks on one connection would not notice that new connections fail.
@@ -100,6 +109,7 @@ pub(super) struct Line {
     connectors: Arc<Connectors>,
     template: HttpPeer,
     sni: Option<String>,
+    mtls: Option<Arc<Outbound>>,
     rise: usize,
     fall: usize,
 }
@@ -108,7 +118,20 @@ impl Line {
     /// A new connection to an endpoint, with TLS if the pool has it.
     pub(super) async fn connect(&self, target: &Backend) -> Result<Stream> {
         let connector = self.connectors.transport();
-        connector.new_stream(&self.peer(target)).await
+        let stream = connector.new_stream(&self.peer(target).await?).await?;
+        self.prove(stream.get_ssl_digest().as_deref())?;
+        Ok(stream)
+    }
+
+    /// Whether an endpoint is who it should be.
+    fn prove(&self, digest: Option<&SslDigest>) -> Result<()> {
+        let Some(mtls) = &self.mtls else {
+            return Ok(());
+        };
+        match mtls.check(digest) {
+            Ok(_) => Ok(()),
+            Err((cause, detail)) => unhealthy(format!("{cause}: {detail}")),
+        }
     }
 
     /// The host to ask for when none is configured: the SNI, else the address.
@@ -133,10 +156,16 @@ impl Line {
         }
     }
 
-    fn peer(&self, target: &Backend) -> HttpPeer {
+    async fn peer(&self, target: &Backend) -> Result<HttpPeer> {
         let mut peer = self.template.clone();
         peer._address = target.addr.clone();
-        peer
+        if let Some(mtls) = &self.mtls {
+            match mtls.caller(None).await {
+                Ok((workload, svid)) => mtls.dress(&mut peer, &workload, &svid),
+                Err(detail) => return unhealthy(format!("mtls.no_identity: {detail}")),
+            }
+        }
+        Ok(peer)
     }
 }
 
@@ -174,7 +203,11 @@ impl HealthCheck for HttpCheck {
         request.insert_header("User-Agent", AGENT)?;
         request.insert_header("Accept", "*/*")?;
         let connector = self.line.connectors.http();
-        let (mut session, _) = connector.get_http_session(&self.line.peer(target)).await?;
+        let peer = self.line.peer(target).await?;
+        let (mut session, _) = connector.get_http_session(&peer).await?;
+        let digest = session.digest();
+        self.line
+            .prove(digest.and_then(|digest| digest.ssl_digest.as_deref()))?;
         session.write_request_header(Box::new(request)).await?;
         session.finish_request_body().await?;
         session.read_response_header().await?;

@@ -6,6 +6,7 @@ mod alarm;
 mod desk;
 mod federated;
 mod files;
+mod groups;
 
 pub(crate) use desk::Desk;
 
@@ -20,7 +21,7 @@ use super::discovery::watch::Folders;
 use super::pools::Task;
 use crate::observe::metrics::Metrics;
 use crate::snapshot::identity::{
-    Identities, Identity, Source as Settings, SpiffeId, SvidFiles, TrustDomain,
+    Identities, Identity, Matches, Source as Settings, SpiffeId, SvidFiles, TrustDomain,
 };
 use crate::snapshot::Snapshot;
 
@@ -54,7 +55,7 @@ struct State {
 struct Key {
     source: Settings,
     trust_domain: TrustDomain,
-    workloads: Vec<(Arc<str>, SpiffeId, Option<SvidFiles>)>,
+    workloads: Vec<(Arc<str>, SpiffeId, Option<SvidFiles>, Matches)>,
     federated: Vec<(TrustDomain, PathBuf)>,
 }
 
@@ -62,7 +63,12 @@ impl Key {
     fn of(identity: &Identity) -> Key {
         let workload = |one: &Arc<_>| {
             let one: &crate::snapshot::identity::Workload = one;
-            (one.name.clone(), one.id.clone(), one.files.clone())
+            (
+                one.name.clone(),
+                one.id.clone(),
+                one.files.clone(),
+                one.matches.clone(),
+            )
         };
         Key {
             source: identity.source.clone(),
@@ -150,6 +156,15 @@ impl IdentityKeeper {
         let federated =
             federated::follow(identity.clone(), self.folders.clone(), self.metrics.clone());
         state.tasks.push(Task::spawn(federated));
+        if identity
+            .workloads
+            .iter()
+            .any(|one| !one.matches.cgroups.is_empty())
+        {
+            state
+                .tasks
+                .push(Task::spawn(groups::follow(identity.clone())));
+        }
         let clock = alarm::watch(identity.clone(), self.metrics.clone());
         state.tasks.push(Task::spawn(clock));
     }

@@ -46,6 +46,7 @@ fn identity(folder: &Path, registry: &Arc<Identities>) -> Arc<Identity> {
         )],
         hold: Duration::ZERO,
         seed: Seed::default(),
+        groups: Default::default(),
         registry: registry.clone(),
     })
 }

@@ -16,6 +16,7 @@ use super::{compare, Job, Response};
 use crate::observe::clock;
 use crate::observe::metrics::{Compared, MirrorResult};
 use crate::observe::mirror::Difference;
+use crate::proxy::line;
 use crate::proxy::random;
 use crate::proxy::upstream::{pick_for_copy, Outcome};
 use crate::snapshot::balance::Choice;
@@ -147,8 +148,21 @@ async fn exchange(job: &Job, mirror: &Mirror, endpoint: &mut String) -> Result<R
     let mut peer = template.clone();
     peer.options.read_timeout = Some(mirror.timeout);
     peer.options.write_timeout = Some(mirror.timeout);
+    let mtls = pool.settings.mtls.as_ref();
+    if let Some(mtls) = mtls {
+        let caller = mtls.caller(job.caller.as_ref()).await;
+        let (workload, svid) = caller.map_err(|_| Failure::Broken)?;
+        mtls.dress(&mut peer, &workload, &svid);
+    }
     let connector = &job.shared.mirrors.0;
     let (mut session, _) = connector.get_http_session(&*peer).await?;
+    let tls = session
+        .digest()
+        .and_then(|digest| digest.ssl_digest.as_deref());
+    if let Some(Err((cause, detail))) = mtls.map(|mtls| mtls.check(tls)) {
+        line::tell(&pool.name, cause, &detail);
+        return Err(Failure::Broken);
+    }
     send(&mut session, job, &peer).await?;
     let most = match &mirror.compare {
         Some(compare) if compare.body != CompareBody::None => compare.body_limit,

@@ -22,6 +22,7 @@ use super::{upstream, Shared};
 use crate::decide::{fields::Nature, Facts, MIRROR};
 use crate::observe::clock;
 use crate::observe::metrics::MirrorResult;
+use crate::snapshot::identity::Workload;
 use crate::snapshot::route::{Candidate, CompareBody, Mirror};
 
 /// Connections for copies, apart from those of requests.
@@ -37,6 +38,8 @@ impl Connections {
 /// What is gathered of a request that is mirrored.
 pub(super) struct Mirroring {
     candidate: Arc<Candidate>,
+    /// The workload of this node that calls.
+    caller: Option<Arc<Workload>>,
     /// The mirrors that were chosen, as bits.
     chosen: u8,
     copy: Copy,
@@ -87,6 +90,7 @@ impl Response {
 struct Job {
     shared: Arc<Shared>,
     candidate: Arc<Candidate>,
+    caller: Option<Arc<Workload>>,
     at: usize,
     head: RequestHeader,
     body: Bytes,
@@ -110,8 +114,13 @@ fn mirrors(candidate: &Candidate) -> &[Mirror] {
 
 impl Mirroring {
     /// Gathers a request for these mirrors of its rule.
-    pub(super) fn new(candidate: &Arc<Candidate>, chosen: u8) -> Box<Mirroring> {
+    pub(super) fn new(
+        candidate: &Arc<Candidate>,
+        caller: Option<Arc<Workload>>,
+        chosen: u8,
+    ) -> Box<Mirroring> {
         Box::new(Mirroring {
+            caller,
             candidate: candidate.clone(),
             chosen,
             copy: Copy::Awaited,
@@ -192,6 +201,7 @@ impl Mirroring {
             exchange::dispatch(Job {
                 shared: shared.clone(),
                 candidate: self.candidate.clone(),
+                caller: self.caller.clone(),
                 at,
                 head,
                 body: body.clone(),

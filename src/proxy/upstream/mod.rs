@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pingora::protocols::Digest;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
@@ -29,13 +30,15 @@ use windrose_plugins::contract::{causes, Cause};
 use crate::observe::clock;
 use crate::observe::trace::AttemptSpan;
 use crate::proxy::dial::Dial;
+use crate::proxy::line;
 use crate::proxy::proxy_protocol;
 use crate::proxy::request::Ctx;
 use crate::proxy::Shared;
 use crate::snapshot::balance;
 use crate::snapshot::endpoint::Endpoint;
+use crate::snapshot::mtls::Outbound;
 use crate::snapshot::pool::{Pool, PoolProtocol, PoolSettings};
-use crate::snapshot::route::{Retry, Timeouts};
+use crate::snapshot::route::{Candidate, Retry, Timeouts};
 
 /// Chooses an endpoint for the next attempt and says how to connect to it. Waits first if the attempt before asked for it.
 pub(in crate::proxy) async fn peer(
@@ -78,11 +81,10 @@ pub(in crate::proxy) async fn peer(
     if ctx.attempt.count > 0 && cannot_finish(ctx, &member.endpoint, now) {
         return fail(ctx, &causes::DEADLINE_EXCEEDED);
     }
-    let mut peer = template.clone();
-    bound(&mut peer, &candidate.rule.timeouts, ctx, now);
-    dial(&mut peer, &pool.settings, ctx, &member.endpoint);
-    keep(&mut peer, &pool.settings, ctx, shared, &member.endpoint);
-    peer.group_key ^= age(pool.settings.max_age, &member.endpoint.label, now);
+    let peer = match prepared(template, &candidate, &pool, (ctx, shared), &member.endpoint).await {
+        Ok(peer) => peer,
+        Err(cause) => return fail(ctx, cause),
+    };
     pool.count_zone(&set, at);
     // Each attempt sends the body from its begin.
     ctx.request_bytes = 0;
@@ -101,6 +103,27 @@ pub(in crate::proxy) async fn peer(
     }
     attempt.set = Some(set);
     open_span(ctx);
+    Ok(peer)
+}
+
+/// The peer of an attempt.
+async fn prepared(
+    template: &HttpPeer,
+    candidate: &Candidate,
+    pool: &Pool,
+    (ctx, shared): (&mut Ctx, &Shared),
+    endpoint: &Arc<Endpoint>,
+) -> Result<Box<HttpPeer>, &'static Cause> {
+    let mut peer = Box::new(template.clone());
+    if let Some(mtls) = &pool.settings.mtls {
+        secure(&mut peer, mtls, ctx).await?;
+    }
+    // It may have waited for a certificate.
+    let now = clock::now();
+    bound(&mut peer, &candidate.rule.timeouts, ctx, now);
+    dial(&mut peer, &pool.settings, ctx, endpoint);
+    keep(&mut peer, &pool.settings, ctx, shared, endpoint);
+    peer.group_key ^= age(pool.settings.max_age, &endpoint.label, now);
     Ok(peer)
 }
 
@@ -285,6 +308,41 @@ pub(in crate::proxy) fn raced(ctx: &Ctx) {
         endpoint.state.idle.closed(idle, clock::now());
         endpoint.metrics.ended_idle("raced");
     }
+}
+
+/// Shows the identity of the workload that calls.
+async fn secure(peer: &mut HttpPeer, mtls: &Outbound, ctx: &Ctx) -> Result<(), &'static Cause> {
+    let given = ctx
+        .connection
+        .as_ref()
+        .and_then(|connection| connection.caller.as_ref());
+    let pool = ctx.pool.as_ref().map_or("", |pool| &*pool.name);
+    let caller = mtls.caller(given).await.map_err(|detail| {
+        line::tell(pool, &causes::MTLS_NO_IDENTITY, &detail);
+        &causes::MTLS_NO_IDENTITY
+    });
+    let (workload, svid) = caller?;
+    mtls.dress(peer, &workload, &svid);
+    Ok(())
+}
+
+/// Whether the endpoint is who it should be. Nothing of the request was sent yet, on a new or a kept connection alike.
+pub(in crate::proxy) fn proven(ctx: &mut Ctx, digest: Option<&Digest>) -> Result<()> {
+    let Some(pool) = ctx.pool.clone() else {
+        return Ok(());
+    };
+    let Some(mtls) = &pool.settings.mtls else {
+        return Ok(());
+    };
+    let tls = digest.and_then(|digest| digest.ssl_digest.as_deref());
+    let Err((cause, detail)) = mtls.check(tls) else {
+        return Ok(());
+    };
+    line::tell(&pool.name, cause, &detail);
+    ctx.cause = Some(cause);
+    let mut error = Error::explain(ErrorType::InvalidCert, cause.name).into_up();
+    error.set_retry(false);
+    Err(error)
 }
 
 /// A connection is there, new or kept.

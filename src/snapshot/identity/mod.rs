@@ -39,6 +39,9 @@ pub struct Identity {
     pub hold: Duration,
     /// What the compiler read, for workloads and trust domains that have nothing yet.
     pub seed: Seed,
+    /// Control groups by the number of their folder, with the position of the workload that runs in them. Kept in step by
+    /// `control::identity`.
+    pub groups: ArcSwap<HashMap<u64, usize>>,
     /// What outlives this generation.
     pub registry: Arc<Identities>,
 }
@@ -138,6 +141,19 @@ impl Identity {
             below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
         };
         self.find(|matches| matches.cgroups.iter().any(|one| is_in(one)))
+    }
+
+    /// The workload that runs in the control group of this number.
+    pub fn in_group(&self, number: u64) -> Option<&Arc<Workload>> {
+        let at = self.groups.load().get(&number).copied()?;
+        self.workloads.get(at)
+    }
+
+    /// Whether any workload is known by where its process runs.
+    pub fn asks_origin(&self) -> bool {
+        let by_origin =
+            |one: &Arc<Workload>| !one.matches.users.is_empty() || !one.matches.cgroups.is_empty();
+        self.workloads.iter().any(by_origin)
     }
 
     /// The only workload, if there is one only.

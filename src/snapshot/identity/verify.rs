@@ -63,13 +63,13 @@ pub fn verify(
         let mut known: Vec<&str> = trust.bundles.keys().map(TrustDomain::as_str).collect();
         known.sort_unstable();
         let detail = format!(
-            "\"{id}\": no bundle of this trust domain; there are: {}",
+            "{id}: no bundle of this trust domain; there are: {}",
             known.join(", ")
         );
         return Err(Rejection::new(&causes::MTLS_TRUST_DOMAIN, detail));
     };
     path(leaf, chain, bundle)
-        .map_err(|(cause, detail)| Rejection::new(cause, format!("\"{id}\": {detail}")))?;
+        .map_err(|(cause, detail)| Rejection::new(cause, format!("{id}: {detail}")))?;
     Ok(id)
 }
 
@@ -104,17 +104,17 @@ pub(super) fn leaf_id(leaf: &X509Ref) -> Result<SpiffeId, Rejection> {
         ))
     })?;
     if id.path().is_empty() {
-        return Err(no(format!("\"{id}\" names a trust domain and no workload")));
+        return Err(no(format!("{id} names a trust domain and no workload")));
     }
     if found.is_authority {
         return Err(no(format!(
-            "\"{id}\" is an authority's certificate, which proves no workload"
+            "{id} is an authority's certificate, which proves no workload"
         )));
     }
     usage(leaf, &id, &found)?;
     if leaf.subject_name().entries().next().is_none() && !found.names_are_critical {
         return Err(no(format!(
-            "\"{id}\": without a subject, subjectAltName must be critical"
+            "{id}: without a subject, subjectAltName must be critical"
         )));
     }
     Ok(id)
@@ -124,16 +124,16 @@ pub(super) fn leaf_id(leaf: &X509Ref) -> Result<SpiffeId, Rejection> {
 fn usage(leaf: &X509Ref, id: &SpiffeId, found: &Extensions<'_>) -> Result<(), Rejection> {
     let no = |detail: String| Rejection::new(&causes::MTLS_NOT_AN_SVID, detail);
     let Some(usage) = leaf.key_usage() else {
-        return Err(no(format!("\"{id}\" has no keyUsage")));
+        return Err(no(format!("{id} has no keyUsage")));
     };
     if !found.key_usage_is_critical || !usage.contains(X509KeyUsage::DIGITAL_SIGNATURE) {
         return Err(no(format!(
-            "\"{id}\": keyUsage must be critical and allow digitalSignature"
+            "{id}: keyUsage must be critical and allow digitalSignature"
         )));
     }
     if usage.intersects(X509KeyUsage::KEY_CERT_SIGN | X509KeyUsage::CRL_SIGN) {
         return Err(no(format!(
-            "\"{id}\": keyUsage allows signing certificates, as only an authority's may"
+            "{id}: keyUsage allows signing certificates, as only an authority's may"
         )));
     }
     let both = X509ExtendedKeyUsage::SSL_SERVER | X509ExtendedKeyUsage::SSL_CLIENT;
@@ -142,7 +142,7 @@ fn usage(leaf: &X509Ref, id: &SpiffeId, found: &Extensions<'_>) -> Result<(), Re
         .is_some_and(|extended| !extended.contains(both))
     {
         return Err(no(format!(
-            "\"{id}\": extendedKeyUsage must have both serverAuth and clientAuth"
+            "{id}: extendedKeyUsage must have both serverAuth and clientAuth"
         )));
     }
     Ok(())

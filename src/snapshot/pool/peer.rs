@@ -18,16 +18,12 @@ pub(super) fn peer(
     if settings.protocol == PoolProtocol::Tcp {
         return None;
     }
-    let sni = settings
-        .tls
-        .as_ref()
-        .map(|tls| tls.sni.clone())
-        .unwrap_or_default();
+    let tls = settings.tls.as_ref().map(|tls| &tls.sni);
+    let sni = tls.or_else(|| settings.mtls.as_ref().map(|mtls| &mtls.sni));
+    let (is_tls, sni) = (sni.is_some(), sni.cloned().unwrap_or_default());
     let mut peer = match address {
-        Address::Tcp(address) => HttpPeer::new(address, settings.tls.is_some(), sni),
-        Address::Unix(path) => {
-            HttpPeer::new_uds(path.to_str()?, settings.tls.is_some(), sni).ok()?
-        }
+        Address::Tcp(address) => HttpPeer::new(address, is_tls, sni),
+        Address::Unix(path) => HttpPeer::new_uds(path.to_str()?, is_tls, sni).ok()?,
     };
     let options = &mut peer.options;
     options.connection_timeout = Some(settings.connect_timeout);

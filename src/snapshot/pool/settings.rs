@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Balance, Ejection};
+use crate::snapshot::mtls::Outbound;
 use crate::snapshot::tls::PeerTls;
 
 /// What endpoints speak.
@@ -116,6 +117,8 @@ pub struct PoolSettings {
     pub protocol: PoolProtocol,
     /// TLS to endpoints.
     pub tls: Option<Arc<PeerTls>>,
+    /// Mutual TLS to endpoints.
+    pub mtls: Option<Arc<Outbound>>,
     /// How an endpoint is chosen.
     pub balance: Balance,
     /// Passive ejection.

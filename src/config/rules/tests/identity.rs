@@ -74,4 +74,60 @@ const CASES: &[(&str, &str)] = &[
         "identity: {trust_domain: td, source: {files: {bundle: b}}, workloads: [{name: w, id: 'spiffe://td/w', certificate: {cert: c, key: k}}], hold: 61s}",
         r#"identity.hold: must be from 0s to 60s, found "61s""#,
     ),
+    (
+        "listeners: [{name: in, role: mesh-inbound, bind: '127.0.0.1:1', mtls: {}}]",
+        "listeners[0].mtls: needs `identity`",
+    ),
+    (
+        "listeners: [{name: in, bind: '127.0.0.1:1', mtls: {}}]",
+        r#"listeners[0].mtls: is only used with role "mesh-inbound""#,
+    ),
+    (
+        "listeners: [{name: in, role: mesh-inbound, bind: '127.0.0.1:1', mtls: {}, tls: {certificates: [{cert: c, key: k}]}}]",
+        "listeners[0].mtls: stands beside `tls`",
+    ),
+    (
+        "listeners: [{name: in, role: mesh-inbound, bind: '127.0.0.1:1', protocol: tls_passthrough, mtls: {}}]",
+        r#"listeners[0].mtls: is not used by protocol "tls_passthrough""#,
+    ),
+    (
+        "listeners: [{name: in, role: mesh-inbound, bind: '127.0.0.1:1', mtls: {handshake_timeout: 0s}}]",
+        "listeners[0].mtls.handshake_timeout: ",
+    ),
+    (
+        "listeners: [{name: in, role: mesh-inbound, bind: '127.0.0.1:1', mtls: {ports: {80: permissive}}}]",
+        "listeners[0].mtls.ports: is not used",
+    ),
+    (
+        "listeners: [{name: in, role: mesh-inbound, bind: '127.0.0.1:1', capture: redirect, mtls: {ports: {0: permissive}}}]",
+        "listeners[0].mtls.ports.0: is no port",
+    ),
+    (
+        "{identity: {trust_domain: td, source: {files: {bundle: b}}, workloads: [{name: w, id: 'spiffe://td/w', certificate: {cert: c, key: k}}]}, listeners: [{name: in, role: mesh-inbound, bind: '127.0.0.1:1', mtls: {workload: v}}]}",
+        r#"listeners[0].mtls.workload: no workload is named "v""#,
+    ),
+    (
+        "pools: [{name: p, endpoints: ['10.0.0.1:1'], mtls: {peers: []}}]",
+        "pools[0].mtls: needs `identity`",
+    ),
+    (
+        "pools: [{name: p, endpoints: ['10.0.0.1:1'], mtls: {peers: []}}]",
+        "pools[0].mtls.peers: must not be empty",
+    ),
+    (
+        "pools: [{name: p, endpoints: ['10.0.0.1:1'], mtls: {peers: ['spiffe://td/a*']}}]",
+        r#"pools[0].mtls.peers[0]: "spiffe://td/a*": `*` stands for a whole segment"#,
+    ),
+    (
+        "pools: [{name: p, endpoints: ['10.0.0.1:1'], tls: {sni: a}, mtls: {peers: ['spiffe://td/a'], sni: 'a b'}}]",
+        "pools[0].mtls: stands beside `tls`",
+    ),
+    (
+        "pools: [{name: p, endpoints: ['10.0.0.1:1'], mtls: {peers: ['spiffe://td/a'], sni: 'a b'}}]",
+        "pools[0].mtls.sni: ",
+    ),
+    (
+        "{identity: {trust_domain: td, source: {files: {bundle: b}}, workloads: [{name: w, id: 'spiffe://td/w', certificate: {cert: c, key: k}}, {name: v, id: 'spiffe://td/v', certificate: {cert: c, key: k}}]}, pools: [{name: p, endpoints: ['10.0.0.1:1'], health: {tcp: {}}, mtls: {peers: ['spiffe://td/a']}}]}",
+        "pools[0].mtls.workload: is missing: a health check is nobody's call",
+    ),
 ];

@@ -20,7 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use windrose_plugins::contract::Time;
 
-use super::RetryBudget;
+use super::{PoolMtls, RetryBudget};
 
 /// Endpoints that serve the same thing.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +40,9 @@ pub struct Pool {
     /// TLS to the endpoints. Default: in the clear.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<PoolTls>,
+    /// Mutual TLS to the endpoints, by the identities of `identity`. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtls: Option<PoolMtls>,
     /// How an endpoint is chosen.
     #[serde(default)]
     pub balance: Balance,

@@ -101,6 +101,7 @@ fn rule(order: u32, action: Action) -> Rule {
 
 fn listener(routes: RouteTable, metrics: &Metrics) -> Listener {
     Listener {
+        mtls: None,
         capture: None,
         unrouted: metrics.route("edge", "ingress", ""),
         name: "edge".into(),

@@ -1,0 +1,211 @@
+//! Which workload of this machine a connection comes from: its listener's, else by the user or control group of its socket.
+//! It must not know what the workload may do.
+//! Called once for each connection of a listener whose callers may be workloads; one question to the kernel, never a wait.
+//!
+//! The kernel is asked over netlink (`sock_diag`, exact lookup by both addresses): it answers within the system call from a hash
+//! table, without walking `/proc`. A caller in another network namespace is not found there, and is then known by its listener only.
+
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use socket2::{Domain, Protocol, Type};
+
+use crate::snapshot::identity::{Identity, Workload};
+use crate::snapshot::incoming::Socket;
+use crate::snapshot::listener::Listener;
+
+/// What the kernel knows of the other end of a local socket.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Origin {
+    user: Option<u32>,
+    /// The number of its control group's folder.
+    group: Option<u64>,
+    /// Its control group by name.
+    group_name: Option<String>,
+}
+
+/// The workload that calls.
+pub(super) fn workload(
+    identity: &Identity,
+    listener: &Listener,
+    socket: &Socket,
+    addresses: (SocketAddr, SocketAddr),
+) -> Option<Arc<Workload>> {
+    let found = identity.at_listener(&listener.name);
+    let found = found.or_else(|| by_origin(identity, socket, addresses));
+    found.or_else(|| identity.only()).cloned()
+}
+
+fn by_origin<'i>(
+    identity: &'i Identity,
+    socket: &Socket,
+    (client, local): (SocketAddr, SocketAddr),
+) -> Option<&'i Arc<Workload>> {
+    if !identity.asks_origin() {
+        return None;
+    }
+    let origin = match socket {
+        Socket::Unix(socket) => peer(socket),
+        Socket::Tcp(_) => ask(client, local).unwrap_or_else(|error| {
+            log::debug!(
+                "the kernel does not say whose socket it is: client={client} cause={error}"
+            );
+            Origin::default()
+        }),
+    };
+    let by_user = || origin.user.and_then(|user| identity.of_user(user));
+    let by_number = || origin.group.and_then(|group| identity.in_group(group));
+    let by_name = || {
+        origin
+            .group_name
+            .as_deref()
+            .and_then(|name| identity.in_cgroup(name))
+    };
+    // A control group is the narrower word: several services may run as one user.
+    by_name().or_else(by_number).or_else(by_user)
+}
+
+/// The peer of a socket file.
+fn peer(socket: &tokio::net::UnixStream) -> Origin {
+    let Ok(peer) = socket.peer_cred() else {
+        return Origin::default();
+    };
+    Origin {
+        user: Some(peer.uid()),
+        group: None,
+        group_name: peer.pid().and_then(cgroup),
+    }
+}
+
+/// The control group (v2) of a process: the line `0::/path`.
+fn cgroup(pid: i32) -> Option<String> {
+    let file = std::fs::File::open(format!("/proc/{pid}/cgroup")).ok()?;
+    let mut text = String::new();
+    file.take(4096).read_to_string(&mut text).ok()?;
+    let group = text.lines().find_map(|line| line.strip_prefix("0::"));
+    group.map(str::to_owned)
+}
+
+/// Asks whose socket is at `client`, connected to `local`.
+fn ask(client: SocketAddr, local: SocketAddr) -> io::Result<Origin> {
+    let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+    let local = SocketAddr::new(local.ip().to_canonical(), local.port());
+    let kind = Type::DGRAM.nonblocking().cloexec();
+    let mut socket = socket2::Socket::new(
+        Domain::from(AF_NETLINK),
+        kind,
+        Some(Protocol::from(SOCK_DIAG)),
+    )?;
+    // A datagram socket of its own address family: connected to the kernel by default.
+    socket.write_all(&question(client, local)?)?;
+    let mut answer = [0; 2048];
+    let read = socket.read(&mut answer)?;
+    reading(&answer[..read]).ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// `struct nlmsghdr` and `struct inet_diag_req_v2` (linux/netlink.h, linux/inet_diag.h).
+fn question(client: SocketAddr, local: SocketAddr) -> io::Result<Vec<u8>> {
+    let mut message = Vec::with_capacity(QUESTION_BYTES);
+    message.extend((QUESTION_BYTES as u32).to_ne_bytes());
+    message.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    message.extend(NLM_F_REQUEST.to_ne_bytes());
+    message.extend([0; 8]);
+    let family = match (client.ip(), local.ip()) {
+        (IpAddr::V4(_), IpAddr::V4(_)) => AF_INET,
+        (IpAddr::V6(_), IpAddr::V6(_)) => AF_INET6,
+        _ => return Err(io::ErrorKind::InvalidInput.into()),
+    };
+    message.extend([family, IPPROTO_TCP, 0, 0]);
+    message.extend(u32::MAX.to_ne_bytes());
+    message.extend(client.port().to_be_bytes());
+    message.extend(local.port().to_be_bytes());
+    for address in [client.ip(), local.ip()] {
+        let mut bytes = [0; 16];
+        match address {
+            IpAddr::V4(address) => bytes[..4].copy_from_slice(&address.octets()),
+            IpAddr::V6(address) => bytes.copy_from_slice(&address.octets()),
+        }
+        message.extend(bytes);
+    }
+    message.extend([0; 4]);
+    // No cookie: any socket with these addresses.
+    message.extend([0xff; 8]);
+    Ok(message)
+}
+
+/// `struct inet_diag_msg`, then attributes.
+fn reading(answer: &[u8]) -> Option<Origin> {
+    let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
+    if kind != SOCK_DIAG_BY_FAMILY {
+        return None;
+    }
+    let length = u32::from_ne_bytes(answer.get(..4)?.try_into().ok()?) as usize;
+    let body = answer.get(16..length.min(answer.len()))?;
+    let user = u32::from_ne_bytes(body.get(64..68)?.try_into().ok()?);
+    let mut origin = Origin {
+        user: Some(user),
+        ..Origin::default()
+    };
+    let mut rest = body.get(72..).unwrap_or(&[]);
+    while let (Some(length), Some(kind)) = (rest.get(..2), rest.get(2..4)) {
+        let length = usize::from(u16::from_ne_bytes(length.try_into().ok()?));
+        let kind = u16::from_ne_bytes(kind.try_into().ok()?);
+        let value = rest.get(4..length)?;
+        if kind == INET_DIAG_CGROUP_ID {
+            origin.group = value.try_into().ok().map(u64::from_ne_bytes);
+        }
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or(&[]);
+    }
+    Some(origin)
+}
+
+const AF_NETLINK: i32 = 16;
+const SOCK_DIAG: i32 = 4;
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const NLM_F_REQUEST: u16 = 1;
+const INET_DIAG_CGROUP_ID: u16 = 21;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+const IPPROTO_TCP: u8 = 6;
+const QUESTION_BYTES: usize = 16 + 56;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_says_whose_socket_it_is() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = rustix::process::getuid().as_raw();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (client, local) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+
+        // The client is open until the end of the test: `client` above is shadowed, not dropped.
+        let origin = ask(client, local);
+        let nobody = ask("127.0.0.1:1".parse().unwrap(), local);
+
+        assert_eq!(origin.unwrap().user, Some(own));
+        assert!(nobody.is_err());
+    }
+
+    #[tokio::test]
+    async fn socket_files_say_who_is_at_their_other_end() {
+        let (one, _other) = tokio::net::UnixStream::pair().unwrap();
+
+        let origin = peer(&one);
+
+        assert_eq!(origin.user, Some(rustix::process::getuid().as_raw()));
+        assert_eq!(origin.group_name, cgroup(std::process::id() as i32));
+    }
+
+    #[test]
+    fn answers_that_are_none_are_not_read() {
+        assert_eq!(reading(&[]), None);
+        assert_eq!(reading(&[0xff; 200]), None);
+        let mut short = vec![0; 40];
+        short[4] = 20;
+        short[0] = 200;
+        assert_eq!(reading(&short), None);
+    }
+}

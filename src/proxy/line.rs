@@ -1,0 +1,171 @@
+//! The two ends of a connection carried as bytes: in the clear, or in mutual TLS.
+//! It must not know routes or how endpoints are chosen.
+//! `accept` makes the one end, `tcp` the other.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use pingora::protocols::tls::SslStream;
+use pingora::tls::ssl::{SslConnector, SslMethod, SslVerifyMode, SslVersion};
+use pingora::tls::tokio_ssl;
+use tokio::io::{AsyncRead, AsyncWrite};
+use windrose_plugins::contract::{causes, Cause};
+
+use super::transport::Transport;
+use crate::observe::event;
+use crate::snapshot::identity::Workload;
+use crate::snapshot::incoming::Socket;
+use crate::snapshot::mtls::{self, Outbound};
+use crate::snapshot::pool::Pool;
+
+/// The client's end.
+pub(super) enum Carrier {
+    /// In the clear.
+    Plain(Transport),
+    /// In mutual TLS.
+    Tls(Box<SslStream<Transport>>),
+}
+
+impl From<Transport> for Carrier {
+    fn from(transport: Transport) -> Carrier {
+        Carrier::Plain(transport)
+    }
+}
+
+impl From<SslStream<Transport>> for Carrier {
+    fn from(stream: SslStream<Transport>) -> Carrier {
+        Carrier::Tls(Box::new(stream))
+    }
+}
+
+impl Carrier {
+    /// Waits until the other side has closed.
+    pub(super) async fn left(&self) {
+        match self {
+            Carrier::Plain(transport) => transport.left().await,
+            Carrier::Tls(stream) => stream.get_ref().left().await,
+        }
+    }
+}
+
+trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
+
+type Any = Box<dyn Bytes>;
+
+/// The endpoint's end.
+pub(super) enum Line {
+    /// In the clear.
+    Plain(Socket),
+    /// In mutual TLS.
+    Tls(Box<tokio_ssl::SslStream<Wire>>),
+}
+
+/// Either kind of socket.
+pub(super) struct Wire(Any);
+
+/// Makes mutual TLS of a connection to an endpoint, if its pool wants that.
+pub(super) async fn secure(
+    socket: Socket,
+    pool: &Pool,
+    caller: Option<&Arc<Workload>>,
+) -> Result<Line, &'static Cause> {
+    let Some(mtls) = &pool.settings.mtls else {
+        return Ok(Line::Plain(socket));
+    };
+    let handshake = Box::pin(handshake(socket, mtls, caller));
+    let made = tokio::time::timeout(pool.settings.connect_timeout, handshake).await;
+    let made =
+        made.unwrap_or_else(|_| Err((&causes::CONNECT_TIMEOUT, "during the TLS handshake".into())));
+    made.map_err(|(cause, detail)| {
+        tell(&pool.name, cause, &detail);
+        cause
+    })
+}
+
+/// Says why an endpoint was not spoken to; the log alone has the names.
+pub(super) fn tell(pool: &str, cause: &'static Cause, detail: &str) {
+    event::warn("endpoint refused", pool, || {
+        format!("mutual TLS with an endpoint failed: pool={pool} cause={cause} detail=\"{detail}\"")
+    });
+}
+
+async fn handshake(
+    socket: Socket,
+    mtls: &Outbound,
+    caller: Option<&Arc<Workload>>,
+) -> Result<Line, (&'static Cause, String)> {
+    let (_, svid) = mtls
+        .caller(caller)
+        .await
+        .map_err(|detail| (&causes::MTLS_NO_IDENTITY, detail))?;
+    let failed = |error: &dyn std::fmt::Display| {
+        let text = error.to_string();
+        let cause = match text.contains("bad signature") {
+            true => &causes::MTLS_KEY,
+            false => &causes::UPSTREAM_TLS,
+        };
+        (cause, text)
+    };
+    let mut builder = SslConnector::builder(SslMethod::tls()).map_err(|error| failed(&error))?;
+    builder
+        .set_min_proto_version(Some(SslVersion::TLS1_3))
+        .map_err(|error| failed(&error))?;
+    let mut config = builder
+        .build()
+        .configure()
+        .map_err(|error| failed(&error))?;
+    // Judged below, with a word for what is wrong.
+    config.set_verify(SslVerifyMode::NONE);
+    config.set_verify_hostname(false);
+    let mut ssl = config.into_ssl(&mtls.sni).map_err(|error| failed(&error))?;
+    mtls::show(&svid, &mut ssl).map_err(|error| failed(&error))?;
+    let wire = match socket {
+        Socket::Tcp(socket) => Wire(Box::new(socket)),
+        Socket::Unix(socket) => Wire(Box::new(socket)),
+    };
+    let mut stream = tokio_ssl::SslStream::new(ssl, wire).map_err(|error| failed(&error))?;
+    Pin::new(&mut stream)
+        .connect()
+        .await
+        .map_err(|error| failed(&error))?;
+    let id = mtls::prove(stream.ssl(), &mtls.identity.registry)
+        .map_err(|rejection| (rejection.cause, rejection.detail))?;
+    mtls.wants(&id)?;
+    Ok(Line::Tls(Box::new(stream)))
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        Pin::new(&mut *self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        bytes: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
+        Pin::new(&mut *self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        Pin::new(&mut *self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(
+        mut self: Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
+        Pin::new(&mut *self.0).poll_shutdown(cx)
+    }
+}
