@@ -10,6 +10,7 @@
 mod amplification;
 mod balance;
 mod capture;
+mod certs;
 mod chaos;
 mod cli;
 mod connections;

@@ -121,7 +121,7 @@ pub(super) fn serial(cert: &X509Ref) -> Result<String, ErrorStack> {
 }
 
 /// When a certificate ends, in seconds since 1970.
-pub(super) fn ends(cert: &X509Ref) -> Result<u64, ErrorStack> {
+pub(crate) fn ends(cert: &X509Ref) -> Result<u64, ErrorStack> {
     let since = Asn1Time::from_unix(0)?.diff(cert.not_after())?;
     let seconds = i64::from(since.days) * 86_400 + i64::from(since.secs);
     Ok(u64::try_from(seconds).unwrap_or(0))

@@ -26,7 +26,8 @@ mod token;
 pub mod wire;
 
 pub use authority::{Authority, Init, Refusal, LONGEST_LIFE};
-pub(crate) use disk::write as write_private;
+pub(crate) use certify::ends;
+pub(crate) use disk::{folder as private_folder, read as read_bounded, write as write_private};
 pub use grant::Grant;
 pub use ledger::Entry;
 pub use nodes::Node;

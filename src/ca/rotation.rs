@@ -38,6 +38,7 @@ impl Authority {
                 "{MOST_ROOTS} roots are in force, which is the most"
             ));
         }
+        self.tidy(&state)?;
         let old_cert = state::root_cert(&self.folder, state.issuing)?;
         let old_key = self.root_key(&state, root_key)?;
         let number = 1 + state
@@ -186,21 +187,15 @@ impl Authority {
             let (count, wait) = (old.len(), last.not_after.saturating_sub(now));
             return Err(format!("{count} certificates in use chain to the old root:{list}\n  help: nodes renew by themselves soon after the switch; at the latest in {wait} s none is left"));
         }
-        let gone: Vec<Root> = state
-            .roots
-            .iter()
-            .filter(|root| root.number != rotation.to)
-            .cloned()
-            .collect();
         state.roots.retain(|root| root.number == rotation.to);
         state.sequence += 1;
         state.rotation = None;
         state.write(&self.folder)?;
-        // From here on it happened; what follows is tidying, and done again by the next change if it is cut short.
+        // From here on it happened; what follows is tidying, which the next change does again if it is cut short.
         let mut issuer = Issuer::read(&self.folder, rotation.to)?;
         issuer.chain.truncate(1);
         issuer.write(&self.folder, rotation.to)?;
-        gone.iter().try_for_each(|root| self.drop_root(root.number))
+        self.tidy(&state)
     }
 
     /// Goes back, as long as the new root has issued nothing.
@@ -220,7 +215,7 @@ impl Authority {
         state.sequence += 1;
         state.rotation = None;
         state.write(&self.folder)?;
-        self.drop_root(rotation.to)
+        self.tidy(&state)
     }
 
     /// Makes a new issuer of the root in use, where the root's key is not at hand all the time.
@@ -256,13 +251,20 @@ impl Authority {
         }
     }
 
-    /// Keys go; the certificate of a root that was in force stays, for who wants to know.
-    fn drop_root(&self, number: u32) -> Result<(), String> {
-        for path in [
-            state::root_key_path(&self.folder, number),
-            Issuer::path(&self.folder, number),
-        ] {
-            disk::remove(&path).map_err(|error| state::told(&path, &error))?;
+    /// Keys of roots that are not in force go; the certificate of one that was stays, for who wants to know.
+    fn tidy(&self, state: &State) -> Result<(), String> {
+        let last = state
+            .roots
+            .iter()
+            .map(|root| root.number)
+            .max()
+            .unwrap_or(0)
+            + 1;
+        for number in (1..=last).filter(|number| state.root(*number).is_none()) {
+            let key = state::root_key_path(&self.folder, number);
+            for path in [key, Issuer::path(&self.folder, number)] {
+                disk::remove(&path).map_err(|error| state::told(&path, &error))?;
+            }
         }
         Ok(())
     }

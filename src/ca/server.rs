@@ -106,9 +106,13 @@ impl Serving {
             };
             match accepted {
                 Ok((stream, peer)) => {
+                    let Some(seat) = self.api.limits.seat(peer.ip()) else {
+                        debug!("{peer}: has too many connections");
+                        continue;
+                    };
                     let api = self.api.clone();
                     tokio::spawn(async move {
-                        let _place = place;
+                        let _places = (place, seat);
                         let served =
                             timeout(LONGEST_CONNECTION, api.connection(stream, peer.ip())).await;
                         if let Ok(Err(problem)) = served {

@@ -213,9 +213,13 @@ impl Authority {
                 state.issuing
             ));
         }
-        let crosses = Issuer::read(&self.folder, state.issuing)?
+        let mut crosses = Issuer::read(&self.folder, state.issuing)?
             .chain
             .split_off(1);
+        if state.rotation.is_none() {
+            // Nobody is left who knows only the old root.
+            crosses.clear();
+        }
         let by = Signer {
             cert: &root,
             key: &key,

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use openssl::pkey::{PKey, Private};
 use openssl::x509::X509;
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::client::{Anchor, Client, Failure};
@@ -364,6 +365,74 @@ fn files_are_private_and_an_authority_is_not_overwritten() {
     assert!(Authority::init(folder.path(), &init())
         .unwrap_err()
         .contains("already"));
+}
+
+#[test]
+fn an_issuer_that_ends_soon_is_renewed_where_the_roots_key_is() {
+    let (folder, authority, _) = founded();
+    let (node, _) = joined(&authority, &[WEB]);
+    let root = state::root_cert(folder.path(), 1).unwrap();
+    let root_key = state::key_at(&state::root_key_path(folder.path(), 1)).unwrap();
+    let by = certify::Signer {
+        cert: &root,
+        key: &root_key,
+    };
+    let now = unix_now();
+    let put = |until: u64| {
+        let key = keys::generate().unwrap();
+        let span = certify::Span {
+            from: now - 10,
+            until,
+        };
+        let cert = certify::issuer("td", 1, &key, by, span).unwrap();
+        let issuer = state::Issuer {
+            chain: vec![cert],
+            key,
+        };
+        issuer.write(folder.path(), 1).unwrap();
+    };
+    let ends = || {
+        authority
+            .issuer_ends(&authority.state().unwrap())
+            .unwrap()
+            .0
+    };
+
+    put(now + 100);
+    let roots = authority.roots(&authority.state().unwrap()).unwrap();
+    let issued = authority.certificate(&node, &ask(WEB)).unwrap();
+    assert_eq!(judged(&issued.certificate, &roots).as_deref(), Ok(WEB));
+    assert!(ends() > now + 80 * 86_400);
+
+    std::fs::remove_file(state::root_key_path(folder.path(), 1)).unwrap();
+    put(now + 100);
+    let short = authority.certificate(&node, &ask(WEB)).unwrap();
+    assert_eq!(
+        certify::ends(&chain(&short.certificate)[0]).unwrap(),
+        now + 100
+    );
+    put(now - 1);
+    let refusal = authority.certificate(&node, &ask(WEB)).unwrap_err();
+    assert_eq!((refusal.status, refusal.cause), (503, "ca.issuer_expired"));
+}
+
+proptest! {
+    #[test]
+    fn no_strangers_request_makes_a_panic_and_none_that_was_changed_is_proven(at in 0usize..2000, flip in 1u8..=255, cut in any::<bool>()) {
+        let good = keys::request(&keys::generate().unwrap()).unwrap();
+        let mut der = openssl::x509::X509Req::from_pem(good.as_bytes()).unwrap().to_der().unwrap();
+        let at = at % der.len();
+        if cut { der.truncate(at) } else { der[at] ^= flip }
+        let body = openssl::base64::encode_block(&der);
+        let pem = format!("-----BEGIN CERTIFICATE REQUEST-----\n{body}\n-----END CERTIFICATE REQUEST-----\n");
+
+        prop_assert!(keys::proven(&pem).is_err());
+    }
+
+    #[test]
+    fn no_text_makes_a_panic(text in "\\PC{0,200}") {
+        let _ = (keys::proven(&text), serde_json::from_str::<Join>(&text), serde_json::from_str::<Ask>(&text));
+    }
 }
 
 /// An authority that serves in this process.

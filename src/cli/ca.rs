@@ -47,7 +47,7 @@ pub(super) enum Act {
     Serve {
         #[command(flatten)]
         folder: Folder,
-        /// Where to listen. At most 256 connections, 100 certificates and 200 syncs a second, 2 joins a second of an address.
+        /// Where to listen. At most 256 connections, 64 of an address, 100 certificates and 200 syncs a second, 2 joins a second of an address.
         #[arg(long, default_value = "0.0.0.0:15012")]
         bind: SocketAddr,
     },

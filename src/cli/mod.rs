@@ -20,6 +20,7 @@ macro_rules! println {
 }
 
 mod ca;
+mod certs;
 mod client;
 mod commands;
 mod confirm;
@@ -173,6 +174,14 @@ enum CliCommand {
         #[command(flatten)]
         wish: replay::Wish,
     },
+    /// Show the clock of every certificate of the running process: how long its source may stay away, and who falls first. Exit code 1 for an alarm, 2 if no process answers.
+    Certs {
+        #[command(flatten)]
+        file: File,
+        /// Print what the process says as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// The built-in authority of a mesh: certificates for workloads, short-lived, renewed by themselves.
     Ca {
         #[command(subcommand)]
@@ -231,6 +240,7 @@ pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
         }
         Some(CliCommand::Bundle { file, output }) => why::bundle(&file.config, output.as_deref()),
         Some(CliCommand::Replay { file, wish }) => replay::run(&file.config, &wish, plugins),
+        Some(CliCommand::Certs { file, json }) => certs::certs(&file.config, json),
         Some(CliCommand::Ca { act }) => ca::run(act),
         Some(CliCommand::Demo { check }) => demo::run(check),
     }

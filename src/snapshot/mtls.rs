@@ -324,6 +324,7 @@ mod tests {
                 ..Matches::default()
             },
             files: None,
+            service: None,
         })
     }
 

@@ -4,17 +4,39 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use super::Refusal;
 
-/// Buckets of tokens.
+/// Buckets of tokens, and places.
 #[derive(Default)]
 pub(super) struct Limits {
     signs: Mutex<Option<Bucket>>,
     syncs: Mutex<Option<Bucket>>,
     joins: Mutex<HashMap<IpAddr, Bucket>>,
+    connections: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// A connection's place among those of its address.
+pub(super) struct Seat {
+    connections: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    address: IpAddr,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut all = self
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = all.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.address);
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -31,6 +53,24 @@ struct Rate {
 }
 
 impl Limits {
+    /// A place for a connection of this address, unless it has its share already.
+    pub(super) fn seat(&self, address: IpAddr) -> Option<Seat> {
+        let address = network(address);
+        let mut all = self
+            .connections
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(address).or_default();
+        if *count >= MOST_OF_ADDRESS {
+            return None;
+        }
+        *count += 1;
+        Some(Seat {
+            connections: self.connections.clone(),
+            address,
+        })
+    }
+
     /// Certificates: signing is a lock, a signature and two waits for the disk.
     pub(super) fn sign(&self) -> Result<(), Refusal> {
         let mut bucket = self.signs.lock().unwrap_or_else(PoisonError::into_inner);
@@ -42,12 +82,9 @@ impl Limits {
         take(bucket.get_or_insert_with(|| SYNC.full()), SYNC)
     }
 
-    /// Joins by address; addresses of one IPv6 network count as one.
+    /// Joins by address.
     pub(super) fn join(&self, address: IpAddr) -> Result<(), Refusal> {
-        let address = match address {
-            IpAddr::V6(wide) => IpAddr::V6((u128::from(wide) >> 64 << 64).into()),
-            narrow => narrow,
-        };
+        let address = network(address);
         let mut buckets = self.joins.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= MOST_ADDRESSES {
             let now = Instant::now();
@@ -57,6 +94,14 @@ impl Limits {
             return Err(refusal());
         }
         take(buckets.entry(address).or_insert_with(|| JOIN.full()), JOIN)
+    }
+}
+
+/// Addresses of one IPv6 network count as one.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(wide) => IpAddr::V6((u128::from(wide) >> 64 << 64).into()),
+        narrow => narrow,
     }
 }
 
@@ -108,6 +153,8 @@ const JOIN: Rate = Rate {
     most: 20.0,
 };
 const MOST_ADDRESSES: usize = 10_000;
+/// Connections of one address at the same time.
+const MOST_OF_ADDRESS: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -123,6 +170,20 @@ mod tests {
         assert!(many[..20].iter().all(|&passed| passed));
         assert!(!many[29]);
         assert!(limits.join([10, 0, 0, 2].into()).is_ok());
+    }
+
+    #[test]
+    fn one_address_takes_only_its_share_of_connections() {
+        let limits = Limits::default();
+        let mut seats: Vec<Seat> = (0..64)
+            .filter_map(|_| limits.seat([10, 0, 0, 1].into()))
+            .collect();
+
+        assert_eq!(seats.len(), 64);
+        assert!(limits.seat([10, 0, 0, 1].into()).is_none());
+        assert!(limits.seat([10, 0, 0, 2].into()).is_some());
+        seats.pop();
+        assert!(limits.seat([10, 0, 0, 1].into()).is_some());
     }
 
     #[test]

@@ -11,7 +11,8 @@ use super::Means;
 use crate::config::report::Report;
 use crate::config::schema::{self, IdentitySource};
 use crate::snapshot::identity::{
-    Bundle, Identity, Matches, Seed, Source, SpiffeId, Svid, SvidFiles, TrustDomain, Workload,
+    root_hash, Bundle, CaSettings, ConsulAddress, ConsulSettings, Identity, Matches, Seed, Source,
+    SpiffeId, SpireSocket, Svid, SvidFiles, TrustDomain, Workload,
 };
 
 /// Builds the identity of the node; `None` for one that `rules` have refused.
@@ -39,6 +40,17 @@ pub(super) fn compile(
                 bundle: means.path(&files.bundle),
             }
         }
+        IdentitySource::Ca(ca) => Source::Ca(CaSettings {
+            address: ca.address.clone(),
+            root_hash: root_hash(&ca.root_hash).ok()?,
+            token_file: ca.token_file.as_ref().map(|file| means.path(file)),
+            state: means.path(&ca.state),
+        }),
+        IdentitySource::Spire(spire) => Source::Spire(SpireSocket::parse(&spire.socket).ok()?),
+        IdentitySource::Consul(consul) => Source::Consul(ConsulSettings {
+            address: ConsulAddress::parse(&consul.address).ok()?,
+            token_file: consul.token_file.as_ref().map(|file| means.path(file)),
+        }),
     };
     let mut federated = Vec::new();
     let mut others = HashMap::new();
@@ -79,6 +91,7 @@ fn workload(one: &schema::Workload, means: &Means<'_>) -> Option<Workload> {
             cert: means.path(&files.cert),
             key: means.path(&files.key),
         }),
+        service: one.service.as_deref().map(Box::from),
         held: means.identities.held(&one.name, &id),
         id,
     })

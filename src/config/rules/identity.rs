@@ -12,9 +12,11 @@ use super::values::{accept, given, host, positive};
 use super::{named, protocol_of, unknown, Names};
 use crate::config::report::Report;
 use crate::config::schema::{
-    Config, Identity, IdentitySource, Listener, Pool, Protocol, Role, Workload,
+    Config, Identity, IdentityCa, IdentitySource, Listener, Pool, Protocol, Role, Workload,
 };
-use crate::snapshot::identity::{IdPattern, SpiffeId, TrustDomain};
+use crate::snapshot::identity::{
+    root_hash, ConsulAddress, IdPattern, SpiffeId, SpireSocket, TrustDomain,
+};
 
 /// Checks who workloads are.
 pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report) {
@@ -80,6 +82,71 @@ fn source(source: &IdentitySource, report: &mut Report) {
         IdentitySource::Files(files) => {
             given(report, "identity.source.files.bundle", &files.bundle)
         }
+        IdentitySource::Ca(ca) => authority(ca, report),
+        IdentitySource::Spire(spire) => {
+            let path = "identity.source.spire.socket";
+            formed(
+                report,
+                path,
+                &spire.socket,
+                SpireSocket::parse,
+                "write \"unix:/run/spire/agent.sock\", or \"tcp://\" with an IP address and a port",
+            );
+        }
+        IdentitySource::Consul(consul) => {
+            let path = "identity.source.consul.address";
+            formed(
+                report,
+                path,
+                &consul.address,
+                ConsulAddress::parse,
+                "write \"http://127.0.0.1:8500\", or \"unix:\" and a path",
+            );
+            if let Some(file) = &consul.token_file {
+                given(report, "identity.source.consul.token_file", file);
+            }
+        }
+    }
+}
+
+fn authority(ca: &IdentityCa, report: &mut Report) {
+    let at = |key: &str| format!("identity.source.ca.{key}");
+    let is_address = |text: &str| {
+        let parts = text.rsplit_once(':');
+        let is_good = parts.is_some_and(|(name, port)| {
+            host(name).is_ok() && port.parse::<u16>().is_ok_and(|port| port > 0)
+        });
+        if is_good {
+            Ok(())
+        } else {
+            Err("it is not a host and a port")
+        }
+    };
+    formed(
+        report,
+        &at("address"),
+        &ca.address,
+        is_address,
+        "write it as \"10.0.0.1:15012\"",
+    );
+    let remedy = "copy what `windrose ca init` or `windrose ca token` printed";
+    formed(report, &at("root_hash"), &ca.root_hash, root_hash, remedy);
+    given(report, &at("state"), &ca.state);
+    if let Some(file) = &ca.token_file {
+        given(report, &at("token_file"), file);
+    }
+}
+
+/// Reports a text that cannot be read.
+fn formed<T>(
+    report: &mut Report,
+    path: &str,
+    text: &str,
+    parse: impl Fn(&str) -> Result<T, &'static str>,
+    remedy: &str,
+) {
+    if let Err(fact) = parse(text) {
+        report.error(path, format!("\"{text}\": {fact}"), remedy);
     }
 }
 
@@ -103,7 +170,14 @@ fn workload(
             given(report, &format!("{at}.cert"), &files.cert);
             given(report, &format!("{at}.key"), &files.key);
         }
+        (_, Some(_)) => report.error(
+            at,
+            "belongs to the source `files`, and there is another",
+            "remove it: the source brings certificates",
+        ),
+        (_, None) => {}
     }
+    service(one, identity, &format!("{path}.service"), report);
     for (at, name) in one.matches.listeners.iter().enumerate() {
         names.listener(report, &format!("{path}.match.listeners[{at}]"), name);
     }
@@ -124,6 +198,25 @@ fn workload(
                 "write it as /proc/PID/cgroup does, such as \"/system.slice/web.service\"",
             );
         }
+    }
+}
+
+fn service(one: &Workload, identity: &Identity, path: &str, report: &mut Report) {
+    let Some(service) = &one.service else {
+        return;
+    };
+    if !matches!(identity.source, IdentitySource::Consul(_)) {
+        let remedy = "remove it: other sources know workloads by their IDs";
+        report.error(
+            path,
+            "belongs to the source `consul`, and there is another",
+            remedy,
+        );
+    }
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if service.is_empty() || !service.bytes().all(is_plain) {
+        let fact = format!("\"{service}\" is no name of a service");
+        report.error(path, fact, "use letters, digits, `-`, `_` and `.`");
     }
 }
 

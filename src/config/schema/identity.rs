@@ -32,12 +32,57 @@ fn five_seconds() -> Time {
     Time::secs(5)
 }
 
-/// Where certificates come from: one of `files`.
+/// Where certificates come from: one of `files`, `ca`, `spire`, `consul`. When a source does not answer, what is in use stays until it ends; the source is asked again after half a second, then later and later, up to two minutes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum IdentitySource {
     /// Files that something else renews. They are watched; files that cannot be used leave what is in use as it is.
     Files(IdentityFiles),
+    /// The built-in authority (`windrose ca`). The node joins once with a token; certificates are renewed at half of their life.
+    Ca(IdentityCa),
+    /// A SPIFFE Workload API, such as that of SPIRE's agent. It says who has which certificate, and renews them.
+    Spire(IdentitySpire),
+    /// Consul's agent on this machine (Connect). It renews certificates; `identity.trust_domain` is Consul's, such as `UUID.consul`.
+    Consul(IdentityConsul),
+}
+
+/// Certificates from the built-in authority.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityCa {
+    /// Where it serves: `host:port`.
+    pub address: String,
+    /// The hash of its root, as `windrose ca init` and `windrose ca token` print it: `sha256:` and 64 hexadecimal digits. Who answers without that root hears no token. After a change of the root, nodes that joined before need no new hash.
+    pub root_hash: String,
+    /// File with a join token. It is only read while the node has no certificate of its own, so it may be missing later; a node that was off for too long, or was forgotten, joins again when a new token is in it. Default: none, which only works where the node joined before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<String>,
+    /// Folder for the node's keys, certificates and roots, made if missing and readable by its owner only. With it, a restart needs neither a token nor the authority. Each node has its own.
+    pub state: String,
+}
+
+/// Certificates from a Workload API.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IdentitySpire {
+    /// Where it listens: `unix:/path` or `tcp://ip:port`; `${env:SPIFFE_ENDPOINT_SOCKET}` where that is set. The agent has to know this process as each of the workloads.
+    pub socket: String,
+}
+
+/// Certificates from Consul's agent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityConsul {
+    /// Where it listens: `http://` with an IP address of this machine and a port, or `unix:/path`. Default: `http://127.0.0.1:8500`. Not over a network, since private keys come back.
+    #[serde(default = "consul_agent")]
+    pub address: String,
+    /// File with an ACL token that may write the services; read for each query, so it may be replaced. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<String>,
+}
+
+fn consul_agent() -> String {
+    "http://127.0.0.1:8500".to_owned()
 }
 
 /// Certificates from files.
@@ -59,6 +104,9 @@ pub struct Workload {
     /// Its certificate and key; only with `source.files`, and needed there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<CertificateFiles>,
+    /// What Consul calls it; only with `source.consul`. Default: the workload's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     /// How it is known among the workloads of the node. Default: by nothing; the only workload of a node is everybody's.
     #[serde(default, rename = "match")]
     pub matches: WorkloadMatch,

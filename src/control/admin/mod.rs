@@ -5,6 +5,7 @@
 mod answer;
 mod balance;
 mod budget;
+mod identity;
 mod limits;
 mod mirrors;
 mod outlier;
@@ -116,6 +117,7 @@ enum Place {
     Plugins,
     Mirrors,
     Listeners,
+    Certs,
     Causes,
     Status,
     Probation,
@@ -180,6 +182,11 @@ const PLACES: &[Entry] = &[
         "/listeners",
         Place::Listeners,
         "listeners, their connections and certificates",
+    ),
+    entry(
+        "/certs",
+        Place::Certs,
+        "identities: when certificates and roots end, how long their source may stay away, alarms",
     ),
     entry(
         "/causes",
@@ -326,6 +333,7 @@ impl Desk {
             Place::Listeners => {
                 answer::json(StatusCode::OK, &state::listeners(&snapshot, status, certs))
             }
+            Place::Certs => answer::json(StatusCode::OK, &identity::Clocks::new(&snapshot)),
             Place::Causes => answer::json(StatusCode::OK, &state::causes()),
             Place::Records => recorder::list(recorder, &asked.query),
             Place::Bundle => recorder::bundle(recorder, &snapshot),

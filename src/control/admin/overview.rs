@@ -142,6 +142,8 @@ impl Overview {
         let broken = snapshot.quarantined.iter().map(set_aside);
         attention.extend(broken.map(error));
         listeners.iter().for_each(|one| certs(one, &mut attention));
+        let clocks = super::identity::Clocks::new(snapshot);
+        attention.extend(clocks.alarms().into_iter().map(error));
         pools.iter().for_each(|one| pool(one, &mut attention));
         requests(&traffic, &mut attention);
         // Errors before warnings, and each in the order of the screen.

@@ -29,6 +29,9 @@ pub(super) struct Ready {
     probation: Option<Probation>,
     /// How many objects are broken and answered for with 503: ready, but not for everything.
     quarantined: usize,
+    /// Certificates that are late, gone or missing, and a source that fails: ready, but perhaps not for long.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    identity_alarms: Vec<String>,
     last_reload: Option<Outcome>,
 }
 
@@ -40,6 +43,7 @@ impl Ready {
             reason,
             generation: snapshot.generation,
             quarantined: snapshot.quarantined.len(),
+            identity_alarms: super::identity::Clocks::new(snapshot).alarms(),
             config_differs_from_disk: status.disk_differs.load(Relaxed),
             config_differs_because: status.disk_reason.load().as_ref().clone(),
             probation: probation(status).on_probation,

@@ -9,15 +9,15 @@ use std::time::{Duration, Instant, SystemTime};
 use crate::observe::metrics::Metrics;
 use crate::snapshot::identity::{Identity, Svid, Workload};
 
-/// How urgent it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Level {
+/// How urgent it is; later ones are worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
     /// Nothing to say.
     Well,
-    /// There is none yet.
-    Missing,
     /// Less than a quarter of its life is left: renewal should have happened at half of it.
     Late,
+    /// There is none yet.
+    Missing,
     /// It has ended.
     Expired,
 }
@@ -58,7 +58,8 @@ pub(super) async fn watch(identity: Arc<Identity>, metrics: Arc<Metrics>) {
     }
 }
 
-pub(super) fn level(svid: Option<&Svid>, now: i64) -> Level {
+/// How urgent the renewal of a certificate is.
+pub(crate) fn level(svid: Option<&Svid>, now: i64) -> Level {
     let Some(svid) = svid else {
         return Level::Missing;
     };

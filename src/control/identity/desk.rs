@@ -69,7 +69,6 @@ impl Desk {
     }
 
     /// Every certificate there is, as the Workload API sends them: workloads without one have none any more.
-    #[allow(dead_code, reason = "for sources that send complete states")]
     pub(crate) fn complete(&self, svids: Vec<Svid>) {
         let mut by_id: HashMap<_, Svid> = svids
             .into_iter()

@@ -3,11 +3,16 @@
 //! Called by `reload` before and after a snapshot comes into force.
 
 mod alarm;
+mod ca;
+mod consul;
 mod desk;
 mod federated;
 mod files;
 mod groups;
+mod pace;
+mod spire;
 
+pub(crate) use alarm::{level, Level};
 pub(crate) use desk::Desk;
 
 use std::collections::HashMap;
@@ -55,9 +60,18 @@ struct State {
 struct Key {
     source: Settings,
     trust_domain: TrustDomain,
-    workloads: Vec<(Arc<str>, SpiffeId, Option<SvidFiles>, Matches)>,
+    workloads: Vec<Named>,
     federated: Vec<(TrustDomain, PathBuf)>,
 }
+
+/// Name, ID, files, how it is known, and its name at Consul.
+type Named = (
+    Arc<str>,
+    SpiffeId,
+    Option<SvidFiles>,
+    Matches,
+    Option<Box<str>>,
+);
 
 impl Key {
     fn of(identity: &Identity) -> Key {
@@ -68,6 +82,7 @@ impl Key {
                 one.id.clone(),
                 one.files.clone(),
                 one.matches.clone(),
+                one.service.clone(),
             )
         };
         Key {
@@ -175,6 +190,9 @@ impl IdentityKeeper {
             Settings::Files { bundle } => {
                 Box::new(files::Files::new(bundle.clone(), self.folders.clone()))
             }
+            Settings::Ca(settings) => Box::new(ca::Ca::new(settings.clone())),
+            Settings::Spire(socket) => Box::new(spire::Spire::new(socket.clone())),
+            Settings::Consul(settings) => Box::new(consul::Consul::new(settings)),
         }
     }
 }

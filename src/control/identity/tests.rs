@@ -23,6 +23,34 @@ fn issue(folder: &Path, maker: &Maker, id: &str) {
     write(folder, "web.key", &key.private_key_to_pem_pkcs8().unwrap());
 }
 
+/// A desk for workloads of these IDs, named by their last part.
+pub(super) fn desk(source: Settings, ids: &[&str]) -> Desk {
+    let registry = Arc::<Identities>::default();
+    let workload = |id: &&str| {
+        let name = id.rsplit('/').next().unwrap_or_default();
+        let id = SpiffeId::parse(id).unwrap();
+        Arc::new(Workload {
+            name: name.into(),
+            held: registry.held(name, &id),
+            id,
+            matches: Matches::default(),
+            files: None,
+            service: None,
+        })
+    };
+    let identity = Identity {
+        trust_domain: TrustDomain::parse("td").unwrap(),
+        source,
+        groups: Default::default(),
+        workloads: ids.iter().map(workload).collect(),
+        federated: Vec::new(),
+        hold: Duration::ZERO,
+        seed: Seed::default(),
+        registry: registry.clone(),
+    };
+    Desk::new(Arc::new(identity), Metrics::new(100))
+}
+
 fn identity(folder: &Path, registry: &Arc<Identities>) -> Arc<Identity> {
     let id = SpiffeId::parse(ID).unwrap();
     Arc::new(Identity {
@@ -35,6 +63,7 @@ fn identity(folder: &Path, registry: &Arc<Identities>) -> Arc<Identity> {
             held: registry.held("web", &id),
             id,
             matches: Matches::default(),
+            service: None,
             files: Some(SvidFiles {
                 cert: folder.join("web.pem"),
                 key: folder.join("web.key"),
@@ -51,7 +80,7 @@ fn identity(folder: &Path, registry: &Arc<Identities>) -> Arc<Identity> {
     })
 }
 
-async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let waiting = async {
         while !is_so() {
             tokio::time::interval(Duration::from_millis(20))

@@ -5,6 +5,7 @@
 mod clock;
 mod extensions;
 mod id;
+mod source;
 mod svid;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -12,6 +13,7 @@ mod verify;
 
 pub use clock::{Clock, SourceState};
 pub use id::{IdPattern, SpiffeId, TrustDomain};
+pub use source::{root_hash, CaSettings, ConsulAddress, ConsulSettings, Source, SpireSocket};
 pub use svid::{Bundle, Svid};
 pub use verify::{verify, Rejection, Trust};
 
@@ -46,25 +48,6 @@ pub struct Identity {
     pub registry: Arc<Identities>,
 }
 
-/// Where certificates come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
-    /// Files; those of each workload are its own.
-    Files {
-        /// The roots of the own trust domain.
-        bundle: PathBuf,
-    },
-}
-
-impl Source {
-    /// The word in the configuration.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Source::Files { .. } => "files",
-        }
-    }
-}
-
 /// What the compiler read. Only used where there is nothing better.
 #[derive(Debug, Default)]
 pub struct Seed {
@@ -87,6 +70,8 @@ pub struct Workload {
     pub matches: Matches,
     /// Its files, where the source is files.
     pub files: Option<SvidFiles>,
+    /// What Consul calls it, where the source is Consul.
+    pub service: Option<Box<str>>,
     /// What it holds now. The same for the same name and ID in every generation.
     pub held: Arc<Held>,
 }

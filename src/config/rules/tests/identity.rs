@@ -11,6 +11,46 @@ fn identities_are_named_well_and_told_apart() {
 
 const CASES: &[(&str, &str)] = &[
     (
+        "identity: {trust_domain: td, source: {ca: {address: nowhere, root_hash: 'sha256:00', state: ''}}, workloads: [{name: w, id: 'spiffe://td/w'}]}",
+        r#"identity.source.ca.address: "nowhere": it is not a host and a port"#,
+    ),
+    (
+        "identity: {trust_domain: td, source: {ca: {address: 'ca:1', root_hash: 'sha256:00', state: s}}, workloads: [{name: w, id: 'spiffe://td/w'}]}",
+        r#"identity.source.ca.root_hash: "sha256:00": it is not 64 hexadecimal digits"#,
+    ),
+    (
+        "identity: {trust_domain: td, source: {ca: {address: 'ca:1', root_hash: 'sha256:00', state: '', token_file: ''}}, workloads: [{name: w, id: 'spiffe://td/w'}]}",
+        "identity.source.ca.state: ",
+    ),
+    (
+        "identity: {trust_domain: td, source: {ca: {address: 'ca:1', root_hash: 'sha256:00', state: s, token_file: ''}}, workloads: [{name: w, id: 'spiffe://td/w'}]}",
+        "identity.source.ca.token_file: ",
+    ),
+    (
+        "identity: {trust_domain: td, source: {spire: {socket: /run/agent.sock}}, workloads: [{name: w, id: 'spiffe://td/w'}]}",
+        r#"identity.source.spire.socket: "/run/agent.sock": its form is not known"#,
+    ),
+    (
+        "identity: {trust_domain: td, source: {consul: {address: 'http://10.0.0.1:8500'}}, workloads: [{name: w, id: 'spiffe://td/w'}]}",
+        r#"identity.source.consul.address: "http://10.0.0.1:8500": it is not of this machine"#,
+    ),
+    (
+        "identity: {trust_domain: td, source: {consul: {token_file: ''}}, workloads: [{name: w, id: 'spiffe://td/w'}]}",
+        "identity.source.consul.token_file: ",
+    ),
+    (
+        "identity: {trust_domain: td, source: {consul: {}}, workloads: [{name: w, id: 'spiffe://td/w', service: 'a/b'}]}",
+        r#"identity.workloads[0].service: "a/b" is no name of a service"#,
+    ),
+    (
+        "identity: {trust_domain: td, source: {spire: {socket: 'unix:/a'}}, workloads: [{name: w, id: 'spiffe://td/w', service: a}]}",
+        "identity.workloads[0].service: belongs to the source `consul`",
+    ),
+    (
+        "identity: {trust_domain: td, source: {spire: {socket: 'unix:/a'}}, workloads: [{name: w, id: 'spiffe://td/w', certificate: {cert: c, key: k}}]}",
+        "identity.workloads[0].certificate: belongs to the source `files`",
+    ),
+    (
         "identity: {trust_domain: 'td:80', source: {files: {bundle: b}}, workloads: [{name: w, id: 'spiffe://td/w', certificate: {cert: c, key: k}}]}",
         r#"identity.trust_domain: "td:80": a trust domain has only letters"#,
     ),

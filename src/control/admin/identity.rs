@@ -1,0 +1,201 @@
+//! The view of identities: the clock of every certificate, how long their source may stay away, and who falls first.
+//! It must not know sources; it reads what they left in the snapshot.
+//! Called by `admin`; `windrose certs` renders it, readiness and the overview take its alarms.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use openssl::nid::Nid;
+use openssl::x509::X509Ref;
+use serde::Serialize;
+
+use super::state::rfc3339;
+use crate::control::identity::{level, Level};
+use crate::snapshot::identity::{Identity, SourceState, Svid, Workload};
+use crate::snapshot::Snapshot;
+
+/// Every clock.
+#[derive(Default, Serialize)]
+pub(super) struct Clocks {
+    /// Absent where nobody has an identity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<SourceView>,
+    /// How long the source may stay away until the first certificate ends.
+    source_may_be_away_seconds: Option<i64>,
+    /// Whose certificate that is.
+    first_to_fall: Option<String>,
+    workloads: Vec<WorkloadClock>,
+    roots: Vec<RootsClock>,
+    /// What has to be looked at, the worst first.
+    alarms: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct SourceView {
+    kind: &'static str,
+    answers: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    answered_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failing_since: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct WorkloadClock {
+    name: String,
+    id: String,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    serial: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_before: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    not_after: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    left_seconds: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    renewed_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    renew_at: Option<String>,
+    failures: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Serialize)]
+struct RootsClock {
+    trust_domain: String,
+    roots: usize,
+    first_ends: String,
+    last_ends: String,
+}
+
+impl Clocks {
+    pub(super) fn new(snapshot: &Snapshot) -> Clocks {
+        snapshot
+            .identity
+            .as_deref()
+            .map_or_else(Clocks::default, |identity| at(identity, unix_now()))
+    }
+
+    /// What has to be looked at, the worst first.
+    pub(super) fn alarms(self) -> Vec<String> {
+        self.alarms
+    }
+}
+
+fn at(identity: &Identity, now: i64) -> Clocks {
+    let held: Vec<_> = identity
+        .workloads
+        .iter()
+        .map(|one| (one, one.held.svid()))
+        .collect();
+    let ends = held
+        .iter()
+        .filter_map(|(one, svid)| Some((svid.as_ref()?.not_after, &one.name)));
+    let first = ends.min();
+    let mut alarms: Vec<(Level, String)> = Vec::new();
+    for (one, svid) in &held {
+        let level = level(svid.as_deref(), now);
+        let left = svid.as_ref().map_or(0, |svid| svid.not_after - now);
+        alarms.extend(alarm(one, level, left).map(|told| (level, told)));
+    }
+    // Later levels are worse.
+    alarms.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
+    let mut alarms: Vec<String> = alarms.into_iter().map(|(_, told)| told).collect();
+    let state = identity.registry.source();
+    alarms.extend(
+        state
+            .error
+            .as_ref()
+            .map(|error| format!("the source `{}` fails: {error}", state.kind)),
+    );
+    let trust = identity.registry.trust();
+    let mut roots: Vec<RootsClock> = trust
+        .bundles
+        .iter()
+        .map(|(domain, bundle)| RootsClock {
+            trust_domain: domain.to_string(),
+            roots: bundle.roots().len(),
+            first_ends: moment(bundle.ends.0),
+            last_ends: moment(bundle.ends.1),
+        })
+        .collect();
+    roots.sort_by(|one, other| one.trust_domain.cmp(&other.trust_domain));
+    Clocks {
+        source: Some(source(identity, &state)),
+        source_may_be_away_seconds: first.map(|(ends, _)| (ends - now).max(0)),
+        first_to_fall: first.map(|(_, name)| name.to_string()),
+        workloads: held
+            .iter()
+            .map(|(one, svid)| workload(one, svid.as_deref(), now))
+            .collect(),
+        roots,
+        alarms,
+    }
+}
+
+fn alarm(one: &Workload, level: Level, left: i64) -> Option<String> {
+    let name = &one.name;
+    Some(match level {
+        Level::Well => return None,
+        Level::Missing => format!("workload {name} has no certificate"),
+        Level::Late => {
+            format!("the certificate of workload {name} is not renewed and ends in {left} s")
+        }
+        Level::Expired => format!("the certificate of workload {name} has ended; peers refuse it"),
+    })
+}
+
+fn source(identity: &Identity, state: &SourceState) -> SourceView {
+    SourceView {
+        kind: identity.source.kind(),
+        answers: state.answered_at.is_some() && state.failing_since.is_none(),
+        answered_at: state.answered_at.map(rfc3339),
+        failing_since: state.failing_since.map(rfc3339),
+        error: state.error.clone(),
+    }
+}
+
+fn workload(one: &Workload, svid: Option<&Svid>, now: i64) -> WorkloadClock {
+    let clock = one.held.clock();
+    WorkloadClock {
+        name: one.name.to_string(),
+        id: one.id.to_string(),
+        state: match level(svid, now) {
+            Level::Well => "good",
+            Level::Missing => "missing",
+            Level::Late => "late",
+            Level::Expired => "expired",
+        },
+        serial: svid.map(|svid| svid.serial.clone()),
+        issuer: svid.map(|svid| issuer(svid.leaf())),
+        not_before: svid.map(|svid| moment(svid.not_before)),
+        not_after: svid.map(|svid| moment(svid.not_after)),
+        left_seconds: svid.map(|svid| svid.not_after - now),
+        renewed_at: clock.renewed_at.map(rfc3339),
+        renew_at: clock.renew_at.map(rfc3339),
+        failures: clock.failures,
+        error: clock.error,
+    }
+}
+
+fn issuer(leaf: &X509Ref) -> String {
+    let mut names = leaf.issuer_name().entries_by_nid(Nid::COMMONNAME);
+    let name = names.next().and_then(|name| name.data().to_string().ok());
+    name.unwrap_or_default()
+}
+
+fn moment(seconds: i64) -> String {
+    rfc3339(UNIX_EPOCH + std::time::Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
+}
+
+fn unix_now() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
