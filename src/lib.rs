@@ -29,6 +29,11 @@
 //! gets), `mirror` sends copies elsewhere, `retry` judges failures (`decide::again`, `snapshot::budget`), `fault` writes the
 //! proxy's own answers, `finish` accounts and records.
 //!
+//! # Identities
+//! `control::identity` runs the one source of certificates and puts what it brings into `snapshot::identity`, which outlives reloads.
+//! `proxy::handshake` shows them to callers and `snapshot::mtls` to endpoints; `identity::verify` judges the other side of both.
+//! `proxy::caller` finds the local workload that calls, so that connections are made, and kept apart, as that workload.
+//!
 //! # The path of a configuration
 //! `config::source` reads, `check` and `decode` refuse what is unknown, `rules` and `lint` judge, `compile` builds the snapshot,
 //! `cases` runs the tests; with `on_invalid: quarantine` what is broken is masked and all of it runs again. `control::reload` has

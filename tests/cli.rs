@@ -302,6 +302,7 @@ fn every_example_configuration_passes() {
     for example in examples {
         let text = fs::read_to_string(&example).unwrap();
         certificates(&text, folder.path());
+        identities(&text, folder.path());
         let copy = folder.path().join(example.file_name().unwrap());
         fs::write(&copy, text).unwrap();
 
@@ -373,6 +374,30 @@ fn certificates(text: &str, folder: &Path) {
             _ => pair.cert.to_pem(),
         };
         fs::write(folder.join("certs").join(name), pem.unwrap()).unwrap();
+    }
+}
+
+/// Writes what an example names under `identity`: a certificate for the ID named before it, and bundles.
+fn identities(text: &str, folder: &Path) {
+    fs::create_dir_all(folder.join("identity")).unwrap();
+    let authority = Authority::new();
+    let marks = |c: char| ",{}[]\"".contains(c);
+    let (mut key, mut id) = ("", "");
+    for word in text.split_whitespace() {
+        let value = word.trim_matches(marks);
+        match key.trim_matches(marks) {
+            "id:" if value.starts_with("spiffe://") => id = value,
+            "cert:" if value.starts_with("identity/") => {
+                let pair = authority.svid(id);
+                let key = pair.key.private_key_to_pem_pkcs8().unwrap();
+                let stem = value.trim_end_matches(".pem");
+                fs::write(folder.join(value), pair.cert.to_pem().unwrap()).unwrap();
+                fs::write(folder.join(format!("{stem}.key")), key).unwrap();
+            }
+            "bundle:" if value.starts_with("identity/") => authority.write_bundle(folder, value),
+            _ => {}
+        }
+        key = word;
     }
 }
 

@@ -125,107 +125,18 @@ impl Frontend {
     /// Chooses the protocol by the listener's setting and the first bytes. What does not speak HTTP has been served then.
     async fn open(&self, mut transport: Transport, arrival: Arrival) -> Result<Opened, Refusal> {
         let listener = arrival.listener.clone();
-        if let Some(mtls) = &listener.mtls {
-            let opening = first_bytes(&mut transport, &listener).await?;
-            // Large and only here: in place it would make every connection's future as large.
-            return Box::pin(self.mutual(transport, arrival, mtls, opening)).await;
-        }
-        if matches!(listener.protocol, Protocol::Tcp) {
+        if matches!((&listener.protocol, &listener.mtls), (Protocol::Tcp, None)) {
             return self.bytes(transport.into(), arrival, None).await;
         }
         let opening = first_bytes(&mut transport, &listener).await?;
-        self.by_opening(transport, arrival, opening).await
-    }
-
-    /// The workload that calls, where the listener is for callers on this machine.
-    fn caller(
-        &self,
-        listener: &Listener,
-        socket: &Socket,
-        addresses: (SocketAddr, SocketAddr),
-    ) -> Option<Arc<Workload>> {
-        if listener.role == Role::MeshInbound {
-            return None;
-        }
-        let snapshot = self.shared.current.peek();
-        caller::workload(snapshot.identity.as_ref()?, listener, socket, addresses)
-    }
-
-    /// Mutual TLS, or what a permissive port takes in the clear.
-    async fn mutual(
-        &self,
-        transport: Transport,
-        arrival: Arrival,
-        mtls: &Inbound,
-        opening: Opening,
-    ) -> Result<Opened, Refusal> {
-        let listener = arrival.listener.clone();
-        let mode = mtls.mode(arrival.local.port());
-        match opening {
-            Opening::Unknown => Ok(None),
-            Opening::Tls(sni)
-                if mode == Mode::Permissive && tcp::names(&listener.tcp, sni.as_deref()) =>
-            {
-                self.bytes(transport.into(), arrival, Some(sni)).await
+        let opening = match way(&listener, &arrival, opening)? {
+            Way::Plain(opening) => opening,
+            Way::Bytes(sni) => return self.bytes(transport.into(), arrival, sni).await,
+            // Large and only here: in place it would make every connection's future as large.
+            Way::Mutual(mtls, sni) => {
+                return Box::pin(self.workload(transport, arrival, mtls, sni)).await
             }
-            Opening::Tls(sni) => self.workload(transport, arrival, mtls, sni).await,
-            opening if mode == Mode::Strict => Err(Refusal::new(
-                &causes::MTLS_PLAINTEXT_REFUSED,
-                format!("client sent {}", word(&opening)),
-            )),
-            _ if matches!(listener.protocol, Protocol::Tcp) => {
-                self.bytes(transport.into(), arrival, None).await
-            }
-            opening => self.by_opening(transport, arrival, opening).await,
-        }
-    }
-
-    /// A connection of another workload's.
-    async fn workload(
-        &self,
-        transport: Transport,
-        mut arrival: Arrival,
-        mtls: &Inbound,
-        sni: Option<String>,
-    ) -> Result<Opened, Refusal> {
-        let listener = arrival.listener.clone();
-        let port = arrival.local.port();
-        let workload = mtls.workload(&listener.name, port, sni.as_deref());
-        let workload = workload.ok_or_else(|| {
-            let detail = format!("no workload is at port {port} nor named {sni:?}");
-            Refusal::new(&causes::MTLS_NO_IDENTITY, detail)
-        })?;
-        arrival.caller = Some(workload.clone());
-        let (stream, shaken) = handshake::mutual(transport, mtls, workload, &listener).await?;
-        let is_opaque = match listener.protocol {
-            Protocol::Tcp => true,
-            Protocol::Auto(_) => shaken.alpn == Alpn::None && !listener.tcp.0.is_empty(),
-            Protocol::Http | Protocol::Https(_) | Protocol::TlsPassthrough => false,
         };
-        arrival.principal = Some(shaken.principal.clone());
-        if is_opaque {
-            return self.bytes(stream.into(), arrival, Some(sni)).await;
-        }
-        let tls = TlsFacts {
-            sni: sni.map(Into::into),
-            version: shaken.version,
-            termination: None,
-            cert: None,
-            principal: Some(shaken.principal),
-            told: Some(shaken.told),
-        };
-        let http2 = shaken.alpn == Alpn::Http2;
-        let connection = Arc::new(Connection::new(arrival, Some(tls), http2));
-        Ok(Some((Guarded::tls(stream, connection.clone()), connection)))
-    }
-
-    async fn by_opening(
-        &self,
-        transport: Transport,
-        arrival: Arrival,
-        opening: Opening,
-    ) -> Result<Opened, Refusal> {
-        let listener = arrival.listener.clone();
         match (&listener.protocol, opening) {
             (_, Opening::Unknown) => Ok(None),
             (Protocol::TlsPassthrough, Opening::Tls(sni)) => {
@@ -263,6 +174,59 @@ impl Frontend {
         }
     }
 
+    /// The workload that calls, where the listener is for callers on this machine.
+    fn caller(
+        &self,
+        listener: &Listener,
+        socket: &Socket,
+        addresses: (SocketAddr, SocketAddr),
+    ) -> Option<Arc<Workload>> {
+        if listener.role == Role::MeshInbound {
+            return None;
+        }
+        let snapshot = self.shared.current.peek();
+        caller::workload(snapshot.identity.as_ref()?, listener, socket, addresses)
+    }
+
+    /// A connection of another workload's.
+    async fn workload(
+        &self,
+        transport: Transport,
+        mut arrival: Arrival,
+        mtls: &Inbound,
+        sni: Option<String>,
+    ) -> Result<Opened, Refusal> {
+        let listener = arrival.listener.clone();
+        let port = arrival.local.port();
+        let workload = mtls.workload(&listener.name, port, sni.as_deref());
+        let workload = workload.ok_or_else(|| {
+            let detail = format!("no workload is at port {port} nor named {sni:?}");
+            Refusal::new(&causes::MTLS_NO_IDENTITY, detail)
+        })?;
+        arrival.caller = Some(workload.clone());
+        let (stream, shaken) = handshake::mutual(transport, mtls, workload, &listener).await?;
+        let is_opaque = match listener.protocol {
+            Protocol::Tcp => true,
+            Protocol::Auto(_) => shaken.alpn == Alpn::None && !listener.tcp.0.is_empty(),
+            Protocol::Http | Protocol::Https(_) | Protocol::TlsPassthrough => false,
+        };
+        arrival.principal = Some(Box::new(shaken.principal.clone()));
+        if is_opaque {
+            return self.bytes(stream.into(), arrival, Some(sni)).await;
+        }
+        let tls = TlsFacts {
+            sni: sni.map(Into::into),
+            version: shaken.version,
+            termination: None,
+            cert: None,
+            principal: Some(shaken.principal),
+            told: Some(shaken.told),
+        };
+        let http2 = shaken.alpn == Alpn::Http2;
+        let connection = Arc::new(Connection::new(arrival, Some(tls), http2));
+        Ok(Some((Guarded::tls(stream, connection.clone()), connection)))
+    }
+
     /// Passes a connection through as bytes, to its end.
     async fn bytes(
         &self,
@@ -272,6 +236,41 @@ impl Frontend {
     ) -> Result<Opened, Refusal> {
         tcp::serve(&self.shared, carrier, arrival, sni).await?;
         Ok(None)
+    }
+}
+
+/// What becomes of a connection, by the listener's `mtls`.
+enum Way<'l> {
+    /// What the listener does without.
+    Plain(Opening),
+    /// It is carried as bytes; the name asked for, where it is TLS.
+    Bytes(Option<Option<String>>),
+    /// Another workload's; the name asked for.
+    Mutual(&'l Inbound, Option<String>),
+}
+
+/// Mutual TLS, or what a permissive port takes in the clear.
+fn way<'l>(
+    listener: &'l Listener,
+    arrival: &Arrival,
+    opening: Opening,
+) -> Result<Way<'l>, Refusal> {
+    let Some(mtls) = &listener.mtls else {
+        return Ok(Way::Plain(opening));
+    };
+    let is_strict = mtls.mode(arrival.local.port()) == Mode::Strict;
+    match opening {
+        Opening::Unknown => Ok(Way::Plain(opening)),
+        Opening::Tls(sni) if !is_strict && tcp::names(&listener.tcp, sni.as_deref()) => {
+            Ok(Way::Bytes(Some(sni)))
+        }
+        Opening::Tls(sni) => Ok(Way::Mutual(mtls, sni)),
+        opening if is_strict => Err(Refusal::new(
+            &causes::MTLS_PLAINTEXT_REFUSED,
+            format!("client sent {}", word(&opening)),
+        )),
+        _ if matches!(listener.protocol, Protocol::Tcp) => Ok(Way::Bytes(None)),
+        opening => Ok(Way::Plain(opening)),
     }
 }
 
@@ -310,7 +309,7 @@ pub(super) struct Arrival {
     /// The workload of this node that calls, or that it is for.
     pub(super) caller: Option<Arc<Workload>>,
     /// Who the other end proved to be, by mutual TLS.
-    pub(super) principal: Option<Principal>,
+    pub(super) principal: Option<Box<Principal>>,
     pub(super) slot: Arc<crate::snapshot::incoming::Slot>,
 }
 

@@ -425,7 +425,7 @@ fn log(
         return;
     }
     let client = arrival.client.ip().to_string();
-    let principal = arrival.principal.as_ref().map(Principal::id);
+    let principal = arrival.principal.as_deref().map(Principal::id);
     shared.access_log.log(&Entry {
         time: stream.at,
         client: &client,

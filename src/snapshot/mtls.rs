@@ -203,9 +203,8 @@ impl fmt::Debug for Outbound {
 impl PartialEq for Outbound {
     fn eq(&self, other: &Outbound) -> bool {
         let who = |one: &Outbound| {
-            one.workload
-                .as_ref()
-                .map(|one| (one.name.clone(), one.id.clone()))
+            let workload = one.workload.as_ref().or_else(|| one.identity.only());
+            workload.map(|one| (one.name.clone(), one.id.clone()))
         };
         (&self.peers, &self.sni, who(self)) == (&other.peers, &other.sni, who(other))
     }

@@ -1,6 +1,6 @@
 //! What is shown to and expected of endpoints over TLS.
 //! It must not know files or pools; the compiler reads the files and hands over what is in them.
-//! The only place beside `certs` that speaks of OpenSSL, so that another library could take its place.
+//! Speaks of OpenSSL as `certs`, `identity` and `mtls` do, and nothing else below `proxy`, so that another library could take its place.
 
 use std::fmt;
 use std::sync::Arc;

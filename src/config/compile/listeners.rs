@@ -172,7 +172,7 @@ fn inbound(
         ports: mtls
             .ports
             .iter()
-            .map(|(port, own)| (*port, mode(*own)))
+            .filter_map(|(port, own)| Some((port.parse().ok()?, mode(*own))))
             .collect(),
         workload: mtls
             .workload

@@ -338,11 +338,12 @@ pub(super) fn listener(config: &Config, listener: &Listener, path: &str, report:
         &format!("{path}.handshake_timeout"),
         mtls.handshake_timeout,
     );
-    if mtls.ports.contains_key(&0) {
+    let ports = mtls.ports.keys();
+    for port in ports.filter(|port| !port.parse().is_ok_and(|port: u16| port > 0)) {
         report.error(
-            format!("{path}.ports.0"),
+            format!("{path}.ports.{port}"),
             "is no port",
-            "name ports from 1 to 65535",
+            "name ports from 1 to 65535, in quotes",
         );
     }
     if !mtls.ports.is_empty() && listener.capture.is_none() {

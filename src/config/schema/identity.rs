@@ -142,9 +142,9 @@ pub struct Federated {
 pub struct ListenerMtls {
     /// What becomes of callers in the clear: `strict` refuses them (`mtls.plaintext_refused`), `permissive` lets them in without a principal. Callers that speak TLS must show a good certificate either way. A reload may change it; connections that are open go on. Default: strict.
     pub mode: MtlsMode,
-    /// The same at single ports, by the port that a connection was made for. Default: none.
+    /// The same at single ports, by the port that a connection was made for, in quotes as all keys of maps are: `{"9090": permissive}`. Default: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub ports: BTreeMap<u16, MtlsMode>,
+    pub ports: BTreeMap<String, MtlsMode>,
     /// The workload that every connection is for. Default: the one whose `match.ports` has the port, else the one whose name the caller asks for (SNI), else the one whose `match.listeners` has the listener, else the node's only one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<String>,

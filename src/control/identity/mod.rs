@@ -10,6 +10,7 @@ mod federated;
 mod files;
 mod groups;
 mod pace;
+mod secrecy;
 mod spire;
 
 pub(crate) use alarm::{level, Level};
@@ -115,6 +116,7 @@ impl IdentityKeeper {
         let Some(identity) = &snapshot.identity else {
             return;
         };
+        secrecy::conceal();
         for (workload, svid) in identity.workloads.iter().zip(&identity.seed.svids) {
             if let (None, Some(svid)) = (workload.held.svid(), svid) {
                 workload.held.put(svid.clone(), None);

@@ -18,6 +18,7 @@ use super::health::Prober;
 use crate::observe::metrics::Metrics;
 use crate::snapshot::endpoint::{Address, Endpoint, Endpoints};
 use crate::snapshot::limits::Limits;
+use crate::snapshot::mtls::Outbound;
 use crate::snapshot::pool::{EndpointSet, Health, Pool, PoolProtocol, ProxyVersion, Source};
 use crate::snapshot::tls::PeerTls;
 use crate::snapshot::Snapshot;
@@ -55,6 +56,7 @@ struct Followed {
 struct HealthKey {
     health: Health,
     tls: Option<Arc<PeerTls>>,
+    mtls: Option<Arc<Outbound>>,
     protocol: PoolProtocol,
     proxy_protocol: Option<ProxyVersion>,
 }
@@ -192,6 +194,7 @@ impl PoolKeeper {
         let key = settings.health.clone().map(|health| HealthKey {
             health,
             tls: settings.tls.clone(),
+            mtls: settings.mtls.clone(),
             protocol: settings.protocol,
             proxy_protocol: settings.proxy_protocol,
         });
