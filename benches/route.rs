@@ -81,6 +81,7 @@ fn run(shape: Shape, rules: usize, turns: usize) -> Result<(), Box<dyn Error>> {
     let (method, headers) = (Method::GET, HeaderMap::new());
     let caller = Caller {
         destination: None,
+        port: None,
         address: std::net::Ipv4Addr::LOCALHOST.into(),
         sni: None,
         principal: None,

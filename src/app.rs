@@ -16,7 +16,7 @@ use tokio::signal::unix::{signal, SignalKind};
 use windrose_plugins::contract::StateRegistry;
 use windrose_plugins::PluginDef;
 
-use crate::config::schema::Config;
+use crate::config::schema::{self, Config};
 use crate::config::{self, boot, Built, Resources};
 use crate::control::admin::{self, Admin};
 use crate::control::certs::CertKeeper;
@@ -38,6 +38,7 @@ use crate::snapshot::identity::Identities;
 use crate::snapshot::incoming::Incoming;
 use crate::snapshot::lease::Leases;
 use crate::snapshot::listener::Bind;
+use crate::snapshot::own;
 use crate::snapshot::Current;
 
 /// How the process was asked to start.
@@ -55,6 +56,11 @@ pub struct Start {
 /// # Errors
 /// Why it could not start, as lines to print.
 pub fn run(start: Start) -> Result<(), Vec<String>> {
+    // Before pools are built: how their connections are made is settled then. What is wrong with it, building tells.
+    let server: Result<schema::Server, _> = config::load_section(&start.path, "server");
+    if let Some(mark) = server.ok().and_then(|server| server.mark) {
+        own::set_mark(mark);
+    }
     let endpoints = Arc::new(Endpoints::default());
     let identities = Arc::<Identities>::default();
     let states = StateRegistry::default();

@@ -20,7 +20,7 @@
 //!
 //! # The path of a request
 //! `control::listeners` accepts and hands an `Incoming` to `proxy::Frontend` through a closure made by `app`. `proxy::accept`
-//! applies bounds, reads the PROXY header, looks at the first bytes, and makes TLS; `proxy::serve` hands each request to
+//! applies bounds, asks where a captured connection was going (`capture`), reads the PROXY header, looks at the first bytes, and makes TLS; `proxy::serve` hands each request to
 //! Pingora's engine, whose hooks are the methods of `proxy::Gateway`: `admit` (strictness), then `decide::Walk`, the way that dry
 //! runs go as well: trust, canonical host and path, listener plugins, the decision, the request's class (where `snapshot::limits`
 //! may shed it), route plugins, the rule's action with its share, its deadline (`due`) and what is injected on purpose (`inject`).
@@ -35,7 +35,7 @@
 //! `proxy::caller` finds the local workload that calls, so that connections are made, and kept apart, as that workload.
 //!
 //! # The path of a configuration
-//! `config::source` reads, `check` and `decode` refuse what is unknown, `rules` and `lint` judge, `compile` builds the snapshot,
+//! `config::source` reads, `services` makes pools and routes of services, `check` and `decode` refuse what is unknown, `rules` and `lint` judge, `compile` builds the snapshot,
 //! `cases` runs the tests; with `on_invalid: quarantine` what is broken is masked and all of it runs again. `control::reload` has
 //! the one way into force, which a probation takes again to go back.
 //!

@@ -40,7 +40,10 @@ tests:
     let status = |to: &str| explained(&proxy, to)["outcome"]["status"].clone();
 
     assert_eq!(status("10.96.0.10:80"), 201);
-    assert_eq!(status("10.96.0.10:81"), 404);
+    assert_eq!(
+        explained(&proxy, "10.96.0.10:81")["outcome"]["route"],
+        "passthrough"
+    );
     assert_eq!(status("192.0.2.1:8080"), 202);
     assert_eq!(status("[fd00::1]:443"), 202);
     let conditions = explained(&proxy, "10.96.0.10:80")["candidates"].to_string();

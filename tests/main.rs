@@ -10,6 +10,7 @@
 mod amplification;
 mod balance;
 mod capture;
+mod captured;
 mod certs;
 mod chaos;
 mod cli;
@@ -44,6 +45,7 @@ mod retries;
 mod roles;
 mod routing;
 mod service;
+mod services;
 mod split;
 mod strangers;
 mod streams;

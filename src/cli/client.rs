@@ -155,6 +155,12 @@ pub(super) fn ask(bind: &Bind, method: &str, target: &str) -> Result<(u16, Value
     exchange(bind, method, target, "")
 }
 
+/// What a page says that is no JSON.
+pub(super) fn text(bind: &Bind, target: &str) -> Result<String, String> {
+    let request = format!("GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    sent(bind, &request, patience(target)).map_err(|error| format!("{bind}: {error}"))
+}
+
 fn exchange(bind: &Bind, method: &str, target: &str, body: &str) -> Result<(u16, Value), String> {
     let length = body.len();
     let request = format!(

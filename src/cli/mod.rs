@@ -20,6 +20,7 @@ macro_rules! println {
 }
 
 mod ca;
+mod capture;
 mod certs;
 mod client;
 mod commands;
@@ -27,6 +28,7 @@ mod confirm;
 mod demo;
 mod explain;
 mod junit;
+mod mesh;
 mod plan;
 mod replay;
 mod run;
@@ -76,7 +78,7 @@ struct Top {
 #[derive(Args)]
 struct File {
     /// The configuration file.
-    #[arg(short, long, default_value = "windrose.yaml")]
+    #[arg(short, long, global = true, default_value = "windrose.yaml")]
     config: PathBuf,
 }
 
@@ -187,6 +189,23 @@ enum CliCommand {
         #[command(subcommand)]
         act: ca::Act,
     },
+    /// Bring connections of applications that know nothing of it to the proxy, with rules of the kernel.
+    Capture {
+        #[command(flatten)]
+        file: File,
+        #[command(subcommand)]
+        act: Box<capture::Act>,
+    },
+    /// Look at this node of the mesh from inside.
+    Mesh {
+        #[command(flatten)]
+        file: File,
+        #[command(subcommand)]
+        act: mesh::Act,
+    },
+    /// Connect to where nobody is; `mesh check` runs it as the user that is captured.
+    #[command(hide = true)]
+    ProbeConnection,
     /// Run a demonstration: an ingress, two mesh nodes and small services, with commands to try.
     Demo {
         /// Try the commands itself, print what came of each, and end.
@@ -242,6 +261,12 @@ pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
         Some(CliCommand::Replay { file, wish }) => replay::run(&file.config, &wish, plugins),
         Some(CliCommand::Certs { file, json }) => certs::certs(&file.config, json),
         Some(CliCommand::Ca { act }) => ca::run(act),
+        Some(CliCommand::Capture { file, act }) => capture::run(&file.config, &act, plugins),
+        Some(CliCommand::Mesh { file, act }) => mesh::run(&file.config, &act, plugins),
+        Some(CliCommand::ProbeConnection) => match mesh::connects() {
+            true => ExitCode::SUCCESS,
+            false => ExitCode::FAILURE,
+        },
         Some(CliCommand::Demo { check }) => demo::run(check),
     }
 }

@@ -194,7 +194,7 @@ routes:
 
         let order: Vec<_> = snapshot.listeners[0]
             .tcp
-            .0
+            .rules
             .iter()
             .map(|rule| (&*rule.rule.route, rule.sni.clone()))
             .collect();

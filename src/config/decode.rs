@@ -35,6 +35,8 @@ pub(super) fn decode(document: &Document, report: &mut Report) -> Config {
         listeners: decoder.items("listeners"),
         routes: decoder.routes(),
         pools: decoder.items("pools"),
+        services: decoder.items("services"),
+        services_from: decoder.whole("services_from"),
         plugins: Default::default(),
         identity: decoder.whole("identity"),
         overload: decoder.whole("overload"),

@@ -11,7 +11,7 @@ use super::quarantine::Ward;
 use super::report::Report;
 use super::schema::Config;
 use super::source::Document;
-use super::{check, decode, lint, rules};
+use super::{check, decode, lint, rules, services};
 
 /// A configuration without errors.
 #[derive(Debug, Clone)]
@@ -72,11 +72,13 @@ pub(super) fn judge(
     // Rules look at the whole: with parts missing they would complain about the gaps.
     if !report.has_errors() {
         masked.mark(&mut config);
+        let generated = services::generate(&mut config);
         rules::check(&config, &mut report);
         // Lints do so even of objects that are set apart: what only a broken route uses is not unused.
         if ward.is_empty() {
             lint::check(&config, &mut report);
         }
+        generated.place(&mut report);
     }
     report.locate(|path| document.place(path));
     match report.has_errors() {

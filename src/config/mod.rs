@@ -18,6 +18,7 @@ mod quarantine;
 pub mod report;
 pub mod rules;
 pub mod schema;
+mod services;
 pub mod source;
 
 pub use build::{build, build_document, build_loaded, Built, Resources};

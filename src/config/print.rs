@@ -16,11 +16,14 @@ use super::{source, Loaded};
 /// The effective configuration as YAML: defaults filled in, secrets replaced.
 pub fn show(loaded: &Loaded) -> String {
     // Plain YAML would write `!header x` for a tagged enum; configurations say `{header: x}`.
-    // Without `include`: what was included is already in it.
-    let config = Config {
+    // Without `include` and `services_from`: what was read there is already in it. Without what services became.
+    let mut config = Config {
         include: Vec::new(),
+        services_from: None,
         ..loaded.config.clone()
     };
+    config.routes.retain(|route| route.service.is_none());
+    config.pools.retain(|pool| pool.service.is_none());
     let value = singleton_map_recursive::serialize(&config, Serializer);
     let shown = value.and_then(|mut value| {
         source::redact(&mut value, Some(loaded.document.root()));

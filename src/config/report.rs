@@ -113,6 +113,15 @@ impl Report {
         Report::default()
     }
 
+    /// Gives findings other paths, where there are others.
+    pub fn rename(&mut self, other: impl Fn(&str) -> Option<String>) {
+        for finding in &mut self.findings {
+            if let Some(path) = other(&finding.path) {
+                finding.path = path;
+            }
+        }
+    }
+
     /// Adds an error at a path.
     pub fn error(
         &mut self,

@@ -16,6 +16,7 @@ mod overload;
 pub mod pools;
 pub mod probation;
 pub mod reload;
+mod services;
 pub mod status;
 pub mod supervisor;
 mod traffic;

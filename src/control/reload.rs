@@ -26,6 +26,7 @@ use crate::observe::metrics::{MetricFamily, Metrics, ReloadOutcome};
 use crate::observe::recorder::Recorder;
 use crate::snapshot::endpoint::Endpoints;
 use crate::snapshot::lease::{Leases, Tenancy};
+use crate::snapshot::pool::PASSTHROUGH;
 use crate::snapshot::quarantine::Kind;
 use crate::snapshot::{Current, Snapshot};
 
@@ -469,11 +470,11 @@ impl<'s> Names<'s> {
     }
 
     fn has_route(&self, name: &str) -> bool {
-        self.routes.contains(name)
+        name == PASSTHROUGH || self.routes.contains(name)
     }
 
     fn has_pool(&self, name: &str) -> bool {
-        self.pools.contains(name)
+        name == PASSTHROUGH || self.pools.contains(name)
     }
 }
 

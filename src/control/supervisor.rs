@@ -14,7 +14,7 @@ use tokio::signal::unix::{signal, Signal, SignalKind};
 use super::notices::Notices;
 use super::overload;
 use super::reload::{Order, Reloader, HANDED_OVER};
-use super::traffic;
+use super::{services, traffic};
 use crate::observe::event;
 
 /// What the supervisor works with.
@@ -56,11 +56,13 @@ impl Service for Supervisor {
         self.tell_ready();
         let housekeeping = tokio::spawn(housekeeping(reloader.clone()));
         let pressure = reloader.current.peek().pressure.clone();
+        let services = tokio::spawn(services::follow(reloader.clone()));
         tokio::spawn(overload::watch(pressure, reloader.metrics.clone()));
         let signals = tokio::spawn(hear(signals, reloader.clone(), self.upgrade.clone()));
         let _ = shutdown.wait_for(|stop| *stop).await;
         self.notices.stopping();
         signals.abort();
+        services.abort();
         housekeeping.abort();
         self.drain().await;
         (self.exit)(0);

@@ -26,6 +26,8 @@ pub enum Condition<'a> {
     Principals,
     /// Where the connection was going.
     Destinations,
+    /// The port asked for.
+    Port,
 }
 
 /// How a comparison came out.
@@ -120,6 +122,10 @@ fn caller_conditions(
                 Condition::Destinations,
                 caller.destination.is_some_and(destination),
             ))
+        && conditions.port.is_none_or(|port| {
+            let asked = caller.port.is_none_or(|asked| asked == port);
+            compared(Condition::Port, asked)
+        })
 }
 
 pub(super) fn holds(condition: &ValueCondition, value: Option<&str>) -> bool {

@@ -68,6 +68,8 @@ pub struct Caller<'a> {
     pub principal: Option<&'a str>,
     /// Where its connection was going.
     pub destination: Option<SocketAddr>,
+    /// The port that is asked for; `None` where a listener stands for one service, whatever its caller says.
+    pub port: Option<u16>,
 }
 
 /// Where in a request's way a plugin runs.
@@ -130,7 +132,7 @@ pub fn decide<'t, T: Trace>(
     trace: &mut T,
 ) -> Option<&'t Arc<Candidate>> {
     let candidates = table
-        .hosts(head.host)
+        .tables(head.host, caller.destination)
         .flat_map(|paths| paths.candidates(head.path));
     let mut found = None;
     for candidate in candidates {

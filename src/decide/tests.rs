@@ -149,7 +149,7 @@ proptest! {
         }
         let method = if post { Method::POST } else { Method::GET };
         let head = Head { method: &method, host: &host, path: &path, query: None, headers: &headers };
-        let caller = Caller { address: "192.0.2.1".parse().unwrap(), sni: None, principal: None, destination: None };
+        let caller = Caller { address: "192.0.2.1".parse().unwrap(), sni: None, principal: None, destination: None, port: None };
 
         let found = decide(&table, &head, &caller, &mut Silent).map(|candidate| candidate.order);
 

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderValue, Version};
 use pingora::http::RequestHeader;
 use pingora::Result;
 use windrose_plugins::contract::{causes, Answer, ClientFacts, Effects, Principal, Request, Slots};
@@ -20,7 +20,7 @@ use crate::snapshot::balance::mix;
 use crate::snapshot::certs::{Cert, Termination};
 use crate::snapshot::chain::{Chain, Instance, Turn};
 use crate::snapshot::listener::Listener;
-use crate::snapshot::pool::Pool;
+use crate::snapshot::pool::{Pool, PoolProtocol};
 use crate::snapshot::route::{
     Action, Candidate, Experiments, Mirror, Redirect, Respond, Rule, Share, Split,
 };
@@ -96,10 +96,18 @@ impl Walk<'_> {
             sni: self.tls.and_then(|tls| tls.sni),
             principal: principal.as_deref(),
             destination: self.facts.destination,
+            port: self.port(),
         };
         let asked = self.head(head);
         let found = decide(&listener.routes, &asked, &caller, trace).cloned();
-        found.ok_or_else(|| refuse(&causes::NO_ROUTE))
+        match (found, &listener.capture) {
+            (Some(found), _) => Ok(found),
+            (None, None) => Err(refuse(&causes::NO_ROUTE)),
+            (None, Some(capture)) => {
+                let unknown = capture.unknown(self.facts.destination);
+                unknown.cloned().map_err(refuse)
+            }
+        }
     }
 
     /// Through the rule's plugins to its action. `random` chooses in a split.
@@ -123,6 +131,15 @@ impl Walk<'_> {
             Action::Respond(respond) => Err(responded(respond)),
             Action::Quarantined => Err(refuse(&causes::QUARANTINED)),
             Action::Pool(pool) => onto(pool, rule, head),
+            Action::Passthrough(on) => {
+                let to = self.facts.destination;
+                let to = to.ok_or_else(|| refuse(&causes::DESTINATION_UNKNOWN))?;
+                let protocol = match head.version {
+                    Version::HTTP_2 => PoolProtocol::Http2,
+                    _ => PoolProtocol::Http1,
+                };
+                onto(&on.pool(to, protocol), rule, head)
+            }
             Action::Split(split) => {
                 let share = self.share(split, head, random, trace);
                 // A share may go to a pool that is broken.
@@ -287,6 +304,18 @@ impl Walk<'_> {
         certs
             .find(Some(host))
             .is_none_or(|cert| !Arc::ptr_eq(cert, shown) && cert.hosts != shown.hosts)
+    }
+
+    /// The port asked for: the original destination's where the connection was captured, else the authority's or the scheme's.
+    fn port(&self) -> Option<u16> {
+        let facts = self.facts;
+        if self.listener.service.is_some() {
+            return None;
+        }
+        let captured = self.listener.capture.as_ref().and(facts.destination);
+        let usual = if facts.secure { 443 } else { 80 };
+        let asked = captured.map(|to| to.port()).or(facts.port);
+        Some(asked.unwrap_or(usual))
     }
 
     fn redirected(

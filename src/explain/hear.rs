@@ -118,8 +118,16 @@ impl Heard {
         let host = listener.service.as_deref().unwrap_or(&facts.host);
         let compared =
             |one: &Candidate| self.candidates.iter().any(|(order, _)| *order == one.order);
-        let fits =
-            |one: &Candidate| one.host.is_empty() || HostPattern::new(&one.host).matches(host);
+        // A service that is called at another address differs in more than its path.
+        let is_at = |one: &Candidate| {
+            let mut given = one.conditions.destinations.iter();
+            let to = facts.destination;
+            one.conditions.destinations.is_empty()
+                || to.is_some_and(|to| given.any(|one| one.matches(to)))
+        };
+        let fits = |one: &Candidate| {
+            is_at(one) && (one.host.is_empty() || HostPattern::new(&one.host).matches(host))
+        };
         let others = listener.routes.all().map(|one| &**one);
         let others = others.filter(|one| fits(one) && !compared(one));
         all.extend(

@@ -419,7 +419,9 @@ fn pools(action: &Action, live: bool, came: &HeaderMap) -> Vec<PoolSeen> {
             };
             split.shares.iter().filter_map(share).collect()
         }
-        Action::Redirect(_) | Action::Respond(_) | Action::Quarantined => Vec::new(),
+        Action::Redirect(_) | Action::Respond(_) | Action::Quarantined | Action::Passthrough(_) => {
+            Vec::new()
+        }
     }
 }
 
@@ -436,6 +438,7 @@ fn times(
         (None, Action::Split(split)) => {
             split.shares.iter().find_map(|share| share.target.pool())?
         }
+        (None, Action::Passthrough(on)) => on.prototype(),
         (None, Action::Redirect(_) | Action::Respond(_) | Action::Quarantined) => return None,
     };
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);

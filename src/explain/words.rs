@@ -132,6 +132,7 @@ pub fn condition(conditions: &Conditions, compared: &Condition<'_>) -> String {
         Condition::Sni => hosts(&conditions.sni).join(" or "),
         Condition::Principals => principals(conditions).join(" or "),
         Condition::Destinations => destinations(&conditions.destinations).join(" or "),
+        Condition::Port => port(conditions).unwrap_or_default(),
     }
 }
 
@@ -146,7 +147,12 @@ pub fn conditions(conditions: &Conditions) -> Vec<String> {
     words.extend(hosts(&conditions.sni));
     words.extend(principals(conditions));
     words.extend(destinations(&conditions.destinations));
+    words.extend(port(conditions));
     words
+}
+
+fn port(conditions: &Conditions) -> Option<String> {
+    conditions.port.map(|port| format!("port {port}"))
 }
 
 /// Where connections may be going.

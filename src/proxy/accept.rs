@@ -13,11 +13,11 @@ use windrose_plugins::contract::{causes, Cause, ConnectionView, Effects, Princip
 use super::connection::{Connection, TlsFacts};
 use super::guard::Guarded;
 use super::handshake::Alpn;
-use super::hello::{opening, Opening, MOST};
+use super::hello::{Opening, MOST};
 use super::line::Carrier;
 use super::proxy_protocol::{read, Reading};
 use super::transport::Transport;
-use super::{caller, capture, handshake, serve, tcp, Gateway, Shared};
+use super::{caller, capture, handshake, serve, sniff, tcp, Gateway, Shared};
 use crate::observe::event;
 use crate::snapshot::certs::Termination;
 use crate::snapshot::identity::Workload;
@@ -128,7 +128,19 @@ impl Frontend {
         if matches!((&listener.protocol, &listener.mtls), (Protocol::Tcp, None)) {
             return self.bytes(transport.into(), arrival, None).await;
         }
-        let opening = first_bytes(&mut transport, &listener).await?;
+        if let (Some(capture), Protocol::Auto(_), None) =
+            (&listener.capture, &listener.protocol, &listener.mtls)
+        {
+            let racing = sniff::race(&self.shared, &mut transport, &arrival, capture);
+            return match Box::pin(racing).await? {
+                (Opening::Opaque, Some(dialled)) => {
+                    tcp::carry_on(&self.shared, transport.into(), arrival, dialled).await?;
+                    Ok(None)
+                }
+                (opening, _) => self.by_opening(transport, arrival, opening).await,
+            };
+        }
+        let opening = sniff::first_bytes(&mut transport, &listener).await?;
         let opening = match way(&listener, &arrival, opening)? {
             Way::Plain(opening) => opening,
             Way::Bytes(sni) => return self.bytes(transport.into(), arrival, sni).await,
@@ -137,12 +149,24 @@ impl Frontend {
                 return Box::pin(self.workload(transport, arrival, mtls, sni)).await
             }
         };
+        self.by_opening(transport, arrival, opening).await
+    }
+
+    async fn by_opening(
+        &self,
+        transport: Transport,
+        arrival: Arrival,
+        opening: Opening,
+    ) -> Result<Opened, Refusal> {
+        let listener = arrival.listener.clone();
         match (&listener.protocol, opening) {
             (_, Opening::Unknown) => Ok(None),
             (Protocol::TlsPassthrough, Opening::Tls(sni)) => {
                 self.bytes(transport.into(), arrival, Some(sni)).await
             }
-            (Protocol::Auto(_), Opening::Tls(sni)) if tcp::names(&listener.tcp, sni.as_deref()) => {
+            (Protocol::Auto(_), Opening::Tls(sni))
+                if sni.as_ref().is_some_and(|sni| listener.tcp.names(sni)) =>
+            {
                 self.bytes(transport.into(), arrival, Some(sni)).await
             }
             (
@@ -158,7 +182,7 @@ impl Frontend {
             (Protocol::Auto(_), Opening::Tls(sni)) => {
                 self.bytes(transport.into(), arrival, Some(sni)).await
             }
-            (Protocol::Auto(_), Opening::Opaque) if !listener.tcp.0.is_empty() => {
+            (Protocol::Auto(_), Opening::Opaque) if listener.takes_bytes() => {
                 self.bytes(transport.into(), arrival, None).await
             }
             (Protocol::Http, Opening::Http1 | Opening::Opaque)
@@ -207,7 +231,7 @@ impl Frontend {
         let (stream, shaken) = handshake::mutual(transport, mtls, workload, &listener).await?;
         let is_opaque = match listener.protocol {
             Protocol::Tcp => true,
-            Protocol::Auto(_) => shaken.alpn == Alpn::None && !listener.tcp.0.is_empty(),
+            Protocol::Auto(_) => shaken.alpn == Alpn::None && listener.takes_bytes(),
             Protocol::Http | Protocol::Https(_) | Protocol::TlsPassthrough => false,
         };
         arrival.principal = Some(Box::new(shaken.principal.clone()));
@@ -261,7 +285,9 @@ fn way<'l>(
     let is_strict = mtls.mode(arrival.local.port()) == Mode::Strict;
     match opening {
         Opening::Unknown => Ok(Way::Plain(opening)),
-        Opening::Tls(sni) if !is_strict && tcp::names(&listener.tcp, sni.as_deref()) => {
+        Opening::Tls(sni)
+            if !is_strict && sni.as_ref().is_some_and(|sni| listener.tcp.names(sni)) =>
+        {
             Ok(Way::Bytes(Some(sni)))
         }
         Opening::Tls(sni) => Ok(Way::Mutual(mtls, sni)),
@@ -311,6 +337,13 @@ pub(super) struct Arrival {
     /// Who the other end proved to be, by mutual TLS.
     pub(super) principal: Option<Box<Principal>>,
     pub(super) slot: Arc<crate::snapshot::incoming::Slot>,
+}
+
+impl Arrival {
+    /// Whether `local` is where it was going before it was captured.
+    pub(super) fn is_captured(&self) -> bool {
+        self.listener.capture.is_some()
+    }
 }
 
 fn full(full: Full) -> Refusal {
@@ -377,44 +410,6 @@ async fn proxy_header(
         Ok(Ok(Reading::Malformed | Reading::Partial)) => Err(Refusal::new(
             &causes::PROXY_PROTOCOL,
             "the header is malformed",
-        )),
-    }
-}
-
-/// Looks until the first bytes tell what is spoken.
-async fn first_bytes(transport: &mut Transport, listener: &Listener) -> Result<Opening, Refusal> {
-    let known = |bytes: &[u8]| match opening(bytes) {
-        Opening::Unknown => None,
-        opening => Some(opening),
-    };
-    if let Some(opening) = known(transport.seen()) {
-        return Ok(opening);
-    }
-    let looking = tokio::time::timeout(listener.limits.header_timeout, async {
-        loop {
-            let Some(bytes) = transport.look(MOST).await? else {
-                return Ok::<_, io::Error>(Opening::Unknown);
-            };
-            if let Some(opening) = known(bytes) {
-                return Ok(opening);
-            }
-            if bytes.len() >= MOST {
-                return Ok(Opening::Opaque);
-            }
-        }
-    });
-    match looking.await {
-        Ok(opening) => Ok(opening?),
-        // A server that speaks first, behind a listener that must look: after the wait its bytes are passed on.
-        Err(_)
-            if transport.seen().is_empty()
-                && matches!(listener.protocol, Protocol::Auto(_) | Protocol::Tcp) =>
-        {
-            Ok(Opening::Opaque)
-        }
-        Err(_) => Err(Refusal::new(
-            &causes::CONNECTION_TIMEOUT,
-            "while waiting for the first bytes",
         )),
     }
 }

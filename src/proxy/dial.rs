@@ -15,9 +15,10 @@ use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
 use pingora::{Error, ErrorType, OrErr, Result};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 
 use crate::snapshot::incoming::Socket;
+use crate::snapshot::own;
 
 /// How to connect.
 #[derive(Debug)]
@@ -58,7 +59,7 @@ impl Dial {
     async fn socket(&self, address: &PingoraAddr) -> io::Result<Socket> {
         match address {
             PingoraAddr::Inet(address) => {
-                let mut socket = TcpStream::connect(address).await?;
+                let mut socket = own::connect(*address).await?;
                 socket.set_nodelay(true)?;
                 socket.write_all(&self.header).await?;
                 Ok(Socket::Tcp(socket))

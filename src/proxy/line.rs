@@ -48,9 +48,9 @@ impl Carrier {
     }
 }
 
-trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
+trait Bytes: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Bytes for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Bytes for T {}
 
 type Any = Box<dyn Bytes>;
 

@@ -8,6 +8,7 @@ mod aside;
 mod caller;
 mod capture;
 mod connection;
+mod copy;
 mod dial;
 mod due;
 mod fault;
@@ -28,6 +29,7 @@ mod scan;
 mod serve;
 #[cfg(test)]
 mod sizes;
+mod sniff;
 mod tcp;
 mod transport;
 mod upstream;

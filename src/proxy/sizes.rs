@@ -37,7 +37,7 @@ fn the_state_of_a_request_is_small() {
 #[test]
 fn what_a_request_awaits_is_small() {
     fits("request::route", of_three(request::route), 640);
-    fits("forward::request", of_two(forward::request), 648);
+    fits("forward::request", of_two(forward::request), 656);
     fits("fault::answer", of_three(fault::answer), 1920);
     fits("fault::failed", of_three(fault::failed), 1920);
 }

@@ -2,64 +2,107 @@
 //! It must not know HTTP.
 //! Called by `accept`; uses the same pools, balancing and ejection as requests do.
 
+use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpStream, UnixStream};
 use windrose_plugins::contract::{causes, Cause, Principal};
 
 use super::accept::{Arrival, Refusal};
+use super::copy::{copy, silence, Counts};
 use super::line::{self, Carrier, Line};
 use super::upstream::{enter_connection, hash_of_client, pay, pick, tell, Held, Outcome};
 use super::{proxy_protocol, random, Shared};
 use crate::decide::share_of_connection;
 use crate::observe::access_log::Entry;
 use crate::observe::clock;
-use crate::observe::metrics::RequestSample;
+use crate::observe::metrics::{RequestSample, RouteMetrics};
 use crate::snapshot::balance::{self, Choice};
 use crate::snapshot::endpoint::{Address, Endpoint, InFlight};
 use crate::snapshot::incoming::Socket;
 use crate::snapshot::lease::{Cut, Tenancy};
+use crate::snapshot::listener::Listener;
 use crate::snapshot::outlier::{Probe, Verdict};
-use crate::snapshot::pool::{EndpointSet, Pool};
-use crate::snapshot::route::{Action, TcpRule, TcpTable};
+use crate::snapshot::own;
+use crate::snapshot::pool::{EndpointSet, Pool, PoolProtocol};
+use crate::snapshot::route::{Action, Rule};
 
-/// Bytes moved at a time in each direction of a connection.
-const BUFFER: usize = 16 * 1024;
+/// What a connection meets: a rule with its counters.
+type Met<'l> = (&'l Arc<Rule>, &'l Arc<RouteMetrics>);
 
-/// Whether a rule names this server name, rather than taking whatever comes.
-pub(super) fn names(table: &TcpTable, sni: Option<&str>) -> bool {
-    let Some(sni) = sni else { return false };
-    let is_named = |rule: &TcpRule| {
-        rule.sni
-            .as_ref()
-            .is_some_and(|pattern| pattern.matches(sni))
-    };
-    table.0.iter().any(is_named)
-}
-
-/// The first rule for a connection; `sni` is `None` for connections without TLS, `Some(None)` for TLS without a name.
-fn rule<'t>(
-    table: &'t TcpTable,
+/// What a connection meets at its listener: a rule, or what there is for unknown destinations. `sni` is `None` for connections
+/// without TLS, `Some(None)` for TLS without a name.
+fn meets<'l>(
+    listener: &'l Listener,
     client: SocketAddr,
     destination: SocketAddr,
     sni: Option<Option<&str>>,
-) -> Option<&'t TcpRule> {
+) -> Result<Met<'l>, Refusal> {
     let asked = sni.flatten();
-    table.0.iter().find(|rule| {
-        let is_named = match &rule.sni {
-            Some(pattern) => asked.is_some_and(|sni| pattern.matches(sni)),
-            None => true,
-        };
-        let mut destinations = rule.destinations.iter();
-        is_named
-            && (rule.clients.is_empty() || rule.clients.contains(client.ip()))
-            && (rule.destinations.is_empty() || destinations.any(|one| one.matches(destination)))
+    if let Some(rule) = listener.tcp.find(client.ip(), destination, asked) {
+        return Ok((&rule.rule, &rule.metrics));
+    }
+    let Some(capture) = &listener.capture else {
+        return Err(unrouted(asked));
+    };
+    match capture.unknown(Some(destination)) {
+        Ok(candidate) => Ok((&candidate.rule, &candidate.metrics)),
+        Err(cause) => Err(Refusal::new(cause, format!("destination={destination}"))),
+    }
+}
+
+fn unrouted(sni: Option<&str>) -> Refusal {
+    let detail = format!("sni={:?}", sni.unwrap_or_default());
+    Refusal::new(&causes::NO_TCP_ROUTE, detail)
+}
+
+/// A connection's pool and the connection made to it.
+pub(super) struct Dialled {
+    pool: Arc<Pool>,
+    line: Line,
+    in_flight: InFlight,
+    held: Held,
+    stream: Stream,
+}
+
+/// Connects before anybody has spoken; `None` where that cannot be, which then shows again without hurry.
+pub(super) async fn dial_ahead(shared: &Arc<Shared>, arrival: &Arrival) -> Option<Dialled> {
+    let listener = &arrival.listener;
+    let (rule, metrics) = meets(listener, arrival.client, arrival.local, None).ok()?;
+    let pool = pool(shared, rule, arrival).ok()?;
+    let mut stream = Stream::new();
+    let way = Way {
+        shared,
+        arrival,
+        rule,
+        metrics,
+        pool: &pool,
+    };
+    let connected = connect(std::future::pending(), &way, &mut stream).await;
+    let (line, in_flight, held) = connected.ok()?;
+    Some(Dialled {
+        pool,
+        line,
+        in_flight,
+        held,
+        stream,
     })
+}
+
+/// Ends when the server has said something, or has closed.
+pub(super) async fn spoke(dialled: Option<&Dialled>) {
+    let ready = match dialled.map(|dialled| &dialled.line) {
+        Some(Line::Plain(Socket::Tcp(socket))) => socket.readable().await,
+        Some(Line::Plain(Socket::Unix(socket))) => socket.readable().await,
+        // What comes in mutual TLS cannot be seen without reading it; the client decides, or the time.
+        Some(Line::Tls(_)) | None => std::future::pending().await,
+    };
+    // What is wrong with it shows when it is read.
+    drop(ready);
 }
 
 /// Carries a connection to its end.
@@ -69,82 +112,114 @@ pub(super) async fn serve(
     arrival: Arrival,
     sni: Option<Option<String>>,
 ) -> Result<(), Refusal> {
+    Box::pin(through(shared, transport, arrival, sni, None)).await
+}
+
+/// Carries a connection for which there is one upstream already.
+pub(super) async fn carry_on(
+    shared: &Arc<Shared>,
+    transport: Carrier,
+    arrival: Arrival,
+    dialled: Dialled,
+) -> Result<(), Refusal> {
+    Box::pin(through(shared, transport, arrival, None, Some(dialled))).await
+}
+
+async fn through(
+    shared: &Arc<Shared>,
+    transport: Carrier,
+    arrival: Arrival,
+    sni: Option<Option<String>>,
+    dialled: Option<Dialled>,
+) -> Result<(), Refusal> {
     let listener = arrival.listener.clone();
-    let rule = rule(
-        &listener.tcp,
-        arrival.client,
-        arrival.local,
-        sni.as_ref().map(Option::as_deref),
-    )
-    .ok_or_else(|| unrouted(&sni))?;
-    rule.metrics.started();
-    let pool = match pool(shared, rule, arrival.client.ip()) {
-        Ok(pool) => pool,
-        Err(refusal) => {
-            rule.metrics.finished(&RequestSample {
-                cause: Some(refusal.cause),
-                ..RequestSample::default()
-            });
-            return Err(refusal);
-        }
+    let name = sni.as_ref().map(Option::as_deref);
+    let (rule, metrics) = meets(&listener, arrival.client, arrival.local, name)?;
+    if arrival.is_captured() && shared.own.has_made(arrival.client).await {
+        return Err(super::capture::looped("it is the proxy's own connection"));
+    }
+    metrics.started();
+    let pool = match (&dialled, admitted(shared, rule)) {
+        (Some(dialled), Ok(())) => Ok(dialled.pool.clone()),
+        (_, Err(refusal)) => Err(refusal),
+        (None, Ok(())) => pool(shared, rule, &arrival),
     };
-    let mut stream = Stream {
-        started: clock::now(),
-        at: std::time::SystemTime::now(),
-        up: 0,
-        down: 0,
-        endpoint: None,
-        attempts: 0,
-    };
-    let tenancy = Tenancy {
-        listener: listener.name.clone(),
-        route: rule.rule.route.clone(),
-        pool: pool.name.clone(),
-    };
-    let lease = shared.leases.take(tenancy, Arc::default());
-    let cause = carry(transport, &arrival, rule, &pool, &lease.cut, &mut stream)
-        .await
-        .err();
-    rule.metrics.finished(&RequestSample {
-        status: 0,
-        seconds: clock::between(stream.started, clock::now()).as_secs_f64(),
-        request_bytes: stream.up,
-        response_bytes: stream.down,
-        cause,
-        grpc_status: None,
-    });
-    log(
+    let pool = pool.inspect_err(|refusal| {
+        metrics.finished(&RequestSample {
+            cause: Some(refusal.cause),
+            ..RequestSample::default()
+        });
+    })?;
+    let way = Way {
         shared,
-        &arrival,
+        arrival: &arrival,
         rule,
-        &pool,
-        sni.flatten().as_deref(),
-        &stream,
-        cause,
-    );
+        metrics,
+        pool: &pool,
+    };
+    way.go(transport, dialled, sni.flatten().as_deref()).await;
     Ok(())
 }
 
-fn unrouted(sni: &Option<Option<String>>) -> Refusal {
-    let name = sni.iter().flatten().next().map_or("", String::as_str);
-    Refusal::new(&causes::NO_TCP_ROUTE, format!("sni={name:?}"))
+/// A connection's way.
+struct Way<'w> {
+    shared: &'w Arc<Shared>,
+    arrival: &'w Arrival,
+    rule: &'w Arc<Rule>,
+    metrics: &'w Arc<RouteMetrics>,
+    pool: &'w Arc<Pool>,
+}
+
+impl Way<'_> {
+    async fn go(&self, transport: Carrier, dialled: Option<Dialled>, sni: Option<&str>) {
+        let tenancy = Tenancy {
+            listener: self.arrival.listener.name.clone(),
+            route: self.rule.route.clone(),
+            pool: self.pool.name.clone(),
+        };
+        let lease = self.shared.leases.take(tenancy, Arc::default());
+        let mut stream = Stream::new();
+        let upstream = match dialled {
+            Some(dialled) => {
+                stream = dialled.stream;
+                Ok((dialled.line, dialled.in_flight, dialled.held))
+            }
+            None => connect(transport.left(), self, &mut stream).await,
+        };
+        let cause = match upstream {
+            Ok(upstream) => carry(transport, upstream, self.rule, &lease.cut, &mut stream).await,
+            Err(cause) => Err(cause),
+        };
+        let cause = cause.err();
+        self.metrics.finished(&RequestSample {
+            status: 0,
+            seconds: clock::between(stream.started, clock::now()).as_secs_f64(),
+            request_bytes: stream.up,
+            response_bytes: stream.down,
+            cause,
+            grpc_status: None,
+        });
+        self.log(sni, &stream, cause);
+    }
 }
 
 /// Whether the process takes it, overloaded as it may be.
-fn admitted(shared: &Shared, rule: &TcpRule) -> Result<(), Refusal> {
-    let class = rule.rule.priority;
+fn admitted(shared: &Shared, rule: &Rule) -> Result<(), Refusal> {
+    let class = rule.priority;
     if shared.current.peek().pressure.sheds(class, random::bits) {
         shared.metrics.overload().shed(class as usize);
-        let detail = format!("route=\"{}\"", rule.rule.route);
+        let detail = format!("route=\"{}\"", rule.route);
         return Err(Refusal::new(&causes::OVERLOADED, detail));
     }
     Ok(())
 }
 
 /// The pool a rule sends to.
-fn pool(shared: &Shared, rule: &TcpRule, client: IpAddr) -> Result<Arc<Pool>, Refusal> {
+fn pool(shared: &Shared, rule: &Rule, arrival: &Arrival) -> Result<Arc<Pool>, Refusal> {
     admitted(shared, rule)?;
-    let chosen = match &rule.rule.action {
+    let client = arrival.client.ip();
+    let chosen = match &rule.action {
+        Action::Passthrough(on) => return Ok(on.pool(arrival.local, PoolProtocol::Tcp)),
         Action::Pool(pool) => Some(pool),
         Action::Split(split) => {
             let share = share_of_connection(split, client, random::bits());
@@ -156,7 +231,7 @@ fn pool(shared: &Shared, rule: &TcpRule, client: IpAddr) -> Result<Arc<Pool>, Re
         }
     };
     chosen.cloned().ok_or_else(|| {
-        let detail = format!("route=\"{}\"", rule.rule.route);
+        let detail = format!("route=\"{}\"", rule.route);
         Refusal::new(&causes::QUARANTINED, detail)
     })
 }
@@ -170,17 +245,29 @@ struct Stream {
     attempts: u8,
 }
 
+impl Stream {
+    fn new() -> Stream {
+        Stream {
+            started: clock::now(),
+            at: std::time::SystemTime::now(),
+            up: 0,
+            down: 0,
+            endpoint: None,
+            attempts: 0,
+        }
+    }
+}
+
 async fn carry(
     transport: Carrier,
-    arrival: &Arrival,
-    rule: &TcpRule,
-    pool: &Pool,
+    upstream: (Line, InFlight, Held),
+    rule: &Rule,
     cut: &Cut,
     stream: &mut Stream,
 ) -> Result<(), &'static Cause> {
-    let (upstream, _in_flight, _held) = connect(&transport, arrival, rule, pool, stream).await?;
+    let (upstream, _in_flight, _held) = upstream;
     let counts = Counts::default();
-    let idle = rule.rule.timeouts.idle;
+    let idle = rule.timeouts.idle;
     let copied = tokio::select! {
         copied = Box::pin(copy(transport, upstream, &counts)) => copied.map_err(|_| &causes::UPSTREAM_RESET),
         () = silence(&counts, idle) => Err(&causes::RESPONSE_TIMEOUT),
@@ -192,17 +279,16 @@ async fn carry(
 
 /// Connects to an endpoint, trying others when one does not answer.
 async fn connect(
-    transport: &Carrier,
-    arrival: &Arrival,
-    rule: &TcpRule,
-    pool: &Pool,
+    left: impl Future<Output = ()>,
+    way: &Way<'_>,
     stream: &mut Stream,
 ) -> Result<(Line, InFlight, Held), &'static Cause> {
+    let (arrival, rule, pool) = (way.arrival, way.rule, &**way.pool);
     let mut tried = Vec::new();
     let mut failed: Option<&'static Cause> = None;
     let mut tried_of: Option<Arc<EndpointSet>> = None;
     let hash = hash_of_client(&pool.settings.balance, arrival.client.ip());
-    pay(pool, &rule.rule.retry, clock::now());
+    pay(pool, &rule.retry, clock::now());
     // Endpoints may come and go while a connection waits.
     let choose = |set: Arc<EndpointSet>, tried: &[u16]| {
         if set.members.is_empty() {
@@ -218,9 +304,9 @@ async fn connect(
         pick(pool, set, &choice)
     };
     let first = || choose(pool.set.load_full(), &[]);
-    let entering = enter_connection(pool, rule.rule.priority, transport.left(), first);
+    let entering = enter_connection(pool, rule.priority, left, first);
     let mut held = Box::pin(entering).await?;
-    for _ in 0..=rule.rule.retry.attempts {
+    for _ in 0..=rule.retry.attempts {
         let mut chosen = match held.first.take() {
             Some(chosen) => chosen,
             None => {
@@ -240,7 +326,7 @@ async fn connect(
                 failed = Some(&causes::RETRY_BUDGET_SPENT);
                 break;
             }
-            rule.metrics.retried(cause.name);
+            way.metrics.retried(cause.name);
         }
         tried.push(u16::try_from(chosen.at).unwrap_or(u16::MAX));
         let set = &*tried_of.insert(chosen.set);
@@ -249,7 +335,7 @@ async fn connect(
         stream.attempts += 1;
         stream.endpoint = Some(endpoint.clone());
         let probe = chosen.probe.take();
-        match attempt(arrival, (pool, set), endpoint, probe).await {
+        match attempt(way, set, endpoint, probe).await {
             Ok(socket) => return Ok((socket, chosen.in_flight, held)),
             Err(failure) => failed = Some(failure),
         }
@@ -264,18 +350,18 @@ fn nobody(pool: &Pool, cause: &'static Cause) -> &'static Cause {
 
 /// Connects to an endpoint, which learns from it.
 async fn attempt(
-    arrival: &Arrival,
-    of: (&Pool, &EndpointSet),
+    way: &Way<'_>,
+    set: &EndpointSet,
     endpoint: &Endpoint,
     probe: Option<Box<Probe>>,
 ) -> Result<Line, &'static Cause> {
     let started = clock::now();
-    let connected = dial(arrival, of.0, endpoint).await;
+    let connected = dial(way, endpoint).await;
     let now = clock::now();
     let took = clock::between(started, now);
     let seconds = took.as_secs_f64();
     endpoint.metrics.attempt(connected.is_ok(), seconds);
-    tell(of, endpoint, verdict(&connected), probe, now);
+    tell((way.pool, set), endpoint, verdict(&connected), probe, now);
     if connected.is_ok() {
         balance::observe(&endpoint.state, now, took);
         endpoint.metrics.connect(Some(seconds));
@@ -290,7 +376,8 @@ fn verdict<S>(connected: &Result<S, &'static Cause>) -> Verdict {
     }
 }
 
-async fn dial(arrival: &Arrival, pool: &Pool, endpoint: &Endpoint) -> Result<Line, &'static Cause> {
+async fn dial(way: &Way<'_>, endpoint: &Endpoint) -> Result<Line, &'static Cause> {
+    let (arrival, pool) = (way.arrival, way.pool);
     let header = pool
         .settings
         .proxy_protocol
@@ -298,7 +385,8 @@ async fn dial(arrival: &Arrival, pool: &Pool, endpoint: &Endpoint) -> Result<Lin
     let connecting = async {
         match &endpoint.address {
             Address::Tcp(address) => {
-                let mut socket = TcpStream::connect(address).await?;
+                let mut socket = own::connect(*address).await?;
+                way.remember(&socket);
                 socket.set_nodelay(true)?;
                 if let Some(header) = &header {
                     socket.write_all(header).await?;
@@ -324,142 +412,59 @@ async fn dial(arrival: &Arrival, pool: &Pool, endpoint: &Endpoint) -> Result<Lin
     }
 }
 
-#[derive(Default)]
-struct Counts {
-    up: AtomicU64,
-    down: AtomicU64,
-}
-
-/// Moves bytes both ways. An end of one direction is passed on as a half-close while the other goes on.
-async fn copy(transport: Carrier, upstream: Line, counts: &Counts) -> io::Result<()> {
-    let (down_read, down_write) = match transport {
-        Carrier::Plain(transport) => halves(transport),
-        Carrier::Tls(stream) => halves(stream),
-    };
-    match upstream {
-        Line::Plain(Socket::Tcp(upstream)) => {
-            let (up_read, up_write) = upstream.into_split();
-            both(down_read, down_write, up_read, up_write, counts).await
-        }
-        Line::Plain(Socket::Unix(upstream)) => {
-            let (up_read, up_write) = upstream.into_split();
-            both(down_read, down_write, up_read, up_write, counts).await
-        }
-        Line::Tls(upstream) => {
-            let (up_read, up_write) = halves(upstream);
-            both(down_read, down_write, up_read, up_write, counts).await
-        }
-    }
-}
-
-type Halves = (
-    Box<dyn AsyncRead + Send + Unpin>,
-    Box<dyn AsyncWrite + Send + Unpin>,
-);
-
-/// One type for streams of several, so that the copying is compiled once.
-fn halves(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Halves {
-    let (read, write) = tokio::io::split(stream);
-    (Box::new(read), Box::new(write))
-}
-
-async fn both(
-    down_read: impl AsyncRead + Unpin,
-    down_write: impl AsyncWrite + Unpin,
-    up_read: impl AsyncRead + Unpin,
-    up_write: impl AsyncWrite + Unpin,
-    counts: &Counts,
-) -> io::Result<()> {
-    let up = one_way(down_read, up_write, &counts.up);
-    let down = one_way(up_read, down_write, &counts.down);
-    tokio::try_join!(up, down).map(|_| ())
-}
-
-async fn one_way(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    count: &AtomicU64,
-) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER];
-    loop {
-        let read = from.read(&mut buffer).await?;
-        if read == 0 {
-            return to.shutdown().await;
-        }
-        to.write_all(&buffer[..read]).await?;
-        to.flush().await?;
-        count.fetch_add(read as u64, Relaxed);
-    }
-}
-
-/// Ends when nothing moved for the idle time; looks four times in it.
-async fn silence(counts: &Counts, idle: Option<Duration>) {
-    let Some(idle) = idle else {
-        return std::future::pending().await;
-    };
-    let mut seen = (0, 0);
-    let mut quiet = 0;
-    let mut ticks = tokio::time::interval((idle / 4).max(Duration::from_millis(10)));
-    ticks.tick().await;
-    loop {
-        ticks.tick().await;
-        let now = (counts.up.load(Relaxed), counts.down.load(Relaxed));
-        quiet = if now == seen { quiet + 1 } else { 0 };
-        if quiet >= 4 {
+impl Way<'_> {
+    /// The connection may be captured itself, and has to be known then.
+    fn remember(&self, socket: &TcpStream) {
+        if !self.shared.current.peek().captures() {
             return;
         }
-        seen = now;
+        if let Ok(local) = socket.local_addr() {
+            self.shared.own.made(local);
+        }
     }
-}
 
-fn log(
-    shared: &Shared,
-    arrival: &Arrival,
-    rule: &TcpRule,
-    pool: &Pool,
-    sni: Option<&str>,
-    stream: &Stream,
-    cause: Option<&'static Cause>,
-) {
-    if !shared.access_log.enabled() {
-        return;
+    fn log(&self, sni: Option<&str>, stream: &Stream, cause: Option<&'static Cause>) {
+        let (shared, arrival, rule, pool) = (self.shared, self.arrival, self.rule, self.pool);
+        if !shared.access_log.enabled() {
+            return;
+        }
+        let client = arrival.client.ip().to_string();
+        let principal = arrival.principal.as_deref().map(Principal::id);
+        shared.access_log.log(&Entry {
+            time: stream.at,
+            client: &client,
+            client_port: arrival.client.port(),
+            destination: arrival.is_captured().then_some(arrival.local),
+            listener: &arrival.listener.name,
+            role: arrival.listener.role.as_str(),
+            route: &rule.route,
+            rule: rule.index,
+            pool: &pool.name,
+            endpoint: stream
+                .endpoint
+                .as_ref()
+                .map_or("", |endpoint| &endpoint.label),
+            method: "",
+            scheme: "tcp",
+            host: sni.unwrap_or_default(),
+            path: "",
+            protocol: "TCP",
+            status: 0,
+            cause,
+            request_bytes: stream.up,
+            response_bytes: stream.down,
+            duration: clock::between(stream.started, clock::now()),
+            upstream_duration: None,
+            attempts: stream.attempts,
+            reused: false,
+            request_id: "",
+            trace_id: None,
+            principal: principal.as_deref(),
+            user_agent: None,
+            referer: None,
+            tls_version: None,
+            sni,
+            grpc_status: None,
+        });
     }
-    let client = arrival.client.ip().to_string();
-    let principal = arrival.principal.as_deref().map(Principal::id);
-    shared.access_log.log(&Entry {
-        time: stream.at,
-        client: &client,
-        client_port: arrival.client.port(),
-        destination: arrival.listener.capture.as_ref().map(|_| arrival.local),
-        listener: &arrival.listener.name,
-        role: arrival.listener.role.as_str(),
-        route: &rule.rule.route,
-        rule: rule.rule.index,
-        pool: &pool.name,
-        endpoint: stream
-            .endpoint
-            .as_ref()
-            .map_or("", |endpoint| &endpoint.label),
-        method: "",
-        scheme: "tcp",
-        host: sni.unwrap_or_default(),
-        path: "",
-        protocol: "TCP",
-        status: 0,
-        cause,
-        request_bytes: stream.up,
-        response_bytes: stream.down,
-        duration: clock::between(stream.started, clock::now()),
-        upstream_duration: None,
-        attempts: stream.attempts,
-        reused: false,
-        request_id: "",
-        trace_id: None,
-        principal: principal.as_deref(),
-        user_agent: None,
-        referer: None,
-        tls_version: None,
-        sni,
-        grpc_status: None,
-    });
 }

@@ -2,6 +2,17 @@
 //! It must not know the rules that bring such connections here, nor sockets.
 //! Part of a listener; built by `config::compile`, read by `control::listeners` (for the socket) and `proxy::capture`.
 
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ahash::AHashMap;
+use windrose_plugins::contract::{causes, Cause};
+
+use super::route::Candidate;
+
 /// How captured connections reach a listener's socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
@@ -11,19 +22,96 @@ pub enum How {
     Transparent,
 }
 
-impl How {
-    /// The word in YAML and views.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            How::Redirect => "redirect",
-            How::Transparent => "tproxy",
-        }
-    }
+/// What becomes of what no route and no service is for.
+#[derive(Clone)]
+pub enum Unknown {
+    /// It is refused.
+    Block,
+    /// It goes on to where it was going, by this rule.
+    Passthrough(Arc<Candidate>),
+}
+
+/// What is spoken at a port, as far as it was written down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hint {
+    /// HTTP: however long the client takes, nothing else is assumed.
+    Http,
+    /// Bytes: nothing is looked at.
+    Tcp,
 }
 
 /// What a capturing listener does.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone)]
 pub struct Capture {
     /// How connections come.
     pub how: How,
+    /// What becomes of what nothing is for.
+    pub unknown: Unknown,
+    /// How long neither side may speak before the connection is taken for bytes.
+    pub detect_timeout: Duration,
+    /// What is spoken at ports.
+    pub hints: Arc<AHashMap<u16, Hint>>,
+    /// Ports at which servers spoke first. The same in the next generation.
+    pub learned: Arc<Learned>,
+}
+
+impl fmt::Debug for Capture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Capture")
+            .field("how", &self.how)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Capture {
+    /// What is taken for a destination that nothing is for.
+    ///
+    /// # Errors
+    /// The cause to refuse it with. What goes on never goes to this machine's loopback: whoever is captured could reach
+    /// what listens there for the proxy's own user alone.
+    pub fn unknown(
+        &self,
+        destination: Option<SocketAddr>,
+    ) -> Result<&Arc<Candidate>, &'static Cause> {
+        let may_go = |to: SocketAddr| {
+            let ip = to.ip().to_canonical();
+            !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast() && to.port() != 0
+        };
+        match &self.unknown {
+            Unknown::Passthrough(candidate) if destination.is_some_and(may_go) => Ok(candidate),
+            Unknown::Passthrough(_) | Unknown::Block => Err(&causes::DESTINATION_UNKNOWN),
+        }
+    }
+
+    /// What is spoken at a port: as written, else bytes where servers are known to speak first.
+    pub fn hint(&self, port: u16) -> Option<Hint> {
+        let usual = SERVERS_FIRST.contains(&port).then_some(Hint::Tcp);
+        self.hints.get(&port).copied().or(usual)
+    }
+}
+
+/// Ports whose protocols cannot be told by looking, or whose servers speak first: SMTP, MySQL and Galera, PostgreSQL, Redis,
+/// Elasticsearch, memcached. The list is Linkerd's, which users of meshes know.
+const SERVERS_FIRST: [u16; 8] = [25, 587, 3306, 4444, 5432, 6379, 9300, 11211];
+
+/// Ports at which servers spoke before clients: there is no waiting for the client any more before the server is asked. What
+/// clients say is looked at all the same, so that nobody who answers first at a port turns the port into one of bytes.
+pub struct Learned(Box<[AtomicBool]>);
+
+impl Default for Learned {
+    fn default() -> Learned {
+        Learned((0..=u16::MAX).map(|_| AtomicBool::new(false)).collect())
+    }
+}
+
+impl Learned {
+    /// Remembers who spoke first at a port.
+    pub fn spoke(&self, port: u16, is_server: bool) {
+        self.0[usize::from(port)].store(is_server, Relaxed);
+    }
+
+    /// Whether a server did the last time.
+    pub fn is_server_first(&self, port: u16) -> bool {
+        self.0[usize::from(port)].load(Relaxed)
+    }
 }

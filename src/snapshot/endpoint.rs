@@ -46,6 +46,18 @@ pub struct Endpoint {
     pub metrics: Arc<EndpointMetrics>,
 }
 
+impl Endpoint {
+    /// One that no pool names: it is forgotten with whoever holds it.
+    pub fn alone(address: Address, metrics: Arc<EndpointMetrics>) -> Endpoint {
+        Endpoint {
+            label: address.to_string().into(),
+            address,
+            state: EndpointState::new(),
+            metrics,
+        }
+    }
+}
+
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Endpoint({})", self.label)

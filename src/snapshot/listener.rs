@@ -165,6 +165,13 @@ pub struct Listener {
     pub unrouted: Arc<RouteMetrics>,
 }
 
+impl Listener {
+    /// Whether connections of bytes can go anywhere from here.
+    pub fn takes_bytes(&self) -> bool {
+        !self.tcp.is_empty() || self.capture.is_some()
+    }
+}
+
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listener")

@@ -18,6 +18,7 @@ pub mod listener;
 pub mod mtls;
 pub mod net;
 pub mod outlier;
+pub mod own;
 pub mod pool;
 pub mod quarantine;
 pub mod route;

@@ -5,6 +5,7 @@
 pub(crate) mod client;
 pub(crate) mod grpc;
 pub(crate) mod load;
+pub(crate) mod netns;
 pub(crate) mod proxy;
 pub(crate) mod stream;
 pub(crate) mod svid;

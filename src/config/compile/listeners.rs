@@ -5,19 +5,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::capture;
 use super::plugins::{self, Stand};
 use super::routes::{Rules, Workshop};
 use super::Means;
 use crate::config::report::Report;
 use crate::config::schema::{self, AlpnName, Hold, ProxyProtocolMode, TlsVersion};
-use crate::snapshot::capture::{Capture, How};
 use crate::snapshot::certs::{
     Cert, CertFiles, CertSet, ClientAuth, Termination, TerminationSettings,
 };
 use crate::snapshot::listener::{Bind, Limits, Listener, Protocol, ProxyHeader, Role};
 use crate::snapshot::mtls::{acceptor, Inbound, Mode};
 use crate::snapshot::net::NetSet;
-use crate::snapshot::route::{RouteTable, TcpTable};
 
 /// Builds all listeners. One that is broken runs on as it did before, or not at all.
 pub(super) fn compile(
@@ -72,8 +71,8 @@ fn kept(workshop: &Workshop<'_>, rules: &Rules, at: usize, name: &str) -> Option
         capture: running.capture.clone(),
         limits: running.limits.clone(),
         chain: running.chain.clone(),
-        routes: RouteTable::new(workshop.candidates(&shape, role, rules)),
-        tcp: TcpTable(workshop.tcp(&shape, role, rules).into()),
+        routes: workshop.table(&shape, role, rules),
+        tcp: workshop.tcp_table(&shape, role, rules),
         metrics: running.metrics.clone(),
         unrouted: running.unrouted.clone(),
     })
@@ -127,11 +126,11 @@ fn build(
             .as_deref()
             .map(|service| service.to_ascii_lowercase().into()),
         mtls,
-        capture: listener.capture.map(capture),
+        capture: capture::capture(workshop, listener, &path, report),
         limits: limits(&listener.limits),
         chain,
-        routes: RouteTable::new(workshop.candidates(listener, role.as_str(), rules)),
-        tcp: TcpTable(workshop.tcp(listener, role.as_str(), rules).into()),
+        routes: workshop.table(listener, role.as_str(), rules),
+        tcp: workshop.tcp_table(listener, role.as_str(), rules),
         metrics: workshop
             .means
             .metrics
@@ -182,15 +181,6 @@ fn inbound(
         acceptor,
         identity,
     }))
-}
-
-fn capture(how: schema::Capture) -> Capture {
-    Capture {
-        how: match how {
-            schema::Capture::Redirect => How::Redirect,
-            schema::Capture::Tproxy => How::Transparent,
-        },
-    }
 }
 
 /// A listener's or the admin address; `None` for text that `rules` has refused.

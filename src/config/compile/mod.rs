@@ -3,6 +3,7 @@
 //! Called at start, by `control::reload`, and by `windrose check`.
 
 mod balance;
+mod capture;
 mod ejection;
 mod experiment;
 mod identity;
@@ -12,8 +13,10 @@ mod plugins;
 mod pools;
 mod retry;
 mod routes;
+mod services;
 mod split;
 
+pub(super) use capture::LONG_IDLE;
 pub(super) use listeners::bind;
 
 use std::path::{Path, PathBuf};

@@ -33,7 +33,10 @@ pub(super) fn compile(
 ) -> Vec<Arc<Pool>> {
     let subsets = balance::subsets(config);
     let build = |(at, pool): (usize, &schema::Pool)| {
-        let path = format!("pools[{at}]");
+        let path = match pool.service {
+            Some(at) => format!("services[{at}]"),
+            None => format!("pools[{at}]"),
+        };
         let named = subsets.get(pool.name.as_str()).into_iter().flatten();
         let named = named.map(|labels| (*labels).clone()).collect();
         let mtls = outbound(pool, identity).map(Arc::new);
@@ -47,13 +50,33 @@ pub(super) fn compile(
     sound.map(build).collect()
 }
 
+/// A pool that endpoints are put into while traffic flows.
+pub(super) fn prototype(
+    pool: &schema::Pool,
+    path: &str,
+    means: &Means<'_>,
+    report: &mut Report,
+) -> Pool {
+    build_pool(pool, Default::default(), path, means, report)
+}
+
 fn build(
+    pool: &schema::Pool,
+    of: (Box<[Labels]>, Option<Arc<Outbound>>),
+    path: &str,
+    means: &Means<'_>,
+    report: &mut Report,
+) -> Arc<Pool> {
+    Arc::new(build_pool(pool, of, path, means, report))
+}
+
+fn build_pool(
     pool: &schema::Pool,
     (subsets, mtls): (Box<[Labels]>, Option<Arc<Outbound>>),
     path: &str,
     means: &Means<'_>,
     report: &mut Report,
-) -> Arc<Pool> {
+) -> Pool {
     let mut settings = settings(pool, path, means, report);
     settings.balance.subsets = subsets;
     settings.mtls = mtls;
@@ -86,7 +109,7 @@ fn build(
             Arc::new(ArcSwap::from_pointee(set))
         }
     };
-    Arc::new(Pool {
+    Pool {
         name: pool.name.as_str().into(),
         place: (means.place)(path).into(),
         settings,
@@ -99,7 +122,7 @@ fn build(
         gate: previous.map_or_else(Default::default, |previous| previous.gate.clone()),
         metrics: means.metrics.pool(&pool.name),
         subset: None,
-    })
+    }
 }
 
 /// Mutual TLS; what `rules` have refused is none.

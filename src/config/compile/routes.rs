@@ -21,7 +21,8 @@ use crate::snapshot::net::NetSet;
 use crate::snapshot::pool::{Labels, Pool};
 use crate::snapshot::route::{
     Action, Candidate, Conditions, DestinationPattern, HeaderOps, HostPattern, PathPattern,
-    PathRewrite, PrincipalPattern, Redirect, Respond, Rewrite, Rule, TcpRule, ValueCondition,
+    PathRewrite, PrincipalPattern, Redirect, Respond, Rewrite, RouteTable, Rule, TcpRule,
+    TcpService, TcpTable, ValueCondition,
 };
 
 /// What routes are compiled with.
@@ -62,7 +63,10 @@ impl Workshop<'_> {
         report: &mut Report,
     ) -> Option<Arc<Rule>> {
         let rule = &route.rules[index];
-        let path = format!("routes[{at}].rules[{index}]");
+        let path = match &route.service {
+            Some(service) => format!("services[{}]", service.at),
+            None => format!("routes[{at}].rules[{index}]"),
+        };
         let lists = [
             (&*format!("routes[{at}].plugins"), &*route.plugins),
             (&*format!("{path}.plugins"), &*rule.plugins),
@@ -183,23 +187,40 @@ impl Workshop<'_> {
         })
     }
 
-    /// The candidates of a listener's table.
-    pub(super) fn candidates(
+    /// A listener's table of requests.
+    pub(super) fn table(
         &self,
         listener: &schema::Listener,
         role: &str,
         rules: &Rules,
-    ) -> Vec<Candidate> {
+    ) -> RouteTable {
         let mut candidates = Vec::new();
+        let mut at = Vec::new();
         for (order, one) in (0..).zip(self.served(listener, RouteProtocol::Http, rules)) {
-            let Some((path, conditions)) = conditions(one.condition) else {
+            let Some((path, mut conditions)) = conditions(one.condition) else {
                 continue;
             };
+            let service = one.route.service.as_ref();
+            conditions.port = service
+                .filter(|service| service.is_one_of_several)
+                .map(|service| service.port);
             let conditions = Arc::new(conditions);
             let metrics = self
                 .means
                 .metrics
                 .route(&listener.name, role, &one.route.name);
+            at.extend(service.into_iter().flat_map(|service| {
+                let candidate = Candidate {
+                    rule: one.compiled.clone(),
+                    alternative: one.position,
+                    host: "".into(),
+                    path: path.clone(),
+                    conditions: conditions.clone(),
+                    metrics: metrics.clone(),
+                    order,
+                };
+                super::services::at(service, candidate)
+            }));
             let any = one.route.hosts.is_empty().then_some("");
             let hosts = one.route.hosts.iter().map(String::as_str).chain(any);
             candidates.extend(hosts.map(|host| Candidate {
@@ -212,23 +233,41 @@ impl Workshop<'_> {
                 order,
             }));
         }
-        candidates
+        RouteTable::new(candidates).at(at)
     }
 
-    /// The `tcp` rules of a listener: exact names before longer wildcards before shorter before any, and with conditions
-    /// on the client before without.
-    pub(super) fn tcp(
+    /// A listener's table of bytes. Of written rules exact names come before longer wildcards before shorter before any, and
+    /// those with conditions on the destination or the client before those without.
+    pub(super) fn tcp_table(
         &self,
         listener: &schema::Listener,
         role: &str,
         rules: &Rules,
-    ) -> Vec<TcpRule> {
+    ) -> TcpTable {
         let mut found = Vec::new();
+        let mut services = Vec::new();
         for one in self.served(listener, RouteProtocol::Tcp, rules) {
             let metrics = self
                 .means
                 .metrics
                 .route(&listener.name, role, &one.route.name);
+            let rule = |sni: Option<HostPattern>| TcpRule {
+                sni,
+                clients: NetSet::new(one.condition.clients.iter().copied()),
+                destinations: destinations(&one.condition.destinations),
+                rule: one.compiled.clone(),
+                metrics: metrics.clone(),
+            };
+            if let Some(service) = &one.route.service {
+                let hosts = one.route.hosts.iter();
+                services.push(TcpService {
+                    hosts: hosts.map(|host| HostPattern::new(host)).collect(),
+                    addresses: service.addresses.as_slice().into(),
+                    port: service.port,
+                    rule: rule(None),
+                });
+                continue;
+            }
             let given = if one.condition.sni.is_empty() {
                 &one.route.hosts
             } else {
@@ -236,13 +275,7 @@ impl Workshop<'_> {
             };
             let names = given.iter().map(|name| Some(HostPattern::new(name)));
             let any = given.is_empty().then_some(None);
-            found.extend(names.chain(any).map(|sni| TcpRule {
-                sni,
-                clients: NetSet::new(one.condition.clients.iter().copied()),
-                destinations: destinations(&one.condition.destinations),
-                rule: one.compiled.clone(),
-                metrics: metrics.clone(),
-            }));
+            found.extend(names.chain(any).map(rule));
         }
         found.sort_by_key(|rule| {
             let rank = match &rule.sni {
@@ -252,7 +285,7 @@ impl Workshop<'_> {
             };
             (rank, rule.destinations.is_empty(), rule.clients.is_empty())
         });
-        found
+        TcpTable::new(found, services, listener.service.as_deref())
     }
 }
 
@@ -311,6 +344,7 @@ fn conditions(condition: &schema::Match) -> Option<(PathPattern, Conditions)> {
             .map(|id| PrincipalPattern::new(id))
             .collect(),
         destinations: destinations(&condition.destinations),
+        port: None,
         is_widened: condition.widened != Widened::No,
     };
     Some((path, conditions))

@@ -142,6 +142,10 @@ impl<'s> Side<'s> {
         self.named("pools", &self.config.pools, |one| &one.name)
     }
 
+    fn services(self) -> Objects<'s> {
+        self.named("services", &self.config.services, |one| &one.name)
+    }
+
     fn plugins(self) -> Objects<'s> {
         // By hash: there may be many.
         let nodes = self.root.map(|root| match root.child("plugins") {
@@ -187,6 +191,7 @@ pub fn changes(old: Side<'_>, new: Side<'_>) -> Vec<Change> {
     objects("listener", old.listeners(), new.listeners(), &mut found);
     objects("route", old.routes(), new.routes(), &mut found);
     objects("pool", old.pools(), new.pools(), &mut found);
+    objects("service", old.services(), new.services(), &mut found);
     objects("plugin", old.plugins(), new.plugins(), &mut found);
     let (before, after) = (old.order(), new.order());
     if kept(&before, &after) != kept(&after, &before) {

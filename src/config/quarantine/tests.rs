@@ -72,12 +72,15 @@ fn decided(snapshot: &Snapshot, asked: &Asked) -> Option<(String, String)> {
         sni: None,
         principal: None,
         destination: None,
+        port: None,
     };
     let found = decide(&snapshot.listeners[0].routes, &head, &caller, &mut Silent)?;
     let action = match &found.rule.action {
         Action::Pool(pool) => format!("pool {}", pool.name),
         Action::Quarantined => "quarantined".to_owned(),
-        Action::Split(_) | Action::Redirect(_) | Action::Respond(_) => "answer".to_owned(),
+        Action::Split(_) | Action::Redirect(_) | Action::Respond(_) | Action::Passthrough(_) => {
+            "answer".to_owned()
+        }
     };
     Some((found.rule.route.to_string(), action))
 }

@@ -16,6 +16,7 @@ use crate::config::schema::{
 /// Checks every listener.
 pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report) {
     binds(config, report);
+    capture::names(config, report);
     for (at, listener) in judged(config) {
         let path = format!("listeners[{at}]");
         speaks(listener, &path, report);
@@ -87,7 +88,10 @@ fn http_only(listener: &Listener, protocol: Protocol, path: &str, report: &mut R
     let (own, usual) = (&listener.limits, Limits::default());
     let changed = [
         ("trusted_proxies", !listener.trusted_proxies.is_empty()),
-        ("service", listener.service.is_some()),
+        (
+            "service",
+            listener.service.is_some() && protocol == Protocol::TlsPassthrough,
+        ),
         (
             "limits.header_bytes",
             own.header_bytes != usual.header_bytes,

@@ -18,6 +18,7 @@ mod pools;
 mod process;
 mod retry;
 mod routes;
+mod services;
 mod sources;
 mod split;
 mod subsets;
@@ -38,6 +39,7 @@ pub fn check(config: &Config, report: &mut Report) {
     overload::check(config, report);
     identity::check(config, &names, report);
     listeners::check(config, &names, report);
+    services::check(config, &names, report);
     let subsets = routes::check(config, &names, report);
     pools::check(config, &subsets, report);
     expectations::check(config, &names, report);

@@ -19,6 +19,13 @@ pub(super) fn check(config: &Config, report: &mut Report) {
 
 fn server(server: &Server, report: &mut Report) {
     within(report, "server.threads", server.threads, 0, 1024);
+    if server.mark == Some(0) {
+        report.error(
+            "server.mark",
+            "must not be 0, which is what connections without a mark have",
+            "choose a number of its own, or leave it out",
+        );
+    }
     let files = [
         ("server.upgrade_socket", &server.upgrade_socket),
         ("server.pid_file", &server.pid_file),

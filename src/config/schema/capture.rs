@@ -14,3 +14,23 @@ pub enum Capture {
     /// By a TPROXY rule: the socket accepts connections for foreign addresses, which needs `CAP_NET_ADMIN` when it is bound.
     Tproxy,
 }
+
+/// What becomes of what no route and no service is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Unknown {
+    /// It goes on to where it was going: HTTP as HTTP, everything else as bytes.
+    Passthrough,
+    /// It is refused.
+    Block,
+}
+
+/// What is spoken at a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PortHint {
+    /// HTTP in the clear. However long a client says nothing, nothing else is assumed.
+    Http,
+    /// Bytes. Nothing is looked at, so rules and policies on requests do not see what is HTTP all the same.
+    Tcp,
+}

@@ -2,12 +2,14 @@
 //! It must not know where requests go.
 //! Read by `config::compile`.
 
+use std::collections::BTreeMap;
+
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use windrose_plugins::contract::{Size, Time};
 
-use super::{Capture, ListenerMtls, PluginUse};
+use super::{Capture, ListenerMtls, PluginUse, PortHint, Unknown};
 
 /// An address that accepts connections.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +43,15 @@ pub struct Listener {
     /// Only for the two mesh roles: its connections were made for somebody else and brought here by rules of the kernel (`windrose capture` writes them). Where they were going is asked of the kernel, decides as `match.destinations`, and is logged. A connection that was made for this listener itself is refused as `capture_loop`. Default: not captured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capture: Option<Capture>,
+    /// Only with `capture`: what becomes of what no route and no service is for. `passthrough` sends it on to where it was going, `block` refuses it as `destination_unknown`. Nothing is sent on to this machine's loopback. Default: passthrough for `mesh-outbound`, block for `mesh-inbound`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<Unknown>,
+    /// Only with `capture` and protocol `auto`: how long both sides may be silent before a connection is taken for bytes. A server that speaks first does not wait for it: it is asked once the client has been silent for 50ms, or at once where servers did so at that port before. Default: 2s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detect_timeout: Option<Time>,
+    /// Only with `capture` and protocol `auto`: what is spoken at destination ports, such as `"8080": http` or `"3307": tcp`, so that nothing needs to be found out. Default: `tcp` at 25, 587, 3306, 4444, 5432, 6379, 9300 and 11211.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ports: BTreeMap<u16, PortHint>,
     /// Bounds on connections and request headers.
     #[serde(default)]
     pub limits: Limits,

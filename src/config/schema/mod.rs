@@ -10,6 +10,7 @@ mod overload;
 mod pool;
 mod route;
 mod server;
+mod service;
 mod tests;
 
 pub use capture::*;
@@ -20,6 +21,7 @@ pub use overload::*;
 pub use pool::*;
 pub use route::*;
 pub use server::*;
+pub use service::*;
 pub use tests::*;
 
 use std::collections::BTreeMap;
@@ -43,6 +45,12 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// Sets of endpoints that serve the same thing.
     pub pools: Vec<Pool>,
+    /// Who can be called through `mesh-outbound` listeners. Default: nobody but whom routes name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Service>,
+    /// Where further services are read from. Default: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub services_from: Option<ServicesFrom>,
     /// Named plugin instances, used by name in `plugins` lists. One instance shares its state between its uses.
     pub plugins: BTreeMap<String, PluginInstance>,
     /// Who the workloads of this node are and whom they believe, for mutual TLS. Default: nobody; `mtls` of listeners and pools needs it.

@@ -20,6 +20,9 @@ pub struct Server {
     pub drain_timeout: Time,
     /// How long long-lived streams (upgraded connections, TCP, gRPC streams) may go on while draining. Default: 30s. Counted from the same moment as `drain_timeout`.
     pub stream_drain_timeout: Time,
+    /// The mark of every TCP connection that the process makes (SO_MARK), from 1 on, so that rules of the kernel can tell them from those of applications (`windrose capture`). Needs `CAP_NET_ADMIN`; without it no endpoint can be reached. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mark: Option<u32>,
     /// Idle upstream connections kept for reuse, in the whole process. Default: 1024.
     pub upstream_idle_connections: usize,
 }
@@ -32,6 +35,7 @@ impl Default for Server {
             upgrade_socket: None,
             drain_timeout: Time::secs(30),
             stream_drain_timeout: Time::secs(30),
+            mark: None,
             upstream_idle_connections: 1024,
         }
     }

@@ -22,8 +22,36 @@ pub(super) fn merged(reader: &mut Reader, root: Node) -> Node {
             }
         }
     }
+    services(reader, &mut entries);
     let kind = Kind::Map(entries);
     Node { kind, at, secret }
+}
+
+/// Appends the lists of files that `services_from` names to `services`.
+fn services(reader: &mut Reader, entries: &mut Vec<(Key, Node)>) {
+    let from = entries.iter().find(|(key, _)| key.name == "services_from");
+    let file = from.and_then(|(_, node)| node.child("file"));
+    let Some((pattern, at)) = file.and_then(|file| Some((file.text()?.to_owned(), file.at))) else {
+        return;
+    };
+    for path in paths(reader, &pattern, at) {
+        let Some(tree) = reader.tree(&path) else {
+            continue;
+        };
+        let key = Key {
+            name: "services".into(),
+            at: tree.at,
+        };
+        match &tree.kind {
+            Kind::Null => {}
+            Kind::Seq(_) => merge(reader, entries, vec![(key, tree)]),
+            _ => reader.complain(
+                tree.at,
+                "is no list of services",
+                "begin each with `- name: …`",
+            ),
+        }
+    }
 }
 
 /// The first file's tree, with one section that an included file may have.

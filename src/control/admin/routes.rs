@@ -15,7 +15,7 @@ use crate::snapshot::chain::{Chain, Mode};
 use crate::snapshot::listener::Listener;
 use crate::snapshot::pool::{Labels, Pool};
 use crate::snapshot::quarantine::Kind;
-use crate::snapshot::route::{Action, Candidate, PathPattern, Rule, Share, TcpRule};
+use crate::snapshot::route::{Action, Candidate, PathPattern, Rule, Share, TcpRule, TcpService};
 use crate::snapshot::Snapshot;
 
 #[derive(Serialize)]
@@ -170,7 +170,13 @@ fn listener(listener: &Listener) -> ListenerView {
         listener: listener.name.to_string(),
         plugins: plugins(&listener.chain),
         hosts,
-        tcp: listener.tcp.0.iter().map(tcp).collect(),
+        tcp: listener
+            .tcp
+            .rules
+            .iter()
+            .map(tcp)
+            .chain(listener.tcp.services.iter().map(service))
+            .collect(),
     }
 }
 
@@ -192,9 +198,23 @@ fn tcp(tcp: &TcpRule) -> TcpView {
     let mut conditions = words::hosts(tcp.sni.as_slice());
     let clients = tcp.clients.nets().iter();
     conditions.extend(clients.map(|net| format!("client {net}")));
+    conditions.extend(words::destinations(&tcp.destinations));
     TcpView {
         conditions,
         rule: rule(&tcp.rule),
+    }
+}
+
+fn service(service: &TcpService) -> TcpView {
+    let port = service.port;
+    let addresses = service.addresses.iter();
+    let mut conditions: Vec<String> = addresses
+        .map(|address| format!("destination {address} port {port}"))
+        .collect();
+    conditions.extend(words::hosts(&service.hosts));
+    TcpView {
+        conditions,
+        rule: rule(&service.rule.rule),
     }
 }
 
@@ -204,9 +224,11 @@ fn rule(rule: &Rule) -> RuleView {
     RuleView {
         subset: match &rule.action {
             Action::Pool(pool) => subset(Some(pool)),
-            Action::Split(_) | Action::Redirect(_) | Action::Respond(_) | Action::Quarantined => {
-                Labels::new()
-            }
+            Action::Split(_)
+            | Action::Redirect(_)
+            | Action::Respond(_)
+            | Action::Passthrough(_)
+            | Action::Quarantined => Labels::new(),
         },
         action: action(&rule.action),
         route: rule.route.to_string(),
@@ -261,6 +283,7 @@ fn action(action: &Action) -> ActionView {
         Action::Respond(respond) => ActionView::Respond {
             status: respond.status.as_u16(),
         },
+        Action::Passthrough(on) => ActionView::Pool(on.prototype().name.to_string()),
         Action::Quarantined => ActionView::Quarantined,
     }
 }

@@ -18,11 +18,12 @@ use pingora::{Error, ErrorType, Result};
 use pingora_load_balancing::health_check::HealthCheck;
 use pingora_load_balancing::Backend;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 
 use super::grpc::GrpcCheck;
 use super::Check;
 use crate::snapshot::mtls::Outbound;
+use crate::snapshot::own;
 use crate::snapshot::pool::{Health, HealthKind, PoolProtocol, PoolSettings, ProxyVersion};
 
 /// Pingora's connectors, shared by all pools because each reads the system's authorities into memory once more.
@@ -242,7 +243,7 @@ impl L4Connect for WithProxyHeader {
         };
         match address {
             SocketAddr::Inet(address) => {
-                let mut stream = TcpStream::connect(address).await.map_err(connecting)?;
+                let mut stream = own::connect(*address).await.map_err(connecting)?;
                 stream.write_all(header).await.map_err(connecting)?;
                 Ok(stream.into())
             }

@@ -20,6 +20,40 @@ pub(super) struct ListenerFamilies {
     pub(super) handshakes: Counters,
     pub(super) handshake_seconds: Histograms,
     pub(super) certificates: Gauges,
+    pub(super) detections: Counters,
+}
+
+/// How it became known what a captured connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Detected {
+    /// The client began with TLS.
+    Tls,
+    /// The client began with an HTTP/1 request.
+    Http1,
+    /// The client began with the preface of HTTP/2.
+    Http2,
+    /// The client began with something else.
+    Opaque,
+    /// The server spoke first.
+    ServerFirst,
+    /// Neither spoke.
+    Timeout,
+    /// The configuration says it.
+    Written,
+}
+
+impl Detected {
+    fn as_str(self) -> &'static str {
+        match self {
+            Detected::Tls => "tls",
+            Detected::Http1 => "http1",
+            Detected::Http2 => "http2",
+            Detected::Opaque => "opaque",
+            Detected::ServerFirst => "server_first",
+            Detected::Timeout => "timeout",
+            Detected::Written => "written",
+        }
+    }
 }
 
 impl ListenerFamilies {
@@ -67,6 +101,11 @@ impl ListenerFamilies {
                 "Unix time at which the certificate in use expires.",
                 &["listener", "subject"],
             ),
+            detections: make.counters(
+                "windrose_protocol_detections_total",
+                "Captured connections by how it became known what they speak.",
+                &["listener", "outcome"],
+            ),
         }
     }
 }
@@ -78,6 +117,7 @@ impl ListenerFamilies {
         self.connections.retain(&by_name);
         self.open.retain(&by_name);
         self.failures.retain(&by_name);
+        self.detections.retain(&by_name);
         self.received.retain(&by_name);
         self.sent.retain(&by_name);
         self.handshakes.retain(&by_name);
@@ -98,6 +138,7 @@ pub struct ListenerMetrics {
     handshake_seconds: Histogram,
     handshakes: FirstUse<(&'static str, bool), IntCounter>,
     failures: FirstUse<&'static str, IntCounter>,
+    detections: FirstUse<Detected, IntCounter>,
 }
 
 impl ListenerMetrics {
@@ -112,6 +153,7 @@ impl ListenerMetrics {
             handshake_seconds: families.handshake_seconds.with(&[name]),
             handshakes: FirstUse::default(),
             failures: FirstUse::default(),
+            detections: FirstUse::default(),
             families: families.clone(),
         }
     }
@@ -132,6 +174,16 @@ impl ListenerMetrics {
         self.failures
             .entry(cause.name, || {
                 self.families.failures.with(&[&self.name, cause.name])
+            })
+            .inc();
+    }
+
+    /// It became known what a captured connection speaks.
+    pub fn detected(&self, outcome: Detected) {
+        self.detections
+            .entry(outcome, || {
+                let labels = [&*self.name, outcome.as_str()];
+                self.families.detections.with(&labels)
             })
             .inc();
     }

@@ -28,7 +28,7 @@ pub use identity::IdentityMetrics;
 use limits::LimitFamilies;
 pub use limits::LimitMetrics;
 use listener::ListenerFamilies;
-pub use listener::ListenerMetrics;
+pub use listener::{Detected, ListenerMetrics};
 pub use overload::OverloadMetrics;
 use pool::PoolFamilies;
 pub use pool::{EndpointMetrics, PoolMetrics, SessionResult};

@@ -4,12 +4,14 @@
 
 mod balance;
 mod ejection;
+mod passthrough;
 mod peer;
 mod sessions;
 mod settings;
 
 pub use balance::*;
 pub use ejection::*;
+pub use passthrough::*;
 pub use sessions::Sessions;
 pub use settings::*;
 
@@ -64,6 +66,36 @@ impl Pool {
             gate: self.gate.clone(),
             metrics: self.metrics.clone(),
             subset: Some(subset),
+        }
+    }
+
+    /// The same settings and counters over one endpoint.
+    pub fn with_one(&self, endpoint: Arc<Endpoint>) -> Pool {
+        let peer = peer::peer(&self.name, &self.settings, &endpoint.address);
+        let member = Member {
+            endpoint,
+            weight: 1,
+            labels: Labels::new(),
+            priority: 0,
+            peer,
+        };
+        let members: Box<[Member]> = Box::new([member]);
+        let set = EndpointSet {
+            table: Table::with(&self.settings.balance, &members),
+            sessions: None,
+            local: None,
+            members,
+        };
+        Pool {
+            name: self.name.clone(),
+            place: self.place.clone(),
+            settings: self.settings.clone(),
+            set: Arc::new(ArcSwap::from_pointee(set)),
+            limits: None,
+            retry_budget: self.retry_budget.clone(),
+            gate: self.gate.clone(),
+            metrics: self.metrics.clone(),
+            subset: None,
         }
     }
 

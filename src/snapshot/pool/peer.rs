@@ -7,6 +7,7 @@ use pingora::upstreams::peer::HttpPeer;
 
 use super::{PoolProtocol, PoolSettings};
 use crate::snapshot::endpoint::Address;
+use crate::snapshot::own;
 
 /// The template that Pingora connects with. Its group key separates whatever Pingora's own pool key leaves out:
 /// pool, trust, own certificate and idle time never share a socket with another pool's.
@@ -35,6 +36,7 @@ pub(super) fn peer(
         PoolProtocol::Http2 => ALPN::H2,
         PoolProtocol::Auto => ALPN::H2H1,
     };
+    own::mark(options);
     if let Some(tls) = &settings.tls {
         tls.apply(&mut peer);
     }

@@ -10,7 +10,7 @@ use crate::snapshot::mtls::Outbound;
 use crate::snapshot::tls::PeerTls;
 
 /// What endpoints speak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PoolProtocol {
     /// HTTP/1.1.
     Http1,

@@ -9,7 +9,7 @@ use http::{HeaderValue, StatusCode};
 use regex::Regex;
 
 use super::Split;
-use crate::snapshot::pool::Pool;
+use crate::snapshot::pool::{Passthrough, Pool};
 
 /// What becomes of a request.
 pub enum Action {
@@ -21,6 +21,8 @@ pub enum Action {
     Redirect(Redirect),
     /// Answered from the configuration.
     Respond(Respond),
+    /// On to where it was going.
+    Passthrough(Arc<Passthrough>),
     /// Refused: the route is broken, or the pool it names.
     Quarantined,
 }
@@ -28,7 +30,10 @@ pub enum Action {
 impl Action {
     /// Whether requests go on to a pool, rather than being answered from the configuration.
     pub fn goes_on(&self) -> bool {
-        matches!(self, Action::Pool(_) | Action::Split(_))
+        matches!(
+            self,
+            Action::Pool(_) | Action::Split(_) | Action::Passthrough(_)
+        )
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Conditions {
     pub principals: Box<[PrincipalPattern]>,
     /// Where the connection was going.
     pub destinations: Box<[DestinationPattern]>,
+    /// The port that was asked for, of services that have several.
+    pub port: Option<u16>,
     /// Whether a condition of a broken route is not understood and taken to hold; ranks before all that are.
     pub is_widened: bool,
 }
@@ -56,6 +58,7 @@ impl Conditions {
             !self.sni.is_empty(),
             !self.principals.is_empty(),
             !self.destinations.is_empty(),
+            self.port.is_some(),
         ];
         let further = further.into_iter().filter(|given| *given).count();
         (

@@ -9,6 +9,7 @@ mod mirror;
 mod retry;
 mod split;
 mod table;
+mod tcp;
 
 pub use action::*;
 pub use conditions::*;
@@ -17,6 +18,7 @@ pub use mirror::*;
 pub use retry::*;
 pub use split::*;
 pub use table::*;
+pub use tcp::*;
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,7 +27,6 @@ use http::{HeaderName, HeaderValue};
 
 use super::chain::Chain;
 use super::limits::Priority;
-use super::net::NetSet;
 use crate::observe::metrics::RouteMetrics;
 
 /// A rule of a route, compiled.
@@ -112,21 +113,3 @@ impl fmt::Debug for Candidate {
         )
     }
 }
-
-/// A rule for connections passed through as bytes, under one of its names.
-pub struct TcpRule {
-    /// The name in TLS this is for; `None` for any, and for connections without TLS.
-    pub sni: Option<HostPattern>,
-    /// Networks this is for; empty for any.
-    pub clients: NetSet,
-    /// Destinations this is for; empty for any.
-    pub destinations: Box<[DestinationPattern]>,
-    /// The compiled rule; its action is a pool or a split.
-    pub rule: Arc<Rule>,
-    /// Counters of the listener and route.
-    pub metrics: Arc<RouteMetrics>,
-}
-
-/// The `tcp` rules of a listener, most specific first.
-#[derive(Default)]
-pub struct TcpTable(pub Box<[TcpRule]>);

@@ -2,6 +2,7 @@
 //! It must not evaluate conditions.
 //! One for each listener; `decide` walks it.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ahash::AHashMap;
@@ -93,6 +94,8 @@ pub struct RouteTable {
     exact: AHashMap<Box<str>, PathTable>,
     wildcard: AHashMap<Box<str>, PathTable>,
     any: PathTable,
+    /// Services by the addresses they are called at.
+    destinations: AHashMap<SocketAddr, PathTable>,
 }
 
 impl RouteTable {
@@ -113,8 +116,32 @@ impl RouteTable {
         table
     }
 
-    /// Tables for a host in lower case: its own, then wildcards from the longest, then that of any host.
-    pub fn hosts<'t>(&'t self, host: &'t str) -> impl Iterator<Item = &'t PathTable> {
+    /// Adds candidates that stand under a destination.
+    pub fn at(
+        mut self,
+        candidates: impl IntoIterator<Item = (SocketAddr, Candidate)>,
+    ) -> RouteTable {
+        for (destination, candidate) in candidates {
+            let paths = self.destinations.entry(destination).or_default();
+            paths.add(Arc::new(candidate));
+        }
+        self.destinations.values_mut().for_each(PathTable::finish);
+        self
+    }
+
+    /// Tables for a request: those of its host, its destination's, then that of any host.
+    pub fn tables<'t>(
+        &'t self,
+        host: &'t str,
+        destination: Option<SocketAddr>,
+    ) -> impl Iterator<Item = &'t PathTable> {
+        let to = destination.filter(|_| !self.destinations.is_empty());
+        let to = to.and_then(|to| self.destinations.get(&to));
+        self.named(host).chain(to).chain([&self.any])
+    }
+
+    /// Tables for a host in lower case: its own, then wildcards from the longest.
+    fn named<'t>(&'t self, host: &'t str) -> impl Iterator<Item = &'t PathTable> {
         let exact = self.exact.get(host);
         let suffixes = if self.wildcard.is_empty() { "" } else { host };
         let suffixes = suffixes
@@ -122,7 +149,7 @@ impl RouteTable {
             .filter(|(at, c)| *c == '.' && *at > 0)
             .map(|(at, _)| &host[at..]);
         let wildcards = suffixes.filter_map(|suffix| self.wildcard.get(suffix));
-        exact.into_iter().chain(wildcards).chain([&self.any])
+        exact.into_iter().chain(wildcards)
     }
 
     /// Every candidate, in no order; for views and draining.
@@ -131,6 +158,7 @@ impl RouteTable {
             .exact
             .values()
             .chain(self.wildcard.values())
+            .chain(self.destinations.values())
             .chain([&self.any]);
         tables.flat_map(PathTable::all)
     }

@@ -163,7 +163,7 @@ const LISTENERS_BIND_AND_SPEAK: &[(&str, &str)] = &[
     ),
     (
         r#"listeners: [{name: a, bind: '127.0.0.1:1', protocol: tcp, role: mesh-outbound, service: x}]"#,
-        r#"listeners[0].service: is not used by protocol "tcp""#,
+        r#"listeners[0].service: no service with a port of protocol "tcp" is called "x""#,
     ),
     (
         r#"listeners: [{name: a, bind: '127.0.0.1:1', protocol: tls_passthrough, limits: {header_bytes: 1KiB}}]"#,
@@ -244,6 +244,27 @@ const LISTENERS_TERMINATE_TLS: &[(&str, &str)] = &[
 
 const LISTENERS_CAPTURE: &[(&str, &str)] = &[
     (
+        r#"listeners: [{name: a, role: mesh-outbound, bind: '127.0.0.1:1', unknown: block}]"#,
+        r#"listeners[0].unknown: is only used beside `capture`"#,
+    ),
+    (
+        r#"listeners: [{name: a, role: mesh-outbound, bind: '127.0.0.1:1', capture: redirect, detect_timeout: 1s}]"#,
+        r#"listeners[0].detect_timeout: is only used with protocol "auto""#,
+    ),
+    (
+        r#"listeners: [{name: a, role: mesh-outbound, bind: '127.0.0.1:1', capture: redirect, protocol: auto, detect_timeout: 0s}]"#,
+        r#"listeners[0].detect_timeout: must be"#,
+    ),
+    (
+        r#"listeners: [{name: a, role: mesh-outbound, bind: '127.0.0.1:1', capture: redirect, protocol: auto, ports: {0: http}}]"#,
+        r#"listeners[0].ports.0: is no port"#,
+    ),
+    (
+        r#"listeners: [{name: a, role: mesh-outbound, bind: '127.0.0.1:1', capture: redirect}]
+routes: [{name: passthrough, rules: [{respond: {status: 200}}]}]"#,
+        r#"routes[0].name: the name "passthrough" is taken"#,
+    ),
+    (
         r#"listeners: [{name: a, bind: '127.0.0.1:1', capture: redirect}]"#,
         r#"listeners[0].capture: is only for the roles "mesh-outbound" and "mesh-inbound""#,
     ),
@@ -309,6 +330,7 @@ const LISTENERS_TRUST_AND_BOUND: &[(&str, &str)] = &[
 ];
 
 const THE_PROCESS_IS_BOUNDED: &[(&str, &str)] = &[
+    (r#"server: {mark: 0}"#, r#"server.mark: must not be 0"#),
     (
         r#"server: {threads: 1025}"#,
         r#"server.threads: must be from 0 to 1024, found 1025"#,

@@ -341,3 +341,77 @@ routes: [{name: r, rules: [{pool: p, match: [{principals: ['a*b']}]}]}]"#,
         r#"routes[0].rules[0].match[0].principals[0]: "a*b" has a `*` that is not its last character"#,
     ),
 ];
+
+#[test]
+fn services_are_told_apart() {
+    super::each_is_reported(SERVICES_ARE_TOLD_APART);
+}
+
+const SERVICES_ARE_TOLD_APART: &[(&str, &str)] = &[
+    (
+        r#"services: [{name: a, ports: [{port: 80}], endpoints: ['10.0.0.1:1']}]"#,
+        r#"services: are called through listeners with role "mesh-outbound", and there is none"#,
+    ),
+    (
+        r#"
+listeners: [{name: out, role: mesh-outbound, bind: '127.0.0.1:1'}]
+services: [{name: a, ports: [], endpoints: ['10.0.0.1:1']}]"#,
+        r#"services[0].ports: must have 1 to 64 entries, found 0"#,
+    ),
+    (
+        r#"
+listeners: [{name: out, role: mesh-outbound, bind: '127.0.0.1:1'}]
+services: [{name: a, ports: [{port: 80}]}]"#,
+        r#"services[0]: needs one of `endpoints`, `discovery` and `pool`"#,
+    ),
+    (
+        r#"
+listeners: [{name: out, role: mesh-outbound, bind: '127.0.0.1:1'}]
+services: [{name: a, ports: [{port: 80}, {port: 80}], endpoints: [10.0.0.1]}]"#,
+        r#"services[0].ports[1].port: 80 is in the list already"#,
+    ),
+    (
+        r#"
+listeners: [{name: out, role: mesh-outbound, bind: '127.0.0.1:1'}]
+services: [{name: a, ports: [{port: 0}], endpoints: [10.0.0.1]}]"#,
+        r#"services[0].ports[0].port: must be"#,
+    ),
+    (
+        r#"
+listeners: [{name: out, role: mesh-outbound, bind: '127.0.0.1:1'}]
+services: [{name: a, ports: [{port: 80}, {port: 81}], endpoints: ['10.0.0.1:1']}]"#,
+        r#"services[0].endpoints[0]: "10.0.0.1:1" has a port, but the service has several"#,
+    ),
+    (
+        r#"
+listeners: [{name: out, role: mesh-outbound, bind: '127.0.0.1:1'}]
+services:
+- {name: a, addresses: [10.1.1.1], ports: [{port: 80}], endpoints: [10.0.0.1]}
+- {name: b, addresses: [10.1.1.1], ports: [{port: 80}], endpoints: [10.0.0.1]}"#,
+        r#"services[1].ports[0]: 10.1.1.1 port 80 is called already by services[0].ports[0]"#,
+    ),
+    (
+        r#"
+listeners: [{name: out, role: mesh-outbound, bind: '127.0.0.1:1'}]
+services: [{name: a, ports: [{port: 80}], pool: none}]"#,
+        r#"services[0].pool: no pool is named "none""#,
+    ),
+    (
+        r#"
+listeners: [{name: out, role: mesh-outbound, bind: '127.0.0.1:1'}]
+pools: [{name: p, endpoints: ['10.0.0.1:1']}]
+services: [{name: a, ports: [{port: 80, target: 81}], pool: p, balance: {algorithm: ewma}}]"#,
+        r#"services[0].balance: is not used beside `pool`"#,
+    ),
+    (
+        r#"
+listeners: [{name: out, role: mesh-outbound, bind: '127.0.0.1:1'}]
+pools: [{name: p, endpoints: ['10.0.0.1:1']}]
+services: [{name: a, ports: [{port: 80, target: 81}], pool: p}]"#,
+        r#"services[0].ports[0].target: is not used beside `pool`"#,
+    ),
+    (
+        r#"services_from: {file: ''}"#,
+        r#"services_from.file: must"#,
+    ),
+];

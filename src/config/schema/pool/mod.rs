@@ -23,7 +23,7 @@ use windrose_plugins::contract::Time;
 use super::{PoolMtls, RetryBudget};
 
 /// Endpoints that serve the same thing.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pool {
     /// Name, unique among pools: lower case letters, digits, `-`, `_` and `.`.
@@ -67,6 +67,9 @@ pub struct Pool {
     /// Whether it is broken and only its name is kept; set by `config::quarantine`, never written.
     #[serde(skip)]
     pub is_quarantined: bool,
+    /// The position of the service it was generated for, never written.
+    #[serde(skip)]
+    pub service: Option<usize>,
 }
 
 /// An endpoint: `host:port`, or with its weight.

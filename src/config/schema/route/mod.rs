@@ -22,10 +22,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use windrose_plugins::contract::Size;
 
-use super::{ConfigTest, HeaderEdits, PluginUse, Priority};
+use super::{ConfigTest, HeaderEdits, OfService, PluginUse, Priority};
 
 /// A route: hosts, and rules for requests to them.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// Name, unique among routes: lower case letters, digits, `-`, `_` and `.`. Used in metrics and logs.
@@ -62,6 +62,9 @@ pub struct Route {
     /// Whether it is broken and only its place is kept; set by `config::quarantine`, never written.
     #[serde(skip)]
     pub is_quarantined: bool,
+    /// The service it was generated for, never written.
+    #[serde(skip)]
+    pub service: Option<OfService>,
 }
 
 /// How much of a broken alternative is understood. What is not is taken to hold, so that nothing it was to take reaches a
