@@ -18,6 +18,7 @@ mod connections;
 mod deadlines;
 mod discovery;
 mod draining;
+mod envoy;
 mod explain;
 mod failures;
 mod fault;

@@ -248,6 +248,9 @@ causes! {
     MTLS_WRONG_PEER = "mtls.wrong_peer", Upstream, 502, "Peer refused",
         "The endpoint proved an identity that is not among the pool's `mtls.peers`. Nothing of the request was sent to it.",
         "Another workload answers at the endpoint's address, or `peers` is out of date; the log names both.";
+    MTLS_REFUSED = "mtls.refused", Proxy, 502, "Peer refused",
+        "The peer ended the connection when it had seen this workload's certificate: it expects another identity, or does not believe who issued it.",
+        "The log repeats the peer's alert; the peer's own log says more. Compare the ID that it expects, its trust bundle and its clock with the certificate of this workload (`windrose certs`).";
     MTLS_PLAINTEXT_REFUSED = "mtls.plaintext_refused", Client, 0, "Connection closed",
         "The caller spoke in the clear to a port whose `mtls` mode is `strict`.",
         "Let the caller use its node's outbound proxy, or set the port to `permissive` until it does.";

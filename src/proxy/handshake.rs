@@ -171,14 +171,9 @@ fn told(own: &Svid, caller: &SpiffeId, ssl: &TlsRef) -> HeaderValue {
     HeaderValue::try_from(value).unwrap_or(HeaderValue::from_static(""))
 }
 
-/// Of a handshake that failed only one thing has a word of its own: a certificate without its key.
 fn refusal(error: &str) -> Refusal {
     let detail = detail(error);
-    let cause = match error.contains("bad signature") {
-        true => &causes::MTLS_KEY,
-        false => &causes::TLS_HANDSHAKE,
-    };
-    Refusal::new(cause, detail)
+    Refusal::new(mtls::failed(error, &causes::TLS_HANDSHAKE), detail)
 }
 
 fn failure(choice: &Choice, error: &str) -> Refusal {

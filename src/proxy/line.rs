@@ -102,11 +102,7 @@ async fn handshake(
         .map_err(|detail| (&causes::MTLS_NO_IDENTITY, detail))?;
     let failed = |error: &dyn std::fmt::Display| {
         let text = error.to_string();
-        let cause = match text.contains("bad signature") {
-            true => &causes::MTLS_KEY,
-            false => &causes::UPSTREAM_TLS,
-        };
-        (cause, text)
+        (mtls::failed(&text, &causes::UPSTREAM_TLS), text)
     };
     let mut builder = SslConnector::builder(SslMethod::tls()).map_err(|error| failed(&error))?;
     builder

@@ -15,7 +15,7 @@ use super::upstream;
 use crate::decide::attempts;
 use crate::decide::{self, Failure, No, SetBy};
 use crate::observe::{clock, event};
-use crate::snapshot::balance;
+use crate::snapshot::{balance, mtls};
 
 /// No connection was made; nothing was sent, so any method may be tried again.
 pub(super) fn not_connected(session: &Session, ctx: &mut Ctx, mut error: Box<Error>) -> Box<Error> {
@@ -23,14 +23,7 @@ pub(super) fn not_connected(session: &Session, ctx: &mut Ctx, mut error: Box<Err
         cause if *cause == causes::CONNECT_TIMEOUT && ctx.is_late(clock::now()) => {
             &causes::DEADLINE_EXCEEDED
         }
-        // A certificate that was shown without its key: the handshake fails before anybody can judge it.
-        cause
-            if *cause == causes::UPSTREAM_TLS
-                && is_mutual(ctx)
-                && error.to_string().contains("bad signature") =>
-        {
-            &causes::MTLS_KEY
-        }
+        cause if *cause == causes::UPSTREAM_TLS && is_mutual(ctx) => mutual_cause(&error),
         cause => cause,
     };
     ctx.cause = Some(cause);
@@ -38,6 +31,14 @@ pub(super) fn not_connected(session: &Session, ctx: &mut Ctx, mut error: Box<Err
     upstream::gave_up(ctx, is_to_blame(ctx, cause));
     error.set_retry(again(session, ctx, Failure::Connect, cause.name));
     error
+}
+
+/// In TLS 1.3 the other side judges a certificate when ours is done: it then goes away before HTTP/2 begins, and its alert may be lost.
+fn mutual_cause(error: &Error) -> &'static Cause {
+    match error.etype() {
+        ErrorType::HandshakeError => &causes::MTLS_REFUSED,
+        _ => mtls::failed(&error.to_string(), &causes::UPSTREAM_TLS),
+    }
 }
 
 fn is_mutual(ctx: &Ctx) -> bool {
@@ -48,7 +49,12 @@ fn is_mutual(ctx: &Ctx) -> bool {
 
 /// Only the system knows why a connection could not be made, so the log repeats it.
 fn tell(ctx: &Ctx, cause: &'static Cause, error: &Error) {
-    if *cause != causes::CONNECT_FAILED {
+    let only_here = [
+        &causes::CONNECT_FAILED,
+        &causes::UPSTREAM_TLS,
+        &causes::MTLS_REFUSED,
+    ];
+    if !only_here.contains(&cause) {
         return;
     }
     let pool = ctx.pool.as_ref().map_or("", |pool| &*pool.name);
@@ -93,6 +99,8 @@ fn broken_cause(ctx: &Ctx, error: &Error, upstream_broke: bool) -> &'static Caus
     let late = ctx.is_late(clock::now());
     match upstream_broke {
         true if late && is_timeout(error) => &causes::DEADLINE_EXCEEDED,
+        // An endpoint may say so only when the request was written already: its verdict comes after our side of the handshake.
+        true if is_mutual(ctx) => mtls::failed(&error.to_string(), cause(error)),
         true => cause(error),
         false if late => &causes::DEADLINE_EXCEEDED,
         false => downstream_cause(error),

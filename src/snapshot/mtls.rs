@@ -171,6 +171,29 @@ pub async fn current(workload: &Workload, hold: Duration) -> Result<Arc<Svid>, S
     }
 }
 
+/// The word for a handshake that failed, by what OpenSSL says of it: a certificate without its key, or an alert of the peer's about
+/// the certificate that it saw; else the given one.
+pub fn failed(error: &str, otherwise: &'static Cause) -> &'static Cause {
+    let is_alert = || {
+        let (_, alert) = error.split_once(" alert ")?;
+        let about = [
+            "certificate",
+            "bad certificate",
+            "unsupported certificate",
+            "unknown ca",
+            "access denied",
+        ];
+        Some(about.iter().any(|one| alert.starts_with(one)))
+    };
+    if error.contains("bad signature") {
+        &causes::MTLS_KEY
+    } else if is_alert() == Some(true) {
+        &causes::MTLS_REFUSED
+    } else {
+        otherwise
+    }
+}
+
 fn unix_now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| {
@@ -342,6 +365,33 @@ mod tests {
             groups: Default::default(),
             registry,
         })
+    }
+
+    #[test]
+    fn handshakes_fail_with_a_word_for_whose_certificate_it_was() {
+        let of = |text: &str| failed(text, &causes::TLS_HANDSHAKE).name;
+
+        assert_eq!(
+            of("error:0A000415:SSL routines:x:ssl/tls alert certificate expired:y"),
+            "mtls.refused"
+        );
+        assert_eq!(
+            of("error:0A000418:SSL routines:x:tlsv1 alert unknown ca:y"),
+            "mtls.refused"
+        );
+        assert_eq!(
+            of("error:0A00045C:SSL routines:x:tlsv13 alert certificate required:y"),
+            "mtls.refused"
+        );
+        assert_eq!(
+            of("error:0A00007B:SSL routines:x:bad signature:y"),
+            "mtls.key"
+        );
+        assert_eq!(
+            of("error:0A000410:SSL routines:x:ssl/tls alert handshake failure:y"),
+            causes::TLS_HANDSHAKE.name
+        );
+        assert_eq!(of("certificate verify failed"), causes::TLS_HANDSHAKE.name);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Used by every module of the test binary.
 
 pub(crate) mod client;
+pub(crate) mod envoy;
 pub(crate) mod grpc;
 pub(crate) mod load;
 pub(crate) mod netns;
