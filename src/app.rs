@@ -133,6 +133,7 @@ impl Parts {
             own: Own::default(),
             mirrors: Connections::new(config.server.upstream_idle_connections),
             kept: Default::default(),
+            trunks: Default::default(),
         });
         let state = (endpoints, identities, states);
         let reloader = reloader(&start, &config, &conf, &shared, state);

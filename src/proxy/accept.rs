@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use http::HeaderValue;
 use pingora::apps::HttpServerOptions;
 use pingora::proxy::HttpProxy;
 use windrose_plugins::contract::{causes, Cause, ConnectionView, Effects, Principal};
@@ -75,7 +76,11 @@ impl Frontend {
         }
     }
 
-    async fn take(&self, incoming: Incoming, listener: &Arc<Listener>) -> Result<(), Refusal> {
+    async fn take(
+        self: &Arc<Frontend>,
+        incoming: Incoming,
+        listener: &Arc<Listener>,
+    ) -> Result<(), Refusal> {
         let limits = &listener.limits;
         let mut open = Open::listener(&incoming.slot, limits.connections).map_err(full)?;
         let slot = incoming.slot;
@@ -112,6 +117,7 @@ impl Frontend {
             local,
             caller,
             principal: None,
+            told: None,
             slot,
         };
         let drain = arrival.slot.drain.clone();
@@ -123,7 +129,11 @@ impl Frontend {
     }
 
     /// Chooses the protocol by the listener's setting and the first bytes. What does not speak HTTP has been served then.
-    async fn open(&self, mut transport: Transport, arrival: Arrival) -> Result<Opened, Refusal> {
+    async fn open(
+        self: &Arc<Frontend>,
+        mut transport: Transport,
+        arrival: Arrival,
+    ) -> Result<Opened, Refusal> {
         let listener = arrival.listener.clone();
         if matches!((&listener.protocol, &listener.mtls), (Protocol::Tcp, None)) {
             return self.bytes(transport.into(), arrival, None).await;
@@ -152,7 +162,7 @@ impl Frontend {
         self.by_opening(transport, arrival, opening).await
     }
 
-    async fn by_opening(
+    pub(super) async fn by_opening(
         &self,
         transport: Transport,
         arrival: Arrival,
@@ -214,7 +224,7 @@ impl Frontend {
 
     /// A connection of another workload's.
     async fn workload(
-        &self,
+        self: &Arc<Frontend>,
         transport: Transport,
         mut arrival: Arrival,
         mtls: &Inbound,
@@ -235,6 +245,9 @@ impl Frontend {
             Protocol::Http | Protocol::Https(_) | Protocol::TlsPassthrough => false,
         };
         arrival.principal = Some(Box::new(shaken.principal.clone()));
+        if mtls.hbone {
+            return self.tunnels(stream, arrival, shaken).await;
+        }
         if is_opaque {
             return self.bytes(stream.into(), arrival, Some(sni)).await;
         }
@@ -301,10 +314,11 @@ fn way<'l>(
 }
 
 /// A connection that is to be served as HTTP, if it is one.
-type Opened = Option<(Guarded, Arc<Connection>)>;
+pub(super) type Opened = Option<(Guarded, Arc<Connection>)>;
 
 fn plain(transport: Transport, arrival: Arrival, http2: bool) -> Opened {
-    let connection = Arc::new(Connection::new(arrival, None, http2));
+    let tls = arrival.carried();
+    let connection = Arc::new(Connection::new(arrival, tls, http2));
     Some((Guarded::plain(transport, connection.clone()), connection))
 }
 
@@ -328,6 +342,7 @@ async fn terminate(
 }
 
 /// A connection past its bounds and PROXY header.
+#[derive(Clone)]
 pub(super) struct Arrival {
     pub(super) listener: Arc<Listener>,
     pub(super) client: SocketAddr,
@@ -336,10 +351,31 @@ pub(super) struct Arrival {
     pub(super) caller: Option<Arc<Workload>>,
     /// Who the other end proved to be, by mutual TLS.
     pub(super) principal: Option<Box<Principal>>,
+    /// What the application is told of that.
+    pub(super) told: Option<HeaderValue>,
     pub(super) slot: Arc<crate::snapshot::incoming::Slot>,
 }
 
 impl Arrival {
+    /// What the TLS around a tunnel says of what is in it; `None` for a connection of its own.
+    fn carried(&self) -> Option<TlsFacts> {
+        let principal = self.principal.as_deref()?.clone();
+        Some(TlsFacts {
+            sni: None,
+            version: "TLSv1.3",
+            termination: None,
+            cert: None,
+            principal: Some(principal),
+            told: self.told.clone(),
+        })
+    }
+
+    /// Where it was going, if that is known: it was captured, or came in a tunnel.
+    pub(super) fn destination(&self) -> Option<SocketAddr> {
+        let is_known = self.listener.knows_destination();
+        is_known.then_some(self.local)
+    }
+
     /// Whether `local` is where it was going before it was captured.
     pub(super) fn is_captured(&self) -> bool {
         self.listener.capture.is_some()

@@ -95,8 +95,8 @@ impl Connection {
 
     /// Where it was going, if it was captured.
     pub(super) fn destination(&self) -> Option<SocketAddr> {
-        let is_captured = self.listener.capture.is_some();
-        is_captured.then_some(self.local)
+        let is_known = self.listener.knows_destination();
+        is_known.then_some(self.local)
     }
 
     /// Expects a request's header from now on.

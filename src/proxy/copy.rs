@@ -36,6 +36,10 @@ pub(super) async fn copy(transport: Carrier, upstream: Line, counts: &Counts) ->
             let (up_read, up_write) = upstream.into_split();
             both(down_read, down_write, up_read, up_write, counts).await
         }
+        Line::Tunnel(upstream) => {
+            let (up_read, up_write) = halves(*upstream);
+            both(down_read, down_write, up_read, up_write, counts).await
+        }
         Line::Tls(upstream) => {
             let (up_read, up_write) = halves(upstream);
             both(down_read, down_write, up_read, up_write, counts).await

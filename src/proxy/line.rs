@@ -12,8 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use windrose_plugins::contract::{causes, Cause};
 
 use super::transport::Transport;
+use super::tunnel::Tunnel;
 use crate::observe::event;
-use crate::snapshot::identity::Workload;
+use crate::snapshot::identity::{Svid, Workload};
 use crate::snapshot::incoming::Socket;
 use crate::snapshot::mtls::{self, Outbound};
 use crate::snapshot::pool::Pool;
@@ -60,6 +61,8 @@ pub(super) enum Line {
     Plain(Socket),
     /// In mutual TLS.
     Tls(Box<tokio_ssl::SslStream<Wire>>),
+    /// Carried in a connection to the endpoint's node.
+    Tunnel(Box<Tunnel>),
 }
 
 /// Either kind of socket.
@@ -100,6 +103,20 @@ async fn handshake(
         .caller(caller)
         .await
         .map_err(|detail| (&causes::MTLS_NO_IDENTITY, detail))?;
+    let stream = tls(socket, mtls, &svid, None).await?;
+    Ok(Line::Tls(Box::new(stream)))
+}
+
+/// Mutual TLS with an endpoint or its node, which has proven who it is.
+///
+/// # Errors
+/// The cause, and more for the log.
+pub(super) async fn tls(
+    socket: Socket,
+    mtls: &Outbound,
+    svid: &Svid,
+    alpn: Option<&[u8]>,
+) -> Result<tokio_ssl::SslStream<Wire>, (&'static Cause, String)> {
     let failed = |error: &dyn std::fmt::Display| {
         let text = error.to_string();
         (mtls::failed(&text, &causes::UPSTREAM_TLS), text)
@@ -116,7 +133,10 @@ async fn handshake(
     config.set_verify(SslVerifyMode::NONE);
     config.set_verify_hostname(false);
     let mut ssl = config.into_ssl(&mtls.sni).map_err(|error| failed(&error))?;
-    mtls::show(&svid, &mut ssl).map_err(|error| failed(&error))?;
+    mtls::show(svid, &mut ssl).map_err(|error| failed(&error))?;
+    if let Some(alpn) = alpn {
+        ssl.set_alpn_protos(alpn).map_err(|error| failed(&error))?;
+    }
     let wire = match socket {
         Socket::Tcp(socket) => Wire(Box::new(socket)),
         Socket::Unix(socket) => Wire(Box::new(socket)),
@@ -129,7 +149,7 @@ async fn handshake(
     let id = mtls::prove(stream.ssl(), &mtls.identity.registry)
         .map_err(|rejection| (rejection.cause, rejection.detail))?;
     mtls.wants(&id)?;
-    Ok(Line::Tls(Box::new(stream)))
+    Ok(stream)
 }
 
 impl AsyncRead for Wire {

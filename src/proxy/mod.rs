@@ -32,11 +32,13 @@ mod sizes;
 mod sniff;
 mod tcp;
 mod transport;
+mod tunnel;
 mod upstream;
 
 pub use accept::Frontend;
 pub use capture::Own;
 pub use mirror::Connections;
+pub use tunnel::Trunks;
 pub use upstream::Kept;
 
 use std::sync::Arc;
@@ -81,6 +83,8 @@ pub struct Shared {
     pub mirrors: Connections,
     /// Since when connections to endpoints are idle.
     pub kept: Arc<Kept>,
+    /// Connections that carry tunnels to other nodes.
+    pub trunks: Arc<Trunks>,
 }
 
 /// Our side of Pingora's hooks.

@@ -260,7 +260,7 @@ pub(super) async fn route(
     };
     admit::admit(session, ctx, &connection, &listener).map_err(refuse)?;
     // Only now is it certain that the other end knows its connection as its own, should that be us.
-    if connection.destination().is_some() && shared.own.has_made(connection.client).await {
+    if connection.listener.capture.is_some() && shared.own.has_made(connection.client).await {
         return Err(refuse(&causes::CAPTURE_LOOP));
     }
     let (principal, slots) = (&mut ctx.principal, &mut ctx.slots);

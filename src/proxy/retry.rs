@@ -7,7 +7,7 @@ use std::time::Duration;
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
-use windrose_plugins::contract::{causes, Cause};
+use windrose_plugins::contract::{builtin_causes, causes, Cause};
 
 use super::random;
 use super::request::{grpc_status, Ctx};
@@ -29,7 +29,9 @@ pub(super) fn not_connected(session: &Session, ctx: &mut Ctx, mut error: Box<Err
     ctx.cause = Some(cause);
     tell(ctx, cause, &error);
     upstream::gave_up(ctx, is_to_blame(ctx, cause));
-    error.set_retry(again(session, ctx, Failure::Connect, cause.name));
+    // A node that says no has answered; asking it again would be no better.
+    let is_answer = *cause == causes::TUNNEL_REFUSED;
+    error.set_retry(!is_answer && again(session, ctx, Failure::Connect, cause.name));
     error
 }
 
@@ -293,6 +295,10 @@ fn withdraw(ctx: &Ctx, now: u64) -> std::result::Result<(), No> {
 fn connect_cause(error: &Error) -> &'static Cause {
     match error.etype() {
         ErrorType::InternalError => &causes::CONNECT_FAILED,
+        ErrorType::Custom(name) => {
+            let named = builtin_causes().iter().find(|cause| cause.name == *name);
+            named.copied().unwrap_or(&causes::CONNECT_FAILED)
+        }
         _ => cause(error),
     }
 }

@@ -65,7 +65,7 @@ pub(super) async fn http(
 }
 
 /// Waits until the listener drains or the connection is old enough, spread by a tenth so that ages do not fall together.
-async fn ending(mut drain: watch::Receiver<bool>, age: Duration) {
+pub(super) async fn ending(mut drain: watch::Receiver<bool>, age: Duration) {
     let drained = async move {
         if drain.wait_for(|drain| *drain).await.is_err() {
             std::future::pending::<()>().await;

@@ -15,6 +15,7 @@ use windrose_plugins::contract::{causes, Cause, Principal};
 use super::accept::{Arrival, Refusal};
 use super::copy::{copy, silence, Counts};
 use super::line::{self, Carrier, Line};
+use super::tunnel::{self, Through, Tunnel};
 use super::upstream::{enter_connection, hash_of_client, pay, pick, tell, Held, Outcome};
 use super::{proxy_protocol, random, Shared};
 use crate::decide::share_of_connection;
@@ -99,7 +100,7 @@ pub(super) async fn spoke(dialled: Option<&Dialled>) {
         Some(Line::Plain(Socket::Tcp(socket))) => socket.readable().await,
         Some(Line::Plain(Socket::Unix(socket))) => socket.readable().await,
         // What comes in mutual TLS cannot be seen without reading it; the client decides, or the time.
-        Some(Line::Tls(_)) | None => std::future::pending().await,
+        Some(Line::Tls(_) | Line::Tunnel(_)) | None => std::future::pending().await,
     };
     // What is wrong with it shows when it is read.
     drop(ready);
@@ -378,6 +379,9 @@ fn verdict<S>(connected: &Result<S, &'static Cause>) -> Verdict {
 
 async fn dial(way: &Way<'_>, endpoint: &Endpoint) -> Result<Line, &'static Cause> {
     let (arrival, pool) = (way.arrival, way.pool);
+    if let Some(tunnel) = way.tunnel(endpoint).await {
+        return tunnel.map(|tunnel| Line::Tunnel(Box::new(tunnel)));
+    }
     let header = pool
         .settings
         .proxy_protocol
@@ -413,6 +417,25 @@ async fn dial(way: &Way<'_>, endpoint: &Endpoint) -> Result<Line, &'static Cause
 }
 
 impl Way<'_> {
+    /// A tunnel to the endpoint, where its pool wants one.
+    async fn tunnel(&self, endpoint: &Endpoint) -> Option<Result<Tunnel, &'static Cause>> {
+        let mtls = self.pool.settings.mtls.as_ref();
+        let (Some(mtls), Address::Tcp(address)) =
+            (mtls.filter(|it| it.hbone.is_some()), &endpoint.address)
+        else {
+            return None;
+        };
+        let through = Through {
+            shared: self.shared.clone(),
+            mtls: mtls.clone(),
+            caller: self.arrival.caller.clone(),
+            pool: self.pool.name.clone(),
+            timeout: self.pool.settings.connect_timeout,
+            upgrade: false,
+        };
+        Some(tunnel::through(&through, *address).await)
+    }
+
     /// The connection may be captured itself, and has to be known then.
     fn remember(&self, socket: &TcpStream) {
         if !self.shared.current.peek().captures() {
@@ -434,7 +457,7 @@ impl Way<'_> {
             time: stream.at,
             client: &client,
             client_port: arrival.client.port(),
-            destination: arrival.is_captured().then_some(arrival.local),
+            destination: arrival.destination(),
             listener: &arrival.listener.name,
             role: arrival.listener.role.as_str(),
             route: &rule.route,

@@ -8,7 +8,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{ready, Context, Poll};
 use std::time::Duration;
 
@@ -20,7 +20,9 @@ use pingora::protocols::{
     TimingDigest, UniqueID,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
 
+use super::tunnel::Tunnel;
 use crate::snapshot::incoming::Socket;
 
 /// Writes below this are gathered until a flush, so that a small header and body leave in one packet.
@@ -28,9 +30,26 @@ const GATHER: usize = 1460;
 /// How often to look whether the other side has closed while bytes of it wait to be read.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// What bytes come from and go to.
+enum Under {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    /// Behind a lock because waiting changes it; nobody waits and reads at a time, so it is always free.
+    Tunnel(Box<Mutex<Tunnel>>),
+}
+
+impl From<Socket> for Under {
+    fn from(socket: Socket) -> Under {
+        match socket {
+            Socket::Tcp(socket) => Under::Tcp(socket),
+            Socket::Unix(socket) => Under::Unix(socket),
+        }
+    }
+}
+
 /// A downstream socket.
 pub(super) struct Transport {
-    socket: Socket,
+    socket: Under,
     prefix: Vec<u8>,
     prefix_read: usize,
     pending: Vec<u8>,
@@ -51,6 +70,15 @@ impl fmt::Debug for Transport {
 impl Transport {
     /// Wraps a socket; `peer` is what Pingora reports as the client.
     pub(super) fn new(socket: Socket, peer: SocketAddr, local: SocketAddr) -> Transport {
+        Transport::over(socket.into(), peer, local)
+    }
+
+    /// Wraps a tunnel: a connection that has no socket of its own.
+    pub(super) fn tunnel(tunnel: Tunnel, peer: SocketAddr, local: SocketAddr) -> Transport {
+        Transport::over(Under::Tunnel(Box::new(Mutex::new(tunnel))), peer, local)
+    }
+
+    fn over(socket: Under, peer: SocketAddr, local: SocketAddr) -> Transport {
         let digest = SocketDigest::from_raw_fd(raw_fd(&socket));
         // The cells are fresh, so setting them cannot fail.
         let _ = digest.peer_addr.set(Some(PingoraAddr::Inet(peer)));
@@ -73,8 +101,9 @@ impl Transport {
         if have < most {
             self.prefix.reserve((most - have).min(have.max(1024)));
             let read = match &mut self.socket {
-                Socket::Tcp(socket) => socket.read_buf(&mut self.prefix).await?,
-                Socket::Unix(socket) => socket.read_buf(&mut self.prefix).await?,
+                Under::Tcp(socket) => socket.read_buf(&mut self.prefix).await?,
+                Under::Unix(socket) => socket.read_buf(&mut self.prefix).await?,
+                Under::Tunnel(tunnel) => bare(tunnel).read_buf(&mut self.prefix).await?,
             };
             self.received += read as u64;
             if read == 0 {
@@ -109,8 +138,9 @@ impl Transport {
         }
         // The socket's one place for a reader, which nobody else uses meanwhile: `readable` would enter a list for each wait.
         poll_fn(|cx| match &self.socket {
-            Socket::Tcp(socket) => socket.poll_read_ready(cx),
-            Socket::Unix(socket) => socket.poll_read_ready(cx),
+            Under::Tcp(socket) => socket.poll_read_ready(cx),
+            Under::Unix(socket) => socket.poll_read_ready(cx),
+            Under::Tunnel(tunnel) => lock(tunnel).poll_readable(cx),
         })
         .await
     }
@@ -120,8 +150,11 @@ impl Transport {
     pub(super) async fn left(&self) {
         loop {
             let ready = match &self.socket {
-                Socket::Tcp(socket) => socket.ready(Interest::READABLE).await,
-                Socket::Unix(socket) => socket.ready(Interest::READABLE).await,
+                Under::Tcp(socket) => socket.ready(Interest::READABLE).await,
+                Under::Unix(socket) => socket.ready(Interest::READABLE).await,
+                Under::Tunnel(tunnel) => {
+                    return poll_fn(|cx| lock(tunnel).poll_left(cx)).await;
+                }
             };
             if !ready.is_ok_and(|ready| !ready.is_read_closed()) {
                 return;
@@ -168,21 +201,31 @@ impl Transport {
     }
 }
 
-fn raw_fd(socket: &Socket) -> i32 {
+fn bare(tunnel: &mut Mutex<Tunnel>) -> &mut Tunnel {
+    tunnel.get_mut().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lock(tunnel: &Mutex<Tunnel>) -> MutexGuard<'_, Tunnel> {
+    tunnel.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn raw_fd(socket: &Under) -> i32 {
     match socket {
-        Socket::Tcp(socket) => socket.as_raw_fd(),
-        Socket::Unix(socket) => socket.as_raw_fd(),
+        Under::Tcp(socket) => socket.as_raw_fd(),
+        Under::Unix(socket) => socket.as_raw_fd(),
+        Under::Tunnel(_) => -1,
     }
 }
 
 fn poll_socket_write(
-    socket: &mut Socket,
+    socket: &mut Under,
     cx: &mut Context<'_>,
     bytes: &[u8],
 ) -> Poll<io::Result<usize>> {
     match socket {
-        Socket::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
-        Socket::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
+        Under::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+        Under::Unix(socket) => Pin::new(socket).poll_write(cx, bytes),
+        Under::Tunnel(tunnel) => Pin::new(bare(tunnel)).poll_write(cx, bytes),
     }
 }
 
@@ -206,8 +249,9 @@ impl AsyncRead for Transport {
         }
         let before = buf.filled().len();
         match &mut this.socket {
-            Socket::Tcp(socket) => ready!(Pin::new(socket).poll_read(cx, buf))?,
-            Socket::Unix(socket) => ready!(Pin::new(socket).poll_read(cx, buf))?,
+            Under::Tcp(socket) => ready!(Pin::new(socket).poll_read(cx, buf))?,
+            Under::Unix(socket) => ready!(Pin::new(socket).poll_read(cx, buf))?,
+            Under::Tunnel(tunnel) => ready!(Pin::new(bare(tunnel)).poll_read(cx, buf))?,
         }
         this.received += (buf.filled().len() - before) as u64;
         Poll::Ready(Ok(()))
@@ -239,8 +283,9 @@ impl AsyncWrite for Transport {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(cx))?;
         match &mut self.socket {
-            Socket::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
-            Socket::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+            Under::Tcp(socket) => Pin::new(socket).poll_shutdown(cx),
+            Under::Unix(socket) => Pin::new(socket).poll_shutdown(cx),
+            Under::Tunnel(tunnel) => Pin::new(bare(tunnel)).poll_shutdown(cx),
         }
     }
 
@@ -260,8 +305,11 @@ impl AsyncWrite for Transport {
         }
         ready!(this.poll_drain(cx))?;
         let written = match &mut this.socket {
-            Socket::Tcp(socket) => ready!(Pin::new(socket).poll_write_vectored(cx, slices))?,
-            Socket::Unix(socket) => ready!(Pin::new(socket).poll_write_vectored(cx, slices))?,
+            Under::Tcp(socket) => ready!(Pin::new(socket).poll_write_vectored(cx, slices))?,
+            Under::Unix(socket) => ready!(Pin::new(socket).poll_write_vectored(cx, slices))?,
+            Under::Tunnel(tunnel) => {
+                ready!(Pin::new(bare(tunnel)).poll_write_vectored(cx, slices))?
+            }
         };
         this.sent += written as u64;
         Poll::Ready(Ok(written))

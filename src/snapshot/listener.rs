@@ -180,3 +180,10 @@ impl fmt::Debug for Listener {
             .finish_non_exhaustive()
     }
 }
+
+impl Listener {
+    /// Whether connections say where they were going: captured ones, and those in tunnels.
+    pub fn knows_destination(&self) -> bool {
+        self.capture.is_some() || self.mtls.as_ref().is_some_and(|mtls| mtls.hbone)
+    }
+}

@@ -52,6 +52,8 @@ pub struct Inbound {
     pub ports: Box<[(u16, Mode)]>,
     /// The workload every connection is for; `None` to find it by port or name.
     pub workload: Option<Arc<Workload>>,
+    /// Whether connections carry tunnels.
+    pub hbone: bool,
     /// Time for a handshake.
     pub handshake_timeout: Duration,
     /// The context of every handshake. Certificates are put in for each.
@@ -211,6 +213,8 @@ pub struct Outbound {
     pub workload: Option<Arc<Workload>>,
     /// The name to ask for; never empty.
     pub sni: String,
+    /// The port of HBONE on the endpoints' nodes; `None` for mutual TLS with the endpoints themselves.
+    pub hbone: Option<u16>,
     hook: HandshakeCompleteHook,
     fingerprint: u64,
 }
@@ -229,7 +233,8 @@ impl PartialEq for Outbound {
             let workload = one.workload.as_ref().or_else(|| one.identity.only());
             workload.map(|one| (one.name.clone(), one.id.clone()))
         };
-        (&self.peers, &self.sni, who(self)) == (&other.peers, &other.sni, who(other))
+        (&self.peers, &self.sni, self.hbone, who(self))
+            == (&other.peers, &other.sni, other.hbone, who(other))
     }
 }
 
@@ -255,8 +260,14 @@ impl Outbound {
             peers,
             workload,
             sni,
+            hbone: None,
             hook,
         }
+    }
+
+    /// The same, through the endpoints' nodes if there is a port.
+    pub fn through(self, hbone: Option<u16>) -> Outbound {
+        Outbound { hbone, ..self }
     }
 
     /// Who calls, and the certificate to show: the pool's own workload, else the given one.
@@ -288,8 +299,13 @@ impl Outbound {
         options.verify_cert = false;
         options.verify_hostname = false;
         options.upstream_tls_handshake_complete_hook = Some(self.hook.clone());
+        peer.group_key ^= self.group(workload, svid);
+    }
+
+    /// What keeps connections of other workloads, certificates, peers and roots apart.
+    pub fn group(&self, workload: &Workload, svid: &Svid) -> u64 {
         let generation = self.identity.registry.trust().generation;
-        peer.group_key ^= hash((self.fingerprint, &workload.id, svid.fingerprint, generation));
+        hash((self.fingerprint, &workload.id, svid.fingerprint, generation))
     }
 
     /// Who the endpoint of a connection is, if it is one of those wanted. Asked of each connection, new or kept.
@@ -401,6 +417,7 @@ mod tests {
             mode: Mode::Strict,
             ports: Box::new([(90, Mode::Permissive)]),
             workload: None,
+            hbone: false,
             handshake_timeout: Duration::ZERO,
             acceptor: acceptor(None).unwrap(),
         };

@@ -162,11 +162,16 @@ fn inbound(
         schema::MtlsMode::Strict => Mode::Strict,
         schema::MtlsMode::Permissive => Mode::Permissive,
     };
-    let alpn = (protocol != Some(schema::Protocol::Tcp)).then_some(&b"\x02h2\x08http/1.1"[..]);
+    let alpn = match (mtls.hbone, protocol) {
+        (true, _) => Some(&b"\x02h2"[..]),
+        (false, Some(schema::Protocol::Tcp)) => None,
+        (false, _) => Some(&b"\x02h2\x08http/1.1"[..]),
+    };
     let acceptor = acceptor(alpn)
         .map_err(|fact| report.error(format!("{path}.mtls"), fact, ""))
         .ok()?;
     Some(Arc::new(Inbound {
+        hbone: mtls.hbone,
         mode: mode(mtls.mode),
         ports: mtls
             .ports

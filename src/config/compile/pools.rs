@@ -137,12 +137,8 @@ fn outbound(pool: &schema::Pool, identity: Option<&Arc<Identity>>) -> Option<Out
         .as_ref()
         .and_then(|name| identity.workload(name).cloned());
     let sni = mtls.sni.as_ref().unwrap_or(&pool.name).clone();
-    Some(Outbound::new(
-        identity.clone(),
-        peers.collect(),
-        workload,
-        sni,
-    ))
+    let outbound = Outbound::new(identity.clone(), peers.collect(), workload, sni);
+    Some(outbound.through(mtls.hbone.as_ref().map(|hbone| hbone.port)))
 }
 
 /// A limiter that runs keeps its bounds until the snapshot is in force; `control::pools` changes them then.

@@ -12,7 +12,8 @@ use super::values::{accept, given, host, positive};
 use super::{named, protocol_of, unknown, Names};
 use crate::config::report::Report;
 use crate::config::schema::{
-    Config, Identity, IdentityCa, IdentitySource, Listener, Pool, Protocol, Role, Workload,
+    Config, Endpoint, Identity, IdentityCa, IdentitySource, Listener, Pool, PoolProtocol, Protocol,
+    Role, Workload,
 };
 use crate::snapshot::identity::{
     root_hash, ConsulAddress, IdPattern, SpiffeId, SpireSocket, TrustDomain,
@@ -400,6 +401,7 @@ pub(super) fn pool(config: &Config, pool: &Pool, path: &str, report: &mut Report
         &format!("{path}.workload"),
         report,
     );
+    hbone(pool, &path, report);
     let has_several = config
         .identity
         .as_ref()
@@ -409,6 +411,47 @@ pub(super) fn pool(config: &Config, pool: &Pool, path: &str, report: &mut Report
             format!("{path}.workload"),
             "is missing: a health check is nobody's call, and the node has several workloads",
             "name the workload that checks, and calls, here; or remove `health`",
+        );
+    }
+}
+
+/// `mtls.hbone` of a pool: what cannot go through a tunnel.
+fn hbone(pool: &Pool, path: &str, report: &mut Report) {
+    let Some(hbone) = pool.mtls.as_ref().and_then(|mtls| mtls.hbone.as_ref()) else {
+        return;
+    };
+    let path = format!("{path}.hbone");
+    if hbone.port == 0 {
+        let remedy = "name the port that nodes take tunnels at, such as 15008";
+        report.error(format!("{path}.port"), "is no port", remedy);
+    }
+    let mut beside = |what: &str, remedy: &str| report.error(&path, what, remedy);
+    if pool.health.is_some() {
+        beside(
+            "stands beside `health`, whose checks do not go through tunnels",
+            "remove `health`; endpoints that fail requests are ejected all the same",
+        );
+    }
+    if pool.proxy_protocol.is_some() {
+        beside(
+            "stands beside `proxy_protocol`",
+            "remove it: the node at the other end knows the caller by its identity",
+        );
+    }
+    if pool.protocol == PoolProtocol::Auto {
+        beside(
+            "stands beside protocol \"auto\", which is agreed in a TLS handshake with the endpoint",
+            "say `http1` or `http2`",
+        );
+    }
+    let address = |endpoint: &Endpoint| match endpoint {
+        Endpoint::Address(address) => address.starts_with("unix:"),
+        Endpoint::Full(endpoint) => endpoint.address.starts_with("unix:"),
+    };
+    if pool.endpoints.iter().any(address) {
+        beside(
+            "stands beside an endpoint at a socket file",
+            "name endpoints by address and port: tunnels go to other nodes",
         );
     }
 }

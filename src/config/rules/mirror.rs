@@ -64,6 +64,13 @@ fn pool(mirror: &Mirror, names: &Names<'_>, path: &str, report: &mut Report) {
             "use a pool of its own for copies, without `proxy_protocol`",
         );
     }
+    if pool.mtls.as_ref().is_some_and(|mtls| mtls.hbone.is_some()) {
+        report.error(
+            &path,
+            format!("the pool \"{name}\" has `mtls.hbone`, and copies do not go through tunnels"),
+            "use a pool of its own for copies, without `mtls.hbone`",
+        );
+    }
 }
 
 fn bounds(mirror: &Mirror, path: &str, report: &mut Report) {

@@ -148,6 +148,8 @@ pub struct ListenerMtls {
     /// The workload that every connection is for. Default: the one whose `match.ports` has the port, else the one whose name the caller asks for (SNI), else the one whose `match.listeners` has the listener, else the node's only one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<String>,
+    /// Whether connections carry tunnels: HBONE, HTTP/2 CONNECT streams as ztunnel, Istio and Cilium send them to port 15008. Each stream becomes a connection that was made for the address it names, and is served as `protocol` says: requests meet the routes, bytes the `tcp` routes. The node that opened the tunnel is the principal. At most `limits.h2_streams` at a time on a connection, which ends when it carried none for `limits.keep_alive`. Callers that speak HTTP/1 or no ALPN are refused. Default: false.
+    pub hbone: bool,
     /// How long a handshake may take. Default: 10s.
     pub handshake_timeout: Time,
 }
@@ -158,6 +160,7 @@ impl Default for ListenerMtls {
             mode: MtlsMode::Strict,
             ports: BTreeMap::new(),
             workload: None,
+            hbone: false,
             handshake_timeout: Time::secs(10),
         }
     }
@@ -183,7 +186,24 @@ pub struct PoolMtls {
     /// Who calls. Default: the calling workload, by its listener, user or control group; the node's only one if there is one. Needed for health checks where a node has several workloads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<String>,
+    /// Reaches endpoints through their nodes: a tunnel (HBONE) to this port at the endpoint's address, for its own port. Not together with `health`, `proxy_protocol`, protocol `auto` or endpoints at socket files; requests share connections to a node, at most 100 at a time on one, which is kept for 5 minutes. Default: mutual TLS with the endpoint's own port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hbone: Option<Hbone>,
     /// The name to ask for (SNI), by which a Windrose node finds the workload that is meant. Default: the pool's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sni: Option<String>,
+}
+
+/// Tunnels to endpoints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hbone {
+    /// The port that nodes take tunnels at. Default: 15008, as in Istio and Cilium.
+    pub port: u16,
+}
+
+impl Default for Hbone {
+    fn default() -> Hbone {
+        Hbone { port: 15_008 }
+    }
 }

@@ -51,6 +51,7 @@ pub struct Listener {
     pub detect_timeout: Option<Time>,
     /// Only with `capture` and protocol `auto`: what is spoken at destination ports, such as `"8080": http` or `"3307": tcp`, so that nothing needs to be found out. Default: `tcp` at 25, 587, 3306, 4444, 5432, 6379, 9300 and 11211.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, PortHint>")]
     pub ports: BTreeMap<u16, PortHint>,
     /// Bounds on connections and request headers.
     #[serde(default)]

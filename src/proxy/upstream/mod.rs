@@ -33,6 +33,7 @@ use crate::proxy::dial::Dial;
 use crate::proxy::line;
 use crate::proxy::proxy_protocol;
 use crate::proxy::request::Ctx;
+use crate::proxy::tunnel::Through;
 use crate::proxy::Shared;
 use crate::snapshot::balance;
 use crate::snapshot::endpoint::Endpoint;
@@ -44,7 +45,7 @@ use crate::snapshot::route::{Candidate, Retry, Timeouts};
 pub(in crate::proxy) async fn peer(
     session: &mut Session,
     ctx: &mut Ctx,
-    shared: &Shared,
+    shared: &Arc<Shared>,
 ) -> Result<Box<HttpPeer>> {
     let wait = std::mem::take(&mut ctx.attempt.wait);
     if wait > 0 {
@@ -111,11 +112,12 @@ async fn prepared(
     template: &HttpPeer,
     candidate: &Candidate,
     pool: &Pool,
-    (ctx, shared): (&mut Ctx, &Shared),
+    (ctx, shared): (&mut Ctx, &Arc<Shared>),
     endpoint: &Arc<Endpoint>,
 ) -> Result<Box<HttpPeer>, &'static Cause> {
     let mut peer = Box::new(template.clone());
-    if let Some(mtls) = &pool.settings.mtls {
+    let direct = pool.settings.mtls.as_ref().filter(|it| it.hbone.is_none());
+    if let Some(mtls) = direct {
         secure(&mut peer, mtls, ctx).await?;
     }
     // It may have waited for a certificate.
@@ -123,6 +125,7 @@ async fn prepared(
     bound(&mut peer, &candidate.rule.timeouts, ctx, now);
     dial(&mut peer, &pool.settings, ctx, endpoint);
     keep(&mut peer, &pool.settings, ctx, shared, endpoint);
+    tunnel(&mut peer, pool, ctx, shared);
     peer.group_key ^= age(pool.settings.max_age, &endpoint.label, now);
     Ok(peer)
 }
@@ -326,12 +329,34 @@ async fn secure(peer: &mut HttpPeer, mtls: &Outbound, ctx: &Ctx) -> Result<(), &
     Ok(())
 }
 
+/// Reaches the endpoint through its node, where the pool wants that. Each request has a tunnel of its own, which costs no more
+/// than a stream of a connection that is there.
+fn tunnel(peer: &mut HttpPeer, pool: &Pool, ctx: &Ctx, shared: &Arc<Shared>) {
+    let mtls = pool.settings.mtls.as_ref();
+    let Some(mtls) = mtls.filter(|mtls| mtls.hbone.is_some()) else {
+        return;
+    };
+    let connection = ctx.connection.as_ref();
+    let options = &mut peer.options;
+    options.idle_timeout = Some(Duration::ZERO);
+    options.custom_l4 = Some(Arc::new(Through {
+        shared: shared.clone(),
+        mtls: mtls.clone(),
+        caller: connection.and_then(|connection| connection.caller.clone()),
+        pool: pool.name.clone(),
+        timeout: pool.settings.connect_timeout,
+        upgrade: ctx.is_upgrade,
+    }));
+}
+
 /// Whether the endpoint is who it should be. Nothing of the request was sent yet, on a new or a kept connection alike.
 pub(in crate::proxy) fn proven(ctx: &mut Ctx, digest: Option<&Digest>) -> Result<()> {
     let Some(pool) = ctx.pool.clone() else {
         return Ok(());
     };
-    let Some(mtls) = &pool.settings.mtls else {
+    let mtls = pool.settings.mtls.as_ref();
+    // A tunnel was opened only after its node had proven itself.
+    let Some(mtls) = mtls.filter(|mtls| mtls.hbone.is_none()) else {
         return Ok(());
     };
     let tls = digest.and_then(|digest| digest.ssl_digest.as_deref());

@@ -20,7 +20,9 @@ pub(super) fn peer(
         return None;
     }
     let tls = settings.tls.as_ref().map(|tls| &tls.sni);
-    let sni = tls.or_else(|| settings.mtls.as_ref().map(|mtls| &mtls.sni));
+    // In a tunnel the node is who proves itself, and what is carried is in the clear.
+    let direct = settings.mtls.as_ref().filter(|mtls| mtls.hbone.is_none());
+    let sni = tls.or_else(|| direct.map(|mtls| &mtls.sni));
     let (is_tls, sni) = (sni.is_some(), sni.cloned().unwrap_or_default());
     let mut peer = match address {
         Address::Tcp(address) => HttpPeer::new(address, is_tls, sni),

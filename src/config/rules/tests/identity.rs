@@ -170,4 +170,24 @@ const CASES: &[(&str, &str)] = &[
         "{identity: {trust_domain: td, source: {files: {bundle: b}}, workloads: [{name: w, id: 'spiffe://td/w', certificate: {cert: c, key: k}}, {name: v, id: 'spiffe://td/v', certificate: {cert: c, key: k}}]}, pools: [{name: p, endpoints: ['10.0.0.1:1'], health: {tcp: {}}, mtls: {peers: ['spiffe://td/a']}}]}",
         "pools[0].mtls.workload: is missing: a health check is nobody's call",
     ),
+    (
+        "pools: [{name: p, endpoints: ['10.0.0.1:1'], health: {tcp: {}}, mtls: {peers: ['spiffe://td/a'], hbone: {}}}]",
+        "pools[0].mtls.hbone: stands beside `health`",
+    ),
+    (
+        "pools: [{name: p, endpoints: ['10.0.0.1:1'], proxy_protocol: v2, mtls: {peers: ['spiffe://td/a'], hbone: {}}}]",
+        "pools[0].mtls.hbone: stands beside `proxy_protocol`",
+    ),
+    (
+        "pools: [{name: p, endpoints: ['10.0.0.1:1'], protocol: auto, mtls: {peers: ['spiffe://td/a'], hbone: {}}}]",
+        r#"pools[0].mtls.hbone: stands beside protocol "auto""#,
+    ),
+    (
+        "pools: [{name: p, endpoints: ['unix:/a'], mtls: {peers: ['spiffe://td/a'], hbone: {}}}]",
+        "pools[0].mtls.hbone: stands beside an endpoint at a socket file",
+    ),
+    (
+        "pools: [{name: p, endpoints: ['10.0.0.1:1'], mtls: {peers: ['spiffe://td/a'], hbone: {port: 0}}}]",
+        "pools[0].mtls.hbone.port: is no port",
+    ),
 ];

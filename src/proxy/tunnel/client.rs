@@ -1,0 +1,135 @@
+//! Tunnels to endpoints: the connection to the endpoint's node, mutual TLS on it, and a stream for what is carried.
+//! It must not know what is carried.
+//! `tcp` opens one for each connection, Pingora's connector one for each request through [`Through`].
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::HeaderMap;
+use pingora::connectors::l4::Connect;
+use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
+use pingora::protocols::l4::stream::Stream;
+use pingora::protocols::l4::virt::VirtualSocketStream;
+use pingora::{Error, ErrorType, Result};
+use windrose_plugins::contract::{causes, Cause};
+
+use super::trunk::{Between, Closed};
+use super::Tunnel;
+use crate::proxy::{line, Shared};
+use crate::snapshot::identity::Workload;
+use crate::snapshot::incoming::Socket;
+use crate::snapshot::mtls::Outbound;
+use crate::snapshot::own;
+
+/// How a tunnel to an endpoint is opened.
+pub(in crate::proxy) struct Through {
+    /// Where the connections that carry tunnels are.
+    pub(in crate::proxy) shared: Arc<Shared>,
+    /// Mutual TLS with the node.
+    pub(in crate::proxy) mtls: Arc<Outbound>,
+    /// Who calls, where that is known.
+    pub(in crate::proxy) caller: Option<Arc<Workload>>,
+    /// The pool, for the log.
+    pub(in crate::proxy) pool: Arc<str>,
+    /// Time for all of it.
+    pub(in crate::proxy) timeout: Duration,
+    /// Whether it is for an upgrade.
+    pub(in crate::proxy) upgrade: bool,
+}
+
+impl fmt::Debug for Through {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Through({})", self.pool)
+    }
+}
+
+/// Opens a tunnel to an endpoint.
+///
+/// # Errors
+/// The cause.
+pub(in crate::proxy) async fn through(
+    way: &Through,
+    endpoint: SocketAddr,
+) -> std::result::Result<Tunnel, &'static Cause> {
+    let opened = tokio::time::timeout(way.timeout, Box::pin(way.open(endpoint))).await;
+    opened.unwrap_or(Err(&causes::CONNECT_TIMEOUT))
+}
+
+impl Through {
+    async fn open(&self, endpoint: SocketAddr) -> std::result::Result<Tunnel, &'static Cause> {
+        let mtls = &self.mtls;
+        let Some(port) = mtls.hbone else {
+            return Err(&causes::INTERNAL);
+        };
+        let caller = mtls.caller(self.caller.as_ref()).await;
+        let (workload, svid) = caller.map_err(|detail| {
+            line::tell(&self.pool, &causes::MTLS_NO_IDENTITY, &detail);
+            &causes::MTLS_NO_IDENTITY
+        })?;
+        let between = Between {
+            group: mtls.group(&workload, &svid),
+            address: SocketAddr::new(endpoint.ip(), port),
+        };
+        let connect = || async {
+            let socket = own::connect(between.address).await.map_err(failed)?;
+            socket.set_nodelay(true).map_err(failed)?;
+            let shared = &self.shared;
+            if let (true, Ok(local)) = (shared.current.peek().captures(), socket.local_addr()) {
+                shared.own.made(local);
+            }
+            let made = line::tls(Socket::Tcp(socket), mtls, &svid, ALPN).await;
+            made.map_err(|(cause, detail)| {
+                line::tell(&self.pool, cause, &detail);
+                cause
+            })
+        };
+        let target = endpoint.to_string();
+        let opened = self
+            .shared
+            .trunks
+            .open(between, &target, HeaderMap::new(), connect);
+        opened.await.map_err(|closed| self.cause(closed, &target))
+    }
+
+    fn cause(&self, closed: Closed, target: &str) -> &'static Cause {
+        match closed {
+            Closed::Connect(cause) => cause,
+            Closed::Broke => &causes::UPSTREAM_RESET,
+            Closed::Refused(status) => {
+                let detail = format!("CONNECT {target} was answered with {status}");
+                line::tell(&self.pool, &causes::TUNNEL_REFUSED, &detail);
+                &causes::TUNNEL_REFUSED
+            }
+        }
+    }
+}
+
+/// The node must agree to HTTP/2.
+const ALPN: Option<&[u8]> = Some(b"\x02h2");
+
+fn failed(error: std::io::Error) -> &'static Cause {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => &causes::CONNECT_REFUSED,
+        _ => &causes::CONNECT_FAILED,
+    }
+}
+
+#[async_trait]
+impl Connect for Through {
+    async fn connect(&self, address: &PingoraAddr) -> Result<Stream> {
+        let PingoraAddr::Inet(endpoint) = address else {
+            return Error::e_explain(ErrorType::InternalError, "a tunnel to a socket file");
+        };
+        match through(self, *endpoint).await {
+            Ok(tunnel) => {
+                let tunnel = Box::new(tunnel.unhurried(self.upgrade));
+                Ok(VirtualSocketStream::new(tunnel).into())
+            }
+            // The name comes back in `retry`, which knows causes by it.
+            Err(cause) => Error::e_explain(ErrorType::Custom(cause.name), "opening a tunnel"),
+        }
+    }
+}

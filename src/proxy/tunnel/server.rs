@@ -1,0 +1,179 @@
+//! The receiving end of tunnels: CONNECT streams of another node, each of which becomes a connection of the listener.
+//! It must not know what is in them.
+//! Called by `accept` once the other node has proven who it is.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use h2::server::{Builder, SendResponse};
+use h2::RecvStream;
+use http::{Method, Request, Response, StatusCode};
+use pingora::protocols::tls::SslStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{interval_at, Instant};
+use windrose_plugins::contract::causes;
+
+use super::trunk::{CONNECTION_WINDOW, FRAME, MOST_FIELDS, STREAM_WINDOW};
+use super::Tunnel;
+use crate::proxy::accept::{refused, Arrival, Frontend, Opened, Refusal};
+use crate::proxy::handshake::{Alpn, Proven};
+use crate::proxy::transport::Transport;
+use crate::proxy::{serve, sniff, tcp};
+use crate::snapshot::listener::{Limits, Protocol};
+
+/// Serves the tunnels of a connection until it ends: by its client, idle for `limits.keep_alive`, or with the listener.
+async fn serve<S>(frontend: &Arc<Frontend>, stream: S, arrival: Arrival) -> Result<(), Refusal>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let limits = arrival.listener.limits.clone();
+    let handshake = builder(&limits).handshake::<_, Bytes>(stream);
+    let handshake = tokio::time::timeout(limits.header_timeout, handshake);
+    let mut connection = match handshake.await {
+        Ok(made) => made.map_err(|error| broken(&error))?,
+        Err(_) => {
+            let detail = "while waiting for HTTP/2 to begin";
+            return Err(Refusal::new(&causes::CONNECTION_TIMEOUT, detail));
+        }
+    };
+    let ending = serve::ending(arrival.slot.drain.clone(), limits.connection_age);
+    tokio::pin!(ending);
+    let open = Arc::new(AtomicU32::new(0));
+    let mut looks = interval_at(Instant::now() + limits.keep_alive, limits.keep_alive);
+    let (mut is_ending, mut was_idle) = (false, false);
+    loop {
+        tokio::select! {
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    was_idle = false;
+                    open.fetch_add(1, Relaxed);
+                    let (frontend, arrival, open) = (frontend.clone(), arrival.clone(), open.clone());
+                    tokio::spawn(async move {
+                        one(&frontend, request, respond, arrival).await;
+                        open.fetch_sub(1, Relaxed);
+                    });
+                }
+                Some(Err(error)) => return Err(broken(&error)),
+                None => return Ok(()),
+            },
+            () = &mut ending, if !is_ending => {
+                is_ending = true;
+                connection.graceful_shutdown();
+            }
+            _ = looks.tick(), if !is_ending => {
+                let is_idle = open.load(Relaxed) == 0;
+                if is_idle && was_idle {
+                    is_ending = true;
+                    connection.graceful_shutdown();
+                }
+                was_idle = is_idle;
+            }
+        }
+    }
+}
+
+impl Frontend {
+    /// A connection that carries others.
+    pub(in crate::proxy) async fn tunnels(
+        self: &Arc<Frontend>,
+        stream: SslStream<Transport>,
+        arrival: Arrival,
+        shaken: Proven,
+    ) -> Result<Opened, Refusal> {
+        if shaken.alpn != Alpn::Http2 {
+            let detail = "the listener takes tunnels, and the client did not agree to HTTP/2";
+            return Err(Refusal::new(&causes::PROTOCOL_MISMATCH, detail));
+        }
+        let arrival = Arrival {
+            told: Some(shaken.told),
+            ..arrival
+        };
+        Box::pin(serve(self, stream, arrival)).await?;
+        Ok(None)
+    }
+
+    /// A connection that came in a tunnel, with what its node has proven.
+    async fn tunnelled(
+        self: &Arc<Frontend>,
+        tunnel: Tunnel,
+        arrival: Arrival,
+    ) -> Result<(), Refusal> {
+        let mut transport = Transport::tunnel(tunnel, arrival.client, arrival.local);
+        if matches!(arrival.listener.protocol, Protocol::Tcp) {
+            return tcp::serve(&self.shared, transport.into(), arrival, None).await;
+        }
+        let opening = sniff::first_bytes(&mut transport, &arrival.listener).await?;
+        let drain = arrival.slot.drain.clone();
+        match self.by_opening(transport, arrival, opening).await? {
+            Some((stream, connection)) => serve::http(&self.http, stream, connection, drain).await,
+            None => Ok(()),
+        }
+    }
+}
+
+fn builder(limits: &Limits) -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME)
+        .max_header_list_size(MOST_FIELDS)
+        .max_concurrent_streams(limits.h2_streams);
+    builder
+}
+
+fn broken(error: &h2::Error) -> Refusal {
+    let cause = match error.is_io() {
+        true => &causes::CLIENT_CLOSED,
+        false => &causes::BAD_REQUEST,
+    };
+    Refusal::new(cause, error.to_string())
+}
+
+/// A stream: the connection it carries is answered for before anything is known of it but where it goes.
+async fn one(
+    frontend: &Arc<Frontend>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    arrival: Arrival,
+) {
+    let (listener, client) = (arrival.listener.clone(), arrival.client);
+    let Some(target) = target(&request) else {
+        let answer = status(StatusCode::BAD_REQUEST);
+        let _ = respond.send_response(answer, true);
+        let detail = "a tunnel begins with CONNECT to an address and port";
+        let refusal = Refusal::new(&causes::PROTOCOL_MISMATCH, detail);
+        return refused(&listener, client, &refusal);
+    };
+    let Ok(send) = respond.send_response(status(StatusCode::OK), false) else {
+        return;
+    };
+    let tunnel = Tunnel::new(send, request.into_body());
+    let arrival = Arrival {
+        local: target,
+        ..arrival
+    };
+    // Large, and its task is small.
+    let outcome = Box::pin(frontend.tunnelled(tunnel, arrival)).await;
+    if let Err(refusal) = outcome {
+        refused(&listener, client, &refusal);
+    }
+}
+
+fn status(status: StatusCode) -> Response<()> {
+    let mut answer = Response::new(());
+    *answer.status_mut() = status;
+    answer
+}
+
+/// Where a tunnel goes (RFC 9113 section 8.5). Names are for nodes that resolve them; this one is the last.
+fn target(request: &Request<RecvStream>) -> Option<SocketAddr> {
+    let authority = request.uri().authority()?.as_str();
+    let target: SocketAddr = authority.parse().ok()?;
+    let is_tunnel = request.method() == Method::CONNECT
+        && request.uri().scheme().is_none()
+        && target.port() != 0;
+    is_tunnel.then(|| SocketAddr::new(target.ip().to_canonical(), target.port()))
+}
