@@ -23,7 +23,8 @@
 //! applies bounds, asks where a captured connection was going (`capture`), reads the PROXY header, looks at the first bytes, and makes TLS; `proxy::serve` hands each request to
 //! Pingora's engine, whose hooks are the methods of `proxy::Gateway`: `admit` (strictness), then `decide::Walk`, the way that dry
 //! runs go as well: trust, canonical host and path, listener plugins, the decision, the request's class (where `snapshot::limits`
-//! may shed it), route plugins, the rule's action with its share, its deadline (`due`) and what is injected on purpose (`inject`).
+//! may shed it), route plugins, who may call it (`policy`), the rule's action with its share, its deadline (`due`) and what is
+//! injected on purpose (`inject`).
 //! `upstream` takes a place in the pool (`admission`), chooses an endpoint and hears from it (`outcome`, `snapshot::outlier`);
 //! `dial` connects where Pingora's connector cannot, `forward` hands messages on (`Walk::send` makes the request that an endpoint
 //! gets), `mirror` sends copies elsewhere, `retry` judges failures (`decide::again`, `snapshot::budget`), `fault` writes the
@@ -40,6 +41,7 @@
 //! the one way into force, which a probation takes again to go back.
 //!
 //! # Decisions that differ from the first design
+//! - A policy that is broken is never set apart: with part of the policies missing, more might be allowed than was meant.
 //! - Causes are `&'static Cause` values, not one enum, so that plugins out of the tree declare their own.
 //! - Decoding goes through JSON values: `serde_yaml` wants tags where users write maps of one key.
 //! - The downstream socket is ours ([`proxy`]'s transport) instead of Pingora's buffered stream: an idle connection then holds

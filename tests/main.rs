@@ -38,6 +38,7 @@ mod peers;
 mod pipelining;
 mod plan;
 mod plugins;
+mod policies;
 mod probation;
 mod quarantine;
 mod recorder;

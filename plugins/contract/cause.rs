@@ -134,6 +134,15 @@ causes! {
     ROUTE_REDIRECT = "route.redirect", Policy, 302, "Redirected by the route",
         "The route's action is `redirect`.",
         "Nothing is wrong. Look at the route's `redirect` block.";
+    POLICY_DENIED = "policy_denied", Policy, 403, "Forbidden",
+        "A policy refuses the caller: a rule that denies matched, or there are policies that allow and none of their rules matched, or `authorization.default` is `deny` and no policy allows. Connections passed through as bytes are closed.",
+        "The access log's `policy` names policy and rule, and `windrose explain --as PRINCIPAL` shows every policy that was looked at. Add the caller to a rule that allows, if it is meant to call.";
+    IDENTITY_MISSING = "identity_missing", Policy, 401, "Authentication required",
+        "A policy asks who calls, and nothing is proven of the caller: no client certificate, and no plugin that proved a consumer. With an identity the answer may be another.",
+        "Let the caller come through its mesh proxy or with a certificate, or put a plugin such as `basic_auth` before the policy; the access log's `policy` names policy and rule.";
+    POLICY_UNEVALUABLE = "policy_unevaluable", Policy, 403, "Forbidden",
+        "The expression (`cel`) of a policy's rule has no outcome for this request, such as by reading a field that the request does not have. What cannot be judged is refused.",
+        "The access log's `policy` names policy and rule; ask for a field with `has(...)` before reading it. `windrose explain` tells what is missing.";
     QUARANTINED = "quarantined", Proxy, 503, "Service unavailable",
         "The route that takes the request, the pool it would go to, or a plugin of the listener is broken in the configuration in force. With `on_invalid: quarantine` only that part is refused, and the rest goes on.",
         "Open /config?format=json on the admin address, or look for `quarantined` in the error log: both say what is wrong, with file, line and remedy. Repair it and reload.";

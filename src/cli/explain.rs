@@ -79,7 +79,7 @@ pub(super) fn run(path: &Path, wish: Wish, plugins: &[PluginDef]) -> ExitCode {
 }
 
 /// Why there is no explanation.
-enum Trouble {
+pub(super) enum Trouble {
     Question(String),
     Configuration(String),
 }
@@ -217,6 +217,33 @@ fn offline(
     let explained = explain(&snapshot, question, false);
     let shown = explained.and_then(|explanation| snapshot.secrets.hidden_in(explanation));
     shown.map_err(Trouble::Question)
+}
+
+/// Who answers.
+pub(super) enum Asking<'a> {
+    /// The configuration, with these plugins.
+    Offline(&'a [PluginDef]),
+    /// The running process.
+    Live,
+}
+
+/// Explains several requests.
+pub(super) fn ask(
+    path: &Path,
+    questions: Vec<Question>,
+    asking: &Asking<'_>,
+) -> Result<Vec<Explanation>, Trouble> {
+    let plugins = match asking {
+        Asking::Live => return questions.iter().map(|it| live(path, it)).collect(),
+        Asking::Offline(plugins) => plugins,
+    };
+    let snapshot = snapshot(path, plugins).map_err(Trouble::Configuration)?;
+    let told = questions.iter().map(|question| {
+        let explained = explain(&snapshot, question, false);
+        let shown = explained.and_then(|it| snapshot.secrets.hidden_in(it));
+        shown.map_err(Trouble::Question)
+    });
+    told.collect()
 }
 
 /// A configuration's snapshot, of which nothing runs.

@@ -34,6 +34,7 @@ mod replay;
 mod run;
 mod status;
 mod story;
+mod who_can;
 mod why;
 
 use std::path::PathBuf;
@@ -144,6 +145,13 @@ enum CliCommand {
         #[command(flatten)]
         wish: Box<explain::Wish>,
     },
+    /// Tell who may call something, by edge and mesh rules together, with the line that decides; exit code 0 if anybody can.
+    WhoCan {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        wish: who_can::Wish,
+    },
     /// Tell what a new configuration would change: objects, precedence, and the fate of recorded requests.
     Plan {
         #[command(flatten)]
@@ -248,6 +256,7 @@ pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
         Some(CliCommand::Upgrade(file)) => client::upgrade(&file.config),
         Some(CliCommand::Ready(file)) => client::ready(&file.config),
         Some(CliCommand::Explain { file, wish }) => explain::run(&file.config, *wish, plugins),
+        Some(CliCommand::WhoCan { file, wish }) => who_can::run(&file.config, &wish, plugins),
         Some(CliCommand::Plan { file, wish }) => plan::run(&file.config, &wish, plugins),
         Some(CliCommand::Why { word, file, json }) => {
             let form = if json {

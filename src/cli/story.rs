@@ -68,6 +68,7 @@ fn kept(reason: Reason) -> &'static str {
     match reason {
         Reason::Error => "kept as an error",
         Reason::Slowest => "kept as one of the slowest 1%",
+        Reason::Audit => "kept, as a policy in audit mode would have treated it differently",
         Reason::Sample => "kept as a sample",
     }
 }

@@ -69,6 +69,7 @@ fn compare(
         ("host", &expect.host, &outcome.host),
         ("location", &expect.location, &outcome.location),
         ("cause", &expect.cause, &outcome.cause),
+        ("policy", &expect.policy, &outcome.policy),
         (
             "principal",
             &expect.principal,

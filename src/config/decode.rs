@@ -39,6 +39,8 @@ pub(super) fn decode(document: &Document, report: &mut Report) -> Config {
         services_from: decoder.whole("services_from"),
         plugins: Default::default(),
         identity: decoder.whole("identity"),
+        policies: decoder.items("policies"),
+        authorization: decoder.whole("authorization"),
         overload: decoder.whole("overload"),
         observe: decoder.whole("observe"),
         admin: decoder.whole("admin"),

@@ -11,6 +11,7 @@ pub mod identity;
 mod inherit;
 mod judge;
 pub mod listeners;
+mod names;
 pub mod notices;
 mod overload;
 pub mod pools;

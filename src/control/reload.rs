@@ -2,7 +2,6 @@
 //! It must not know signals, who asks, or when a probation ends; it does one thing at a time.
 //! Called at start, on SIGHUP, by the admin address, and by `probation`, which brings configurations back the same way.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -14,6 +13,7 @@ use windrose_plugins::PluginDef;
 use super::certs::{CertKeeper, CertSource};
 use super::identity::IdentityKeeper;
 use super::listeners::{Listeners, Prepared};
+use super::names::Names;
 use super::notices::Notices;
 use super::pools::PoolKeeper;
 use super::probation::{watch, Terms, Trial};
@@ -26,7 +26,6 @@ use crate::observe::metrics::{MetricFamily, Metrics, ReloadOutcome};
 use crate::observe::recorder::Recorder;
 use crate::snapshot::endpoint::Endpoints;
 use crate::snapshot::lease::{Leases, Tenancy};
-use crate::snapshot::pool::PASSTHROUGH;
 use crate::snapshot::quarantine::Kind;
 use crate::snapshot::{Current, Snapshot};
 
@@ -311,6 +310,11 @@ impl Reloader {
         let before = self.current.load();
         self.current.publish(snapshot.clone());
         self.status.live_since.store(Arc::new(SystemTime::now()));
+        // At once and before anything that takes time: whoever is not allowed any more has no claim to a drain.
+        let cut = self.leases.judge(&snapshot);
+        if cut > 0 {
+            log::info!("ended what policies no longer allow: streams={cut}");
+        }
         self.listeners
             .commit(prepared, &snapshot, fallback.as_deref());
         let me = self.clone();
@@ -377,6 +381,7 @@ impl Reloader {
                     names.has_listener(first) && (second.is_empty() || names.has_route(second))
                 }
                 MetricFamily::Rule => names.has_route(first),
+                MetricFamily::Policy => names.has_policy(first),
                 MetricFamily::Pool => names.has_pool(first),
                 MetricFamily::Endpoint => true,
             })
@@ -440,43 +445,6 @@ impl Reloader {
 
 /// What came of an order: changes in words, or every problem.
 pub(super) type Outcome = Result<Vec<String>, Vec<String>>;
-
-/// The names of a snapshot, to look many of them up.
-struct Names<'s> {
-    snapshot: &'s Snapshot,
-    routes: HashSet<&'s str>,
-    pools: HashSet<&'s str>,
-}
-
-impl<'s> Names<'s> {
-    fn new(snapshot: &'s Snapshot) -> Names<'s> {
-        let broken = snapshot.quarantined.iter();
-        let broken = broken.filter(|one| one.kind == Kind::Pool);
-        Names {
-            snapshot,
-            routes: snapshot.rules.iter().map(|rule| &*rule.route).collect(),
-            // A broken pool has not gone away: what it carries goes on.
-            pools: snapshot
-                .pools
-                .iter()
-                .map(|pool| &*pool.name)
-                .chain(broken.map(|one| &*one.name))
-                .collect(),
-        }
-    }
-
-    fn has_listener(&self, name: &str) -> bool {
-        self.snapshot.listener(name).is_some()
-    }
-
-    fn has_route(&self, name: &str) -> bool {
-        name == PASSTHROUGH || self.routes.contains(name)
-    }
-
-    fn has_pool(&self, name: &str) -> bool {
-        name == PASSTHROUGH || self.pools.contains(name)
-    }
-}
 
 /// A number of things in words.
 pub(super) fn counted(number: usize, thing: &str) -> String {

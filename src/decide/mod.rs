@@ -14,6 +14,7 @@ mod fault;
 pub mod fields;
 pub mod key;
 mod onward;
+pub mod policy;
 mod share;
 mod target;
 mod walk;
@@ -40,6 +41,7 @@ use http::{HeaderMap, Method};
 
 use crate::observe::metrics::ChosenBy;
 use crate::snapshot::chain::{Instance, Turn};
+use crate::snapshot::policy::Policy;
 use crate::snapshot::route::{Candidate, FaultPlan, Mirror, RouteTable, Share};
 
 /// What a decision reads of a request. Host and path are canonical.
@@ -93,6 +95,10 @@ pub trait Trace: Send {
     fn candidate(&mut self, candidate: &Candidate, matched: bool);
     /// A plugin had its turn.
     fn plugin(&mut self, stage: Stage, plugin: &Instance, turn: Turn<'_>);
+    /// A rule of a policy was looked at.
+    fn policy(&mut self, policy: &Policy, rule: usize, fit: &policy::Fit);
+    /// Policies ruled.
+    fn ruling(&mut self, ruling: &policy::Ruling<'_>);
     /// A share of the rule's split was chosen.
     fn share(&mut self, share: &Share, by: ChosenBy);
     /// A fault is for this request.
@@ -113,6 +119,10 @@ impl Trace for Silent {
     fn candidate(&mut self, _: &Candidate, _: bool) {}
 
     fn plugin(&mut self, _: Stage, _: &Instance, _: Turn<'_>) {}
+
+    fn policy(&mut self, _: &Policy, _: usize, _: &policy::Fit) {}
+
+    fn ruling(&mut self, _: &policy::Ruling<'_>) {}
 
     fn share(&mut self, _: &Share, _: ChosenBy) {}
 

@@ -42,6 +42,7 @@ fn candidate(order: usize, host: &str, path: PathPattern, conditions: Conditions
         host: host.into(),
         path,
         conditions: Arc::new(conditions),
+        policies: None,
         metrics: Metrics::new(10).route("l", "ingress", "r"),
         order: order as u32,
     }

@@ -8,19 +8,23 @@ use bytes::Bytes;
 use http::{HeaderValue, Version};
 use pingora::http::RequestHeader;
 use pingora::Result;
-use windrose_plugins::contract::{causes, Answer, ClientFacts, Effects, Principal, Request, Slots};
+use windrose_plugins::contract::{
+    causes, Answer, Cause, ClientFacts, Effects, Principal, Request, Slots,
+};
 
 use super::deadline::{self, Deadline};
 use super::fault::{self, Injected};
 use super::fields::Nature;
 use super::onward::{onward, Hop, MIRROR};
+use super::policy::{authorize, Fit, Hear, Ruled, Subject};
 use super::share::Asking;
 use super::{decide, location, Caller, Facts, Head, Stage, Trace};
 use crate::snapshot::balance::mix;
 use crate::snapshot::certs::{Cert, Termination};
 use crate::snapshot::chain::{Chain, Instance, Turn};
 use crate::snapshot::listener::Listener;
-use crate::snapshot::pool::{Pool, PoolProtocol};
+use crate::snapshot::policy::{Policy, PolicySet};
+use crate::snapshot::pool::{Pool, PoolProtocol, PASSTHROUGH};
 use crate::snapshot::route::{
     Action, Candidate, Experiments, Mirror, Redirect, Respond, Rule, Share, Split,
 };
@@ -35,6 +39,12 @@ pub struct Walk<'a> {
     pub facts: &'a Facts,
     /// Who it is, if proven; plugins may prove it.
     pub principal: &'a mut Option<Principal>,
+    /// Whom the connection proved.
+    pub peer: Option<&'a Principal>,
+    /// The port that was connected to, where it is known, whatever the request says.
+    pub local_port: Option<u16>,
+    /// What policies said, where that is worth telling.
+    pub ruled: &'a mut Option<Box<Ruled>>,
     /// State of plugins.
     pub slots: &'a mut Slots,
     /// Whether plugins may ask and count.
@@ -68,7 +78,7 @@ pub struct Next {
 
 type Refused = Box<Answer>;
 
-fn refuse(cause: &'static windrose_plugins::contract::Cause) -> Refused {
+fn refuse(cause: &'static Cause) -> Refused {
     Box::new(Answer::of(cause))
 }
 
@@ -126,12 +136,26 @@ impl Walk<'_> {
             self.plugins(&rule.chain, &rule.route, Stage::Route, head, trace)
                 .await?;
         }
+        // After the plugins, which may prove a consumer, and before anything is answered or sent.
         let mut next = match &rule.action {
-            Action::Redirect(redirect) => Err(self.redirected(redirect, candidate, head)),
-            Action::Respond(respond) => Err(responded(respond)),
-            Action::Quarantined => Err(refuse(&causes::QUARANTINED)),
-            Action::Pool(pool) => onto(pool, rule, head),
+            Action::Redirect(redirect) => {
+                self.permit(candidate, head, "", trace)?;
+                Err(self.redirected(redirect, candidate, head))
+            }
+            Action::Respond(respond) => {
+                self.permit(candidate, head, "", trace)?;
+                Err(responded(respond))
+            }
+            Action::Quarantined => {
+                self.permit(candidate, head, "", trace)?;
+                Err(refuse(&causes::QUARANTINED))
+            }
+            Action::Pool(pool) => {
+                self.permit(candidate, head, &pool.name, trace)?;
+                onto(pool, rule, head)
+            }
             Action::Passthrough(on) => {
+                self.permit(candidate, head, PASSTHROUGH, trace)?;
                 let to = self.facts.destination;
                 let to = to.ok_or_else(|| refuse(&causes::DESTINATION_UNKNOWN))?;
                 let protocol = match head.version {
@@ -144,17 +168,65 @@ impl Walk<'_> {
                 let share = self.share(split, head, random, trace);
                 // A share may go to a pool that is broken.
                 let pool = share.target.pool();
-                onto(
-                    pool.ok_or_else(|| refuse(&causes::QUARANTINED))?,
-                    rule,
-                    head,
-                )
+                let pool = pool.ok_or_else(|| refuse(&causes::QUARANTINED))?;
+                self.permit(candidate, head, &pool.name, trace)?;
+                onto(pool, rule, head)
             }
         }?;
         if let Some(experiments) = &rule.experiments {
             self.try_out(experiments, head, random, &mut next, trace);
         }
         Ok(next)
+    }
+
+    /// Whether the policies for it let the request go on to a pool, or to the rule's own answer.
+    fn permit<T: Trace>(
+        &mut self,
+        candidate: &Candidate,
+        head: &RequestHeader,
+        pool: &str,
+        trace: &mut T,
+    ) -> Result<(), Refused> {
+        match &candidate.policies {
+            None => Ok(()),
+            Some(set) => self.rule_on(set, &candidate.rule.route, head, pool, trace),
+        }
+    }
+
+    fn rule_on<T: Trace>(
+        &mut self,
+        set: &PolicySet,
+        route: &str,
+        head: &RequestHeader,
+        pool: &str,
+        trace: &mut T,
+    ) -> Result<(), Refused> {
+        let client = self.facts.client;
+        let subject = Subject {
+            principal: self.principal.as_ref(),
+            peer: self.peer,
+            client: client.ok_or_else(|| refuse(&causes::INTERNAL))?,
+            port: self.local_port,
+            listener: &self.listener.name,
+            route,
+            pool,
+            sni: None,
+            http: Some(self.head(head)),
+        };
+        let ruling = authorize(set, &subject, &mut Heard(trace));
+        let ruled = match self.effects.is_live() {
+            true => ruling.account(&subject),
+            false => ruling.told(),
+        };
+        let cause = ruling.cause;
+        if T::ON {
+            trace.ruling(&ruling);
+        }
+        *self.ruled = ruled;
+        match cause {
+            None => Ok(()),
+            Some(cause) => Err(Box::new(forbidden(cause))),
+        }
     }
 
     /// What is tried out on this request.
@@ -337,6 +409,29 @@ impl Walk<'_> {
         answer.status = redirect.status.as_u16();
         answer.body = Some((HeaderValue::from_static("text/plain"), Bytes::new()));
         Box::new(answer)
+    }
+}
+
+/// The answer of a policy that refuses. HTTP wants a 401 to say how to prove who one is.
+fn forbidden(cause: &'static Cause) -> Answer {
+    let answer = Answer::of(cause);
+    match *cause == causes::IDENTITY_MISSING {
+        true => answer.with(
+            http::header::WWW_AUTHENTICATE,
+            HeaderValue::from_static("ClientCertificate"),
+        ),
+        false => answer,
+    }
+}
+
+/// Lets a trace hear what policies say.
+struct Heard<'t, T>(&'t mut T);
+
+impl<T: Trace> Hear for Heard<'_, T> {
+    const ON: bool = T::ON;
+
+    fn rule(&mut self, policy: &Policy, rule: usize, fit: &Fit) {
+        self.0.policy(policy, rule, fit);
     }
 }
 

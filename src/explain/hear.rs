@@ -6,12 +6,15 @@ use std::sync::Arc;
 
 use windrose_plugins::contract::Answer;
 
+use super::ruling::{self, PolicySeen, RulingSeen};
 use super::view::{CandidateSeen, ConditionSeen, PluginSeen, ShareSeen};
 use super::words;
+use crate::decide::policy::{Fit, Ruling};
 use crate::decide::{Facts, Stage, Trace, Verdict};
 use crate::observe::metrics::ChosenBy;
 use crate::snapshot::chain::{Chain, Instance, Mode, Turn};
 use crate::snapshot::listener::Listener;
+use crate::snapshot::policy::Policy;
 use crate::snapshot::route::{Candidate, FaultPlan, HostPattern, Mirror, Share};
 
 /// Everything heard.
@@ -26,6 +29,10 @@ pub(super) struct Heard {
     pub(super) faults: Vec<String>,
     /// Copies that may be made, with their chance.
     pub(super) mirrors: Vec<String>,
+    /// What policies ruled.
+    pub(super) ruling: Option<RulingSeen>,
+    /// Rules of policies that were looked at.
+    pub(super) policies: Vec<PolicySeen>,
 }
 
 /// Candidates told besides those that were compared.
@@ -50,6 +57,21 @@ impl Trace for Heard {
 
     fn plugin(&mut self, stage: Stage, plugin: &Instance, turn: Turn<'_>) {
         self.turn(stage, plugin, turn);
+    }
+
+    fn policy(&mut self, policy: &Policy, rule: usize, fit: &Fit) {
+        self.policies.push(PolicySeen {
+            policy: policy.name.to_string(),
+            rule,
+            place: policy.rules[rule].place.to_string(),
+            action: policy.effect.as_str().to_owned(),
+            mode: policy.mode.as_str().to_owned(),
+            verdict: ruling::fit(fit),
+        });
+    }
+
+    fn ruling(&mut self, ruling: &Ruling<'_>) {
+        self.ruling = Some(ruling::ruling(ruling));
     }
 
     fn share(&mut self, share: &Share, by: ChosenBy) {

@@ -6,6 +6,7 @@ mod hear;
 mod limits;
 mod pool;
 mod question;
+mod ruling;
 mod view;
 mod waterfall;
 pub mod words;
@@ -23,6 +24,7 @@ use windrose_plugins::contract::{
 };
 
 use crate::decide::attempts;
+use crate::decide::policy::Ruled;
 use crate::decide::{class, Facts, Hop, Next, Stage, Tls, Walk, WireText};
 use crate::observe::metrics::ChosenBy;
 use crate::snapshot::certs::Cert;
@@ -33,6 +35,7 @@ use crate::snapshot::route::{Action, Candidate};
 use crate::snapshot::Snapshot;
 use hear::Heard;
 pub use question::Question;
+pub use ruling::{PolicySeen, RulingSeen};
 pub use view::{
     Asked, CandidateSeen, ConditionSeen, EndpointSeen, Explanation, LevelSeen, ListenerSeen,
     Outcome, PluginSeen, PoolSeen, ShareSeen, Times,
@@ -61,6 +64,9 @@ pub fn explain(
         listener,
         tls: tls(listener, question, sni.as_deref(), cert.as_ref()),
         principal: question.principal(),
+        peer: question.peer(),
+        local_port: question.port(listener),
+        ruled: None,
         slots: Slots::default(),
         heard: Heard::default(),
         candidate: None,
@@ -103,6 +109,9 @@ struct Teller<'a> {
     listener: &'a Listener,
     tls: Option<Tls<'a>>,
     principal: Option<Principal>,
+    peer: Option<Principal>,
+    local_port: Option<u16>,
+    ruled: Option<Box<Ruled>>,
     slots: Slots,
     heard: Heard,
     candidate: Option<Arc<Candidate>>,
@@ -145,6 +154,9 @@ impl Teller<'_> {
             tls: self.tls,
             facts,
             principal: &mut self.principal,
+            peer: self.peer.as_ref(),
+            local_port: self.local_port,
+            ruled: &mut self.ruled,
             slots: &mut self.slots,
             effects: self.effects,
         };
@@ -227,6 +239,9 @@ impl Teller<'_> {
             Err(answer) => view::answered(candidate, answer),
         };
         outcome.share = decided;
+        if let Some(ruled) = self.ruled.as_ref().filter(|it| it.cause.is_some()) {
+            outcome.policy = Some(ruled.policy.clone());
+        }
         outcome.faults.clone_from(&self.heard.faults);
         if ended.is_ok() {
             outcome.mirrors.clone_from(&self.heard.mirrors);
@@ -242,6 +257,8 @@ impl Teller<'_> {
                 .heard
                 .candidates(self.listener, facts, candidate, is_decided),
             plugins: self.heard.plugins(self.listener, candidate),
+            ruling: self.heard.ruling,
+            policies: self.heard.policies,
             outcome,
         }
     }

@@ -122,6 +122,21 @@ impl Question {
         })
     }
 
+    /// Whom the connection proved: a plugin proves consumers.
+    pub(super) fn peer(&self) -> Option<Principal> {
+        self.principal()
+            .filter(|principal| principal.kind != PrincipalKind::Consumer)
+    }
+
+    /// The port that is connected to: the address's, else the listener's.
+    pub(super) fn port(&self, listener: &Listener) -> Option<u16> {
+        let given = self.uri().ok().and_then(|uri| uri.port_u16());
+        given.or(match listener.bind {
+            Bind::Tcp(address) => Some(address.port()),
+            Bind::Unix(_) => None,
+        })
+    }
+
     /// The request of a record, as far as it was kept. Values that were redacted stay `***`: what depends on them is not decided
     /// as it was.
     pub fn recorded(record: &Record) -> Question {

@@ -11,6 +11,7 @@ use pingora::http::RequestHeader;
 use serde::{Deserialize, Serialize};
 use windrose_plugins::contract::{Answer, Principal};
 
+use super::ruling::{PolicySeen, RulingSeen};
 use super::waterfall::{self, Step};
 use super::{pool, words, Question};
 use crate::decide::{rewritten_path, Deadline, Facts};
@@ -33,6 +34,12 @@ pub struct Explanation {
     pub candidates: Vec<CandidateSeen>,
     /// Plugins in order.
     pub plugins: Vec<PluginSeen>,
+    /// What policies ruled, where any are for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ruling: Option<RulingSeen>,
+    /// Every rule of a policy that was looked at, those that deny first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<PolicySeen>,
     /// What becomes of it.
     pub outcome: Outcome,
 }
@@ -160,6 +167,9 @@ pub struct Outcome {
     /// The cause of an answer made here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
+    /// The policy and rule that refused it, as `NAME[RULE]`; `NAME` where no rule of it or any other allowed, `default` for the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
     /// What the cause means.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub meaning: Option<String>,

@@ -8,6 +8,7 @@ pub mod clock;
 pub mod event;
 pub mod metrics;
 pub mod mirror;
+pub mod policy;
 pub mod recorder;
 mod redact;
 pub mod trace;

@@ -114,13 +114,14 @@ fn render(
         None => {
             let preference = answer::preference(&session.req_header().headers);
             let id = &ctx.facts.request_id;
-            let rendered = match (cause == &causes::QUARANTINED, ctx.route()) {
-                // The name is for those who may see causes.
-                (true, route) if sees_cause && !route.is_empty() => {
-                    let detail = format!("The route \"{route}\" cannot serve this request.");
-                    answer::render_with_detail(cause, status, preference, id, &detail)
-                }
-                _ => answer::render(cause, status, preference, id, None),
+            // Names are for those who may see causes.
+            let detail = match sees_cause {
+                true => detail(cause, ctx),
+                false => None,
+            };
+            let rendered = match detail {
+                Some(detail) => answer::render_with_detail(cause, status, preference, id, &detail),
+                None => answer::render(cause, status, preference, id, None),
             };
             head = ResponseHeader::build(
                 rendered.status,
@@ -143,6 +144,16 @@ fn render(
     }
     head.insert_header(CONTENT_LENGTH, HeaderValue::from(content.len()))?;
     Ok((head, content))
+}
+
+/// What there is to say of an answer beyond its cause.
+fn detail(cause: &'static Cause, ctx: &Ctx) -> Option<String> {
+    if let Some(ruled) = ctx.ruled.as_ref().filter(|it| it.cause == Some(cause)) {
+        return Some(ruled.detail());
+    }
+    let route = ctx.route();
+    let is_broken = *cause == causes::QUARANTINED && !route.is_empty();
+    is_broken.then(|| format!("The route \"{route}\" cannot serve this request."))
 }
 
 fn is_single(name: &HeaderName) -> bool {

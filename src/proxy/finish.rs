@@ -11,9 +11,9 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
 use windrose_plugins::contract::{causes, Cause, Finished, Principal};
 
-use super::record;
 use super::request::Ctx;
 use super::Shared;
+use super::{edge, permit, record};
 use crate::observe::access_log::Entry;
 use crate::observe::clock;
 use crate::observe::metrics::RequestSample;
@@ -39,7 +39,7 @@ pub(super) fn account(
     }
     // A deadline that comes as the response ends cuts nothing.
     let late = |cause: &&Cause| **cause == causes::DEADLINE_EXCEEDED;
-    if let Some(cause) = cut(ctx).filter(|cause| error.is_some() || !late(cause)) {
+    if let Some(cause) = cut_short(ctx).filter(|cause| error.is_some() || !late(cause)) {
         ctx.cause = Some(cause);
     }
     let status = match status {
@@ -56,11 +56,15 @@ pub(super) fn account(
 }
 
 /// Why the request was cut short, if it was.
-fn cut(ctx: &Ctx) -> Option<&'static Cause> {
+pub(super) fn cut_short(ctx: &Ctx) -> Option<&'static Cause> {
     let leased = ctx.lease.as_ref().and_then(|lease| lease.cut.why());
     match leased {
         Some(Why::Drained) => Some(&causes::DRAINED),
         Some(Why::Deadline) => Some(&causes::DEADLINE_EXCEEDED),
+        Some(Why::Denied) => {
+            let cause = permit::fallen(ctx).and_then(|ruled| ruled.cause);
+            cause.or(Some(&causes::POLICY_DENIED))
+        }
         None if ctx.due.as_ref().is_some_and(|due| due.has_cut()) => {
             Some(&causes::DEADLINE_EXCEEDED)
         }
@@ -85,7 +89,7 @@ pub(super) struct Unfinished {
 
 /// Accounts for a stream that is dropped.
 pub(super) fn cut_off(stream: &Unfinished, ctx: &mut Ctx) {
-    ctx.cause = Some(cut(ctx).unwrap_or(&causes::DRAINED));
+    ctx.cause = Some(cut_short(ctx).unwrap_or(&causes::DRAINED));
     let ended = Ended {
         request: &stream.head,
         session: None,
@@ -95,6 +99,10 @@ pub(super) fn cut_off(stream: &Unfinished, ctx: &mut Ctx) {
 }
 
 fn close(ended: &Ended<'_>, ctx: &mut Ctx, shared: &Shared) {
+    // What ended it is worth more than what let it through.
+    if let Some(ruled) = permit::fallen(ctx).cloned() {
+        ctx.ruled = Some(Box::new(ruled));
+    }
     let status = ended.status;
     let now = clock::now();
     let duration = clock::between(ctx.started, now);
@@ -104,7 +112,7 @@ fn close(ended: &Ended<'_>, ctx: &mut Ctx, shared: &Shared) {
         shared.kept.leave(ctx.attempt.fd, now);
     }
     finish_hooks(ctx, status, duration);
-    count(ctx, status, duration.as_secs_f64());
+    count(ctx, shared, status, duration.as_secs_f64());
     if ctx.cause == Some(&causes::OVERLOADED) {
         shared.metrics.overload().shed(ctx.priority as usize);
     }
@@ -159,7 +167,7 @@ fn finish_hooks(ctx: &mut Ctx, status: u16, duration: std::time::Duration) {
     }
 }
 
-fn count(ctx: &Ctx, status: u16, seconds: f64) {
+fn count(ctx: &Ctx, shared: &Shared, status: u16, seconds: f64) {
     let sample = RequestSample {
         status,
         seconds,
@@ -168,6 +176,7 @@ fn count(ctx: &Ctx, status: u16, seconds: f64) {
         cause: ctx.cause,
         grpc_status: ctx.grpc_status,
     };
+    edge::request(ctx, &sample, shared);
     match (&ctx.candidate, &ctx.listener) {
         (Some(candidate), _) => candidate.metrics.finished(&sample),
         (None, Some(listener)) => {
@@ -234,6 +243,8 @@ fn tell(
         request_id: &ctx.facts.request_id,
         trace_id: trace_id.as_deref(),
         principal: principal.as_deref(),
+        policy: ctx.ruled.as_ref().map_or("", |ruled| &ruled.policy),
+        audit: ctx.ruled.as_ref().map_or("", |ruled| &ruled.audit),
         user_agent: bytes(http::header::USER_AGENT),
         referer: bytes(http::header::REFERER),
         tls_version: tls.map(|tls| tls.version),
@@ -308,6 +319,7 @@ fn span(
             .map_or(String::new(), |pool| pool.name.to_string()),
         request_id: ctx.facts.request_id.to_string(),
         principal: ctx.principal.as_ref().map(Principal::id),
+        policy: ctx.ruled.as_ref().map(|ruled| ruled.policy.clone()),
         attempts: std::mem::take(&mut ctx.spans),
     });
 }

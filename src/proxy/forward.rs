@@ -15,7 +15,7 @@ use windrose_plugins::contract::{causes, Answer, Effects, Response};
 
 use super::finish::Unfinished;
 use super::request::{refuse, walk, Ctx};
-use super::{serve, upstream, Shared};
+use super::{finish, permit, serve, upstream, Shared};
 use crate::decide::{self, attempts, fields, Hop, Silent, REQUEST_ID};
 use crate::observe::clock;
 use crate::observe::trace::TraceContext;
@@ -33,8 +33,8 @@ pub(super) async fn request(head: &mut RequestHeader, ctx: &mut Ctx) -> Result<(
     ) else {
         return Error::e_explain(ErrorType::InternalError, "a request without a route");
     };
-    let (principal, slots) = (&mut ctx.principal, &mut ctx.slots);
-    let mut walk = walk(&connection, &listener, &ctx.facts, principal, slots);
+    let (principal, ruled, slots) = (&mut ctx.principal, &mut ctx.ruled, &mut ctx.slots);
+    let mut walk = walk(&connection, &listener, &ctx.facts, principal, ruled, slots);
     let hop = Hop {
         peer: &connection.address,
         certificate: connection.tls.as_ref().and_then(|tls| tls.told.as_ref()),
@@ -98,8 +98,9 @@ fn cut(ctx: &mut Ctx) -> Result<()> {
     }
     match &ctx.lease {
         Some(lease) if lease.cut.is_revoked() => {
-            ctx.cause = Some(&causes::DRAINED);
-            Error::e_explain(ErrorType::ConnectionClosed, causes::DRAINED.name)
+            let cause = finish::cut_short(ctx).unwrap_or(&causes::DRAINED);
+            ctx.cause = Some(cause);
+            Error::e_explain(ErrorType::ConnectionClosed, cause.name)
         }
         _ => Ok(()),
     }
@@ -218,7 +219,11 @@ fn lease(session: &Session, head: &ResponseHeader, ctx: &mut Ctx, shared: &Arc<S
         connection.cut.clone()
     };
     candidate.metrics.stream_opened();
-    ctx.lease = Some(shared.leases.take(tenancy, cut));
+    let standing = permit::standing(session, ctx, connection, candidate);
+    let refusal = standing.refusal.clone();
+    let lease = permit::enter(shared, tenancy, cut, standing, ctx.snapshot.generation);
+    ctx.lease = Some(lease);
+    ctx.ruled.get_or_insert_default().fallen = Some(refusal);
 }
 
 /// A piece of the response body.

@@ -24,6 +24,10 @@ pub(super) fn outcome(ctx: &Ctx, status: u16, now: u64) -> Outcome {
         status,
         cause: ctx.cause,
         grpc_status: ctx.grpc_status,
+        audited: ctx
+            .ruled
+            .as_ref()
+            .is_some_and(|ruled| !ruled.audit.is_empty()),
         duration: clock::between(ctx.started, end),
         now,
         random: random::bits(),

@@ -17,6 +17,7 @@ use super::mirror::Mirroring;
 use super::upstream::{Held, Watched};
 use super::{admit, finish, inject, random, serve, Shared};
 use crate::decide::attempts::{self, Told};
+use crate::decide::policy::Ruled;
 use crate::decide::{class, Deadline, Facts, Silent, Walk};
 use crate::observe::clock;
 use crate::observe::trace::{AttemptSpan, TraceContext};
@@ -42,6 +43,8 @@ pub struct Ctx {
     pub(super) trace: Option<TraceContext>,
     pub(super) spans: Vec<AttemptSpan>,
     pub(super) principal: Option<Principal>,
+    /// What policies said, where that is worth telling.
+    pub(super) ruled: Option<Box<Ruled>>,
     pub(super) slots: Slots,
     pub(super) candidate: Option<Arc<Candidate>>,
     pub(super) pool: Option<Arc<Pool>>,
@@ -138,6 +141,7 @@ impl Ctx {
             trace: None,
             spans: Vec::new(),
             principal: None,
+            ruled: None,
             slots: Slots::default(),
             candidate: None,
             pool: None,
@@ -237,13 +241,18 @@ pub(super) fn walk<'a>(
     listener: &'a Listener,
     facts: &'a Facts,
     principal: &'a mut Option<Principal>,
+    ruled: &'a mut Option<Box<Ruled>>,
     slots: &'a mut Slots,
 ) -> Walk<'a> {
+    let tls = connection.tls.as_ref();
     Walk {
         listener,
-        tls: connection.tls.as_ref().map(TlsFacts::view),
+        tls: tls.map(TlsFacts::view),
         facts,
         principal,
+        peer: tls.and_then(|tls| tls.principal.as_ref()),
+        local_port: Some(connection.local.port()),
+        ruled,
         slots,
         effects: Effects::Live,
     }
@@ -263,8 +272,8 @@ pub(super) async fn route(
     if connection.listener.capture.is_some() && shared.own.has_made(connection.client).await {
         return Err(refuse(&causes::CAPTURE_LOOP));
     }
-    let (principal, slots) = (&mut ctx.principal, &mut ctx.slots);
-    let mut walk = walk(&connection, &listener, &ctx.facts, principal, slots);
+    let (principal, ruled, slots) = (&mut ctx.principal, &mut ctx.ruled, &mut ctx.slots);
+    let mut walk = walk(&connection, &listener, &ctx.facts, principal, ruled, slots);
     let head = session.req_header_mut();
     let candidate = walk.find(head, &mut Silent).await?;
     candidate.metrics.started();

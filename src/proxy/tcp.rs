@@ -2,38 +2,37 @@
 //! It must not know HTTP.
 //! Called by `accept`; uses the same pools, balancing and ejection as requests do.
 
-use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpStream, UnixStream};
 use windrose_plugins::contract::{causes, Cause, Principal};
 
 use super::accept::{Arrival, Refusal};
 use super::copy::{copy, silence, Counts};
-use super::line::{self, Carrier, Line};
-use super::tunnel::{self, Through, Tunnel};
-use super::upstream::{enter_connection, hash_of_client, pay, pick, tell, Held, Outcome};
-use super::{proxy_protocol, random, Shared};
+use super::line::{Carrier, Line};
+use super::reach::connect;
+use super::upstream::Held;
+use super::{edge, permit, random, Shared};
+use crate::decide::policy::Ruled;
 use crate::decide::share_of_connection;
 use crate::observe::access_log::Entry;
 use crate::observe::clock;
 use crate::observe::metrics::{RequestSample, RouteMetrics};
-use crate::snapshot::balance::{self, Choice};
-use crate::snapshot::endpoint::{Address, Endpoint, InFlight};
+use crate::snapshot::endpoint::{Endpoint, InFlight};
 use crate::snapshot::incoming::Socket;
-use crate::snapshot::lease::{Cut, Tenancy};
+use crate::snapshot::lease::{Cut, Tenancy, Why};
 use crate::snapshot::listener::Listener;
-use crate::snapshot::outlier::{Probe, Verdict};
-use crate::snapshot::own;
-use crate::snapshot::pool::{EndpointSet, Pool, PoolProtocol};
+use crate::snapshot::policy::PolicySet;
+use crate::snapshot::pool::{Pool, PoolProtocol};
 use crate::snapshot::route::{Action, Rule};
 
-/// What a connection meets: a rule with its counters.
-type Met<'l> = (&'l Arc<Rule>, &'l Arc<RouteMetrics>);
+/// What a connection meets: a rule with its counters, and who may use it.
+pub(super) struct Met<'l> {
+    pub(super) rule: &'l Arc<Rule>,
+    pub(super) metrics: &'l Arc<RouteMetrics>,
+    policies: Option<&'l Arc<PolicySet>>,
+}
 
 /// What a connection meets at its listener: a rule, or what there is for unknown destinations. `sni` is `None` for connections
 /// without TLS, `Some(None)` for TLS without a name.
@@ -45,13 +44,21 @@ fn meets<'l>(
 ) -> Result<Met<'l>, Refusal> {
     let asked = sni.flatten();
     if let Some(rule) = listener.tcp.find(client.ip(), destination, asked) {
-        return Ok((&rule.rule, &rule.metrics));
+        return Ok(Met {
+            rule: &rule.rule,
+            metrics: &rule.metrics,
+            policies: rule.policies.as_ref(),
+        });
     }
     let Some(capture) = &listener.capture else {
         return Err(unrouted(asked));
     };
     match capture.unknown(Some(destination)) {
-        Ok(candidate) => Ok((&candidate.rule, &candidate.metrics)),
+        Ok(candidate) => Ok(Met {
+            rule: &candidate.rule,
+            metrics: &candidate.metrics,
+            policies: candidate.policies.as_ref(),
+        }),
         Err(cause) => Err(Refusal::new(cause, format!("destination={destination}"))),
     }
 }
@@ -73,16 +80,20 @@ pub(super) struct Dialled {
 /// Connects before anybody has spoken; `None` where that cannot be, which then shows again without hurry.
 pub(super) async fn dial_ahead(shared: &Arc<Shared>, arrival: &Arrival) -> Option<Dialled> {
     let listener = &arrival.listener;
-    let (rule, metrics) = meets(listener, arrival.client, arrival.local, None).ok()?;
-    let pool = pool(shared, rule, arrival).ok()?;
+    let met = meets(listener, arrival.client, arrival.local, None).ok()?;
+    let pool = pool(shared, met.rule, arrival).ok()?;
     let mut stream = Stream::new();
     let way = Way {
         shared,
         arrival,
-        rule,
-        metrics,
+        met,
         pool: &pool,
+        sni: None,
     };
+    // A service does not hear of callers who are refused.
+    if !way.asked().may_pass(shared) {
+        return None;
+    }
     let connected = connect(std::future::pending(), &way, &mut stream).await;
     let (line, in_flight, held) = connected.ok()?;
     Some(Dialled {
@@ -135,18 +146,18 @@ async fn through(
 ) -> Result<(), Refusal> {
     let listener = arrival.listener.clone();
     let name = sni.as_ref().map(Option::as_deref);
-    let (rule, metrics) = meets(&listener, arrival.client, arrival.local, name)?;
+    let met = meets(&listener, arrival.client, arrival.local, name)?;
     if arrival.is_captured() && shared.own.has_made(arrival.client).await {
         return Err(super::capture::looped("it is the proxy's own connection"));
     }
-    metrics.started();
-    let pool = match (&dialled, admitted(shared, rule)) {
+    met.metrics.started();
+    let pool = match (&dialled, admitted(shared, met.rule)) {
         (Some(dialled), Ok(())) => Ok(dialled.pool.clone()),
         (_, Err(refusal)) => Err(refusal),
-        (None, Ok(())) => pool(shared, rule, &arrival),
+        (None, Ok(())) => pool(shared, met.rule, &arrival),
     };
     let pool = pool.inspect_err(|refusal| {
-        metrics.finished(&RequestSample {
+        met.metrics.finished(&RequestSample {
             cause: Some(refusal.cause),
             ..RequestSample::default()
         });
@@ -154,53 +165,102 @@ async fn through(
     let way = Way {
         shared,
         arrival: &arrival,
-        rule,
-        metrics,
+        met,
         pool: &pool,
+        sni: name,
     };
-    way.go(transport, dialled, sni.flatten().as_deref()).await;
+    way.go(transport, dialled).await;
     Ok(())
 }
 
 /// A connection's way.
-struct Way<'w> {
-    shared: &'w Arc<Shared>,
-    arrival: &'w Arrival,
-    rule: &'w Arc<Rule>,
-    metrics: &'w Arc<RouteMetrics>,
-    pool: &'w Arc<Pool>,
+pub(super) struct Way<'w> {
+    pub(super) shared: &'w Arc<Shared>,
+    pub(super) arrival: &'w Arrival,
+    pub(super) met: Met<'w>,
+    pub(super) pool: &'w Arc<Pool>,
+    /// As for [`meets`].
+    sni: Option<Option<&'w str>>,
 }
 
 impl Way<'_> {
-    async fn go(&self, transport: Carrier, dialled: Option<Dialled>, sni: Option<&str>) {
-        let tenancy = Tenancy {
-            listener: self.arrival.listener.name.clone(),
-            route: self.rule.route.clone(),
-            pool: self.pool.name.clone(),
-        };
-        let lease = self.shared.leases.take(tenancy, Arc::default());
+    /// What policies are asked.
+    fn asked(&self) -> permit::Bytes<'_> {
+        permit::Bytes {
+            arrival: self.arrival,
+            route: &self.met.rule.route,
+            policies: self.met.policies,
+            pool: self.pool,
+            sni: self.sni.flatten(),
+        }
+    }
+
+    async fn go(&self, transport: Carrier, dialled: Option<Dialled>) {
         let mut stream = Stream::new();
-        let upstream = match dialled {
-            Some(dialled) => {
-                stream = dialled.stream;
-                Ok((dialled.line, dialled.in_flight, dialled.held))
-            }
-            None => connect(transport.left(), self, &mut stream).await,
-        };
-        let cause = match upstream {
-            Ok(upstream) => carry(transport, upstream, self.rule, &lease.cut, &mut stream).await,
-            Err(cause) => Err(cause),
-        };
-        let cause = cause.err();
-        self.metrics.finished(&RequestSample {
+        let cause = self.permitted(transport, dialled, &mut stream).await;
+        let sample = RequestSample {
             status: 0,
             seconds: clock::between(stream.started, clock::now()).as_secs_f64(),
             request_bytes: stream.up,
             response_bytes: stream.down,
             cause,
             grpc_status: None,
-        });
-        self.log(sni, &stream, cause);
+        };
+        self.met.metrics.finished(&sample);
+        edge::connection(
+            self.arrival,
+            &self.pool.name,
+            &sample,
+            self.sni.is_some(),
+            self.shared,
+        );
+        self.log(&stream, cause);
+    }
+
+    /// Carries a connection for as long as policies let it; why it ended early, if it did.
+    async fn permitted(
+        &self,
+        transport: Carrier,
+        dialled: Option<Dialled>,
+        stream: &mut Stream,
+    ) -> Option<&'static Cause> {
+        let tenancy = Tenancy {
+            listener: self.arrival.listener.name.clone(),
+            route: self.met.rule.route.clone(),
+            pool: self.pool.name.clone(),
+        };
+        // Entered before it is judged: a configuration that is published meanwhile judges it again.
+        let asked = self.asked();
+        let standing = asked.standing();
+        let refusal = standing.refusal.clone();
+        let leases = &self.shared.leases;
+        let lease = leases.take_judged(tenancy, Arc::default(), Arc::new(standing));
+        if let Err(cause) = asked.judge(self.shared, &mut stream.ruled) {
+            self.arrival.listener.metrics.refused(cause);
+            return Some(cause);
+        }
+        let upstream = match dialled {
+            Some(dialled) => {
+                let ruled = stream.ruled.take();
+                *stream = Stream {
+                    ruled,
+                    ..dialled.stream
+                };
+                Ok((dialled.line, dialled.in_flight, dialled.held))
+            }
+            None => connect(transport.left(), self, stream).await,
+        };
+        let carried = match upstream {
+            Ok(upstream) => carry(transport, upstream, self.met.rule, &lease.cut, stream).await,
+            Err(cause) => Err(cause),
+        };
+        match (lease.cut.why(), refusal.ruled()) {
+            (Some(Why::Denied), Some(ruled)) => {
+                stream.ruled = Some(Box::new(ruled.clone()));
+                ruled.cause
+            }
+            _ => carried.err(),
+        }
     }
 }
 
@@ -237,13 +297,16 @@ fn pool(shared: &Shared, rule: &Rule, arrival: &Arrival) -> Result<Arc<Pool>, Re
     })
 }
 
-struct Stream {
+/// What is to be told of a connection.
+pub(super) struct Stream {
     started: u64,
     at: std::time::SystemTime,
     up: u64,
     down: u64,
-    endpoint: Option<Arc<Endpoint>>,
-    attempts: u8,
+    pub(super) endpoint: Option<Arc<Endpoint>>,
+    pub(super) attempts: u8,
+    /// What policies said, where that is worth telling.
+    ruled: Option<Box<Ruled>>,
 }
 
 impl Stream {
@@ -255,6 +318,7 @@ impl Stream {
             down: 0,
             endpoint: None,
             attempts: 0,
+            ruled: None,
         }
     }
 }
@@ -278,176 +342,10 @@ async fn carry(
     copied
 }
 
-/// Connects to an endpoint, trying others when one does not answer.
-async fn connect(
-    left: impl Future<Output = ()>,
-    way: &Way<'_>,
-    stream: &mut Stream,
-) -> Result<(Line, InFlight, Held), &'static Cause> {
-    let (arrival, rule, pool) = (way.arrival, way.rule, &**way.pool);
-    let mut tried = Vec::new();
-    let mut failed: Option<&'static Cause> = None;
-    let mut tried_of: Option<Arc<EndpointSet>> = None;
-    let hash = hash_of_client(&pool.settings.balance, arrival.client.ip());
-    pay(pool, &rule.retry, clock::now());
-    // Endpoints may come and go while a connection waits.
-    let choose = |set: Arc<EndpointSet>, tried: &[u16]| {
-        if set.members.is_empty() {
-            return Outcome::Nobody(&causes::NO_ENDPOINT);
-        }
-        let choice = Choice {
-            hash,
-            tried,
-            now: clock::now(),
-            random: random::bits(),
-            subset: pool.subset,
-        };
-        pick(pool, set, &choice)
-    };
-    let first = || choose(pool.set.load_full(), &[]);
-    let entering = enter_connection(pool, rule.priority, left, first);
-    let mut held = Box::pin(entering).await?;
-    for _ in 0..=rule.retry.attempts {
-        let mut chosen = match held.first.take() {
-            Some(chosen) => chosen,
-            None => {
-                let set = pool.set.load_full();
-                if tried_of.as_ref().is_some_and(|of| !Arc::ptr_eq(of, &set)) {
-                    tried.clear();
-                }
-                match choose(set, &tried) {
-                    Outcome::Chosen(chosen) => chosen,
-                    Outcome::Nobody(none) if failed.is_none() => return Err(nobody(pool, none)),
-                    Outcome::Nobody(_) | Outcome::Full => break,
-                }
-            }
-        };
-        if let Some(cause) = failed {
-            if !pool.retry_budget.withdraw(clock::now()) {
-                failed = Some(&causes::RETRY_BUDGET_SPENT);
-                break;
-            }
-            way.metrics.retried(cause.name);
-        }
-        tried.push(u16::try_from(chosen.at).unwrap_or(u16::MAX));
-        let set = &*tried_of.insert(chosen.set);
-        let endpoint = &set.members[chosen.at].endpoint;
-        pool.count_zone(set, chosen.at);
-        stream.attempts += 1;
-        stream.endpoint = Some(endpoint.clone());
-        let probe = chosen.probe.take();
-        match attempt(way, set, endpoint, probe).await {
-            Ok(socket) => return Ok((socket, chosen.in_flight, held)),
-            Err(failure) => failed = Some(failure),
-        }
-    }
-    Err(nobody(pool, failed.unwrap_or(&causes::NO_HEALTHY_ENDPOINT)))
-}
-
-fn nobody(pool: &Pool, cause: &'static Cause) -> &'static Cause {
-    pool.metrics.no_endpoint(cause);
-    cause
-}
-
-/// Connects to an endpoint, which learns from it.
-async fn attempt(
-    way: &Way<'_>,
-    set: &EndpointSet,
-    endpoint: &Endpoint,
-    probe: Option<Box<Probe>>,
-) -> Result<Line, &'static Cause> {
-    let started = clock::now();
-    let connected = dial(way, endpoint).await;
-    let now = clock::now();
-    let took = clock::between(started, now);
-    let seconds = took.as_secs_f64();
-    endpoint.metrics.attempt(connected.is_ok(), seconds);
-    tell((way.pool, set), endpoint, verdict(&connected), probe, now);
-    if connected.is_ok() {
-        balance::observe(&endpoint.state, now, took);
-        endpoint.metrics.connect(Some(seconds));
-    }
-    connected
-}
-
-fn verdict<S>(connected: &Result<S, &'static Cause>) -> Verdict {
-    match connected {
-        Ok(_) => Verdict::Ok,
-        Err(_) => Verdict::Gateway,
-    }
-}
-
-async fn dial(way: &Way<'_>, endpoint: &Endpoint) -> Result<Line, &'static Cause> {
-    let (arrival, pool) = (way.arrival, way.pool);
-    if let Some(tunnel) = way.tunnel(endpoint).await {
-        return tunnel.map(|tunnel| Line::Tunnel(Box::new(tunnel)));
-    }
-    let header = pool
-        .settings
-        .proxy_protocol
-        .map(|version| proxy_protocol::write(version, arrival.client, arrival.local));
-    let connecting = async {
-        match &endpoint.address {
-            Address::Tcp(address) => {
-                let mut socket = own::connect(*address).await?;
-                way.remember(&socket);
-                socket.set_nodelay(true)?;
-                if let Some(header) = &header {
-                    socket.write_all(header).await?;
-                }
-                Ok::<_, io::Error>(Socket::Tcp(socket))
-            }
-            Address::Unix(path) => {
-                let mut socket = UnixStream::connect(path).await?;
-                if let Some(header) = &header {
-                    socket.write_all(header).await?;
-                }
-                Ok(Socket::Unix(socket))
-            }
-        }
-    };
-    match tokio::time::timeout(pool.settings.connect_timeout, connecting).await {
-        Ok(Ok(socket)) => line::secure(socket, pool, arrival.caller.as_ref()).await,
-        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            Err(&causes::CONNECT_REFUSED)
-        }
-        Ok(Err(_)) => Err(&causes::CONNECT_FAILED),
-        Err(_) => Err(&causes::CONNECT_TIMEOUT),
-    }
-}
-
 impl Way<'_> {
-    /// A tunnel to the endpoint, where its pool wants one.
-    async fn tunnel(&self, endpoint: &Endpoint) -> Option<Result<Tunnel, &'static Cause>> {
-        let mtls = self.pool.settings.mtls.as_ref();
-        let (Some(mtls), Address::Tcp(address)) =
-            (mtls.filter(|it| it.hbone.is_some()), &endpoint.address)
-        else {
-            return None;
-        };
-        let through = Through {
-            shared: self.shared.clone(),
-            mtls: mtls.clone(),
-            caller: self.arrival.caller.clone(),
-            pool: self.pool.name.clone(),
-            timeout: self.pool.settings.connect_timeout,
-            upgrade: false,
-        };
-        Some(tunnel::through(&through, *address).await)
-    }
-
-    /// The connection may be captured itself, and has to be known then.
-    fn remember(&self, socket: &TcpStream) {
-        if !self.shared.current.peek().captures() {
-            return;
-        }
-        if let Ok(local) = socket.local_addr() {
-            self.shared.own.made(local);
-        }
-    }
-
-    fn log(&self, sni: Option<&str>, stream: &Stream, cause: Option<&'static Cause>) {
-        let (shared, arrival, rule, pool) = (self.shared, self.arrival, self.rule, self.pool);
+    fn log(&self, stream: &Stream, cause: Option<&'static Cause>) {
+        let (shared, arrival, rule, pool) = (self.shared, self.arrival, self.met.rule, self.pool);
+        let sni = self.sni.flatten();
         if !shared.access_log.enabled() {
             return;
         }
@@ -483,6 +381,8 @@ impl Way<'_> {
             request_id: "",
             trace_id: None,
             principal: principal.as_deref(),
+            policy: stream.ruled.as_ref().map_or("", |ruled| &ruled.policy),
+            audit: stream.ruled.as_ref().map_or("", |ruled| &ruled.audit),
             user_agent: None,
             referer: None,
             tls_version: None,

@@ -8,11 +8,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::Snapshot;
+
 /// All leases of the process.
 #[derive(Default)]
 pub struct Leases {
     next: AtomicU64,
-    held: Mutex<HashMap<u64, (Tenancy, Arc<Cut>)>>,
+    held: Mutex<HashMap<u64, Held>>,
+}
+
+struct Held {
+    tenancy: Tenancy,
+    cut: Arc<Cut>,
+    standing: Option<Arc<dyn Standing>>,
+}
+
+/// What a stream was let through on, to be judged again.
+pub trait Standing: Send + Sync {
+    /// Whether the policies of this configuration would not let it through any more. It remembers why.
+    fn falls(&self, snapshot: &Snapshot) -> bool;
 }
 
 /// What a stream depends on, by name.
@@ -41,6 +55,8 @@ pub enum Why {
     Drained = 1,
     /// Its time is over.
     Deadline = 2,
+    /// Its caller is no longer allowed.
+    Denied = 3,
 }
 
 impl Cut {
@@ -62,6 +78,7 @@ impl Cut {
         match self.revoked.load(Relaxed) {
             0 => None,
             2 => Some(Why::Deadline),
+            3 => Some(Why::Denied),
             _ => Some(Why::Drained),
         }
     }
@@ -83,9 +100,54 @@ pub struct Lease {
 impl Leases {
     /// Enters a stream. `cut` is given when something else already waits for it, such as the connection's task.
     pub fn take(self: &Arc<Leases>, tenancy: Tenancy, cut: Arc<Cut>) -> Lease {
+        self.enter(tenancy, cut, None)
+    }
+
+    /// The same for a stream that is judged again after each reload. Entered first and judged then: a configuration that is
+    /// published meanwhile either finds the stream here or is the one that judges it.
+    pub fn take_judged(
+        self: &Arc<Leases>,
+        tenancy: Tenancy,
+        cut: Arc<Cut>,
+        standing: Arc<dyn Standing>,
+    ) -> Lease {
+        self.enter(tenancy, cut, Some(standing))
+    }
+
+    /// Ends the streams that these policies do not let through any more, and says how many.
+    pub fn judge(&self, snapshot: &Snapshot) -> usize {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let judged = held.values().filter_map(|one| {
+            let standing = one.standing.clone()?;
+            Some((standing, one.cut.clone()))
+        });
+        let judged: Vec<_> = judged.collect();
+        // Judging may take a while where there are many; streams come and go meanwhile.
+        drop(held);
+        let fallen = judged.iter().filter(|(standing, cut)| {
+            let falls = !cut.is_revoked() && standing.falls(snapshot);
+            if falls {
+                cut.revoke(Why::Denied);
+            }
+            falls
+        });
+        fallen.count()
+    }
+
+    fn enter(
+        self: &Arc<Leases>,
+        tenancy: Tenancy,
+        cut: Arc<Cut>,
+        standing: Option<Arc<dyn Standing>>,
+    ) -> Lease {
         let id = self.next.fetch_add(1, Relaxed);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.insert(id, (tenancy, cut.clone()));
+        let one = Held {
+            tenancy,
+            cut: cut.clone(),
+            standing,
+        };
+        held.insert(id, one);
         Lease {
             leases: self.clone(),
             id,
@@ -104,15 +166,15 @@ impl Leases {
     /// The streams whose tenancy is `gone`.
     pub fn orphans(&self, gone: impl Fn(&Tenancy) -> bool) -> Vec<u64> {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let orphans = held.iter().filter(|(_, (tenancy, _))| gone(tenancy));
+        let orphans = held.iter().filter(|(_, one)| gone(&one.tenancy));
         orphans.map(|(id, _)| *id).collect()
     }
 
     /// Asks a stream to end, if it has not: its connection may carry others by now.
     pub fn revoke(&self, id: u64) {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, cut)) = held.get(&id) {
-            cut.revoke(Why::Drained);
+        if let Some(one) = held.get(&id) {
+            one.cut.revoke(Why::Drained);
         }
     }
 }

@@ -8,12 +8,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::capture::Capture;
+use super::capture::{Capture, Unknown};
 use super::certs::Termination;
 use super::chain::Chain;
 use super::mtls::Inbound;
 use super::net::NetSet;
-use super::route::{RouteTable, TcpTable};
+use super::policy::PolicySet;
+use super::route::{Candidate, RouteTable, TcpTable};
 use crate::observe::metrics::{ListenerMetrics, RouteMetrics};
 
 /// Who is calling and where to.
@@ -169,6 +170,29 @@ impl Listener {
     /// Whether connections of bytes can go anywhere from here.
     pub fn takes_bytes(&self) -> bool {
         !self.tcp.is_empty() || self.capture.is_some()
+    }
+
+    /// The policies for requests of a route; `None` where it has no such route.
+    pub fn policies_of_requests(&self, route: &str) -> Option<Option<&Arc<PolicySet>>> {
+        let mut all = self.routes.all();
+        let found = all.find(|one| *one.rule.route == *route);
+        let found = found.or_else(|| self.unknown(route));
+        found.map(|one| one.policies.as_ref())
+    }
+
+    /// The policies for connections of bytes of a route; `None` where it has no such route.
+    pub fn policies_of_bytes(&self, route: &str) -> Option<Option<&Arc<PolicySet>>> {
+        let found = self.tcp.all().find(|one| *one.rule.route == *route);
+        let found = found.map(|one| one.policies.as_ref());
+        found.or_else(|| self.unknown(route).map(|one| one.policies.as_ref()))
+    }
+
+    /// The rule for what nothing else is for, if it goes by this name.
+    fn unknown(&self, route: &str) -> Option<&Arc<Candidate>> {
+        match &self.capture.as_ref()?.unknown {
+            Unknown::Passthrough(it) if *it.rule.route == *route => Some(it),
+            Unknown::Passthrough(_) | Unknown::Block => None,
+        }
     }
 }
 

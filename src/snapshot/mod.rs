@@ -19,6 +19,7 @@ pub mod mtls;
 pub mod net;
 pub mod outlier;
 pub mod own;
+pub mod policy;
 pub mod pool;
 pub mod quarantine;
 pub mod route;
@@ -37,6 +38,7 @@ use identity::Identity;
 use limits::{Bounds, Overload};
 use listener::{Bind, Listener};
 use net::NetSet;
+use policy::Policies;
 use pool::Pool;
 use quarantine::{Kind, Quarantined};
 use route::Rule;
@@ -61,6 +63,8 @@ pub struct Snapshot {
     pub pools: Vec<Arc<Pool>>,
     /// Where the admin address is bound, if there is one.
     pub admin: Option<Bind>,
+    /// Who may call what. Candidates hold those that are for them.
+    pub policies: Policies,
     /// Whose clients see the cause in `x-windrose-why`.
     pub show_cause_to: NetSet,
     /// Which requests are traced.

@@ -40,6 +40,7 @@ pub(super) fn text(explanation: &Explanation) -> String {
     }
     candidates(&mut page, &explanation.candidates);
     plugins(&mut page, &explanation.plugins);
+    policies(&mut page, explanation);
     outcome(&mut page, explanation);
     page.text
 }
@@ -108,6 +109,31 @@ fn plugins(page: &mut Page, plugins: &[PluginSeen]) {
             one.stage, one.name, one.kind, one.says
         );
         page.line(1, &what, &one.place);
+    }
+}
+
+fn policies(page: &mut Page, explanation: &Explanation) {
+    let Some(ruling) = &explanation.ruling else {
+        return;
+    };
+    page.head("policies, those that deny first");
+    for one in &explanation.policies {
+        let is_decisive = ruling.by == format!("{}[{}]", one.policy, one.rule);
+        let mark = if is_decisive { "=>" } else { " -" };
+        let mode = if one.mode == "audit" { ", audit" } else { "" };
+        let what = format!(
+            "{mark} {} {}[{}]{mode}: {}",
+            one.action, one.policy, one.rule, one.verdict
+        );
+        page.line(0, &what, &one.place);
+    }
+    let verdict = match ruling.verdict.as_str() {
+        "allow" => "allowed",
+        _ => "denied",
+    };
+    page.line(1, &format!("{verdict} by {}", ruling.says), &ruling.place);
+    if let Some(audit) = &ruling.audit {
+        page.line(1, &format!("audit: {audit}"), "");
     }
 }
 

@@ -36,7 +36,10 @@ pub(super) fn capture(
         schema::Unknown::Block => Unknown::Block,
         schema::Unknown::Passthrough => match previous.map(|it| &it.unknown) {
             // With it go the destinations it knows.
-            Some(Unknown::Passthrough(same)) => Unknown::Passthrough(same.clone()),
+            Some(Unknown::Passthrough(same)) => Unknown::Passthrough(Arc::new(Candidate {
+                policies: workshop.book.set(&listener.name, PASSTHROUGH),
+                ..(**same).clone()
+            })),
             Some(Unknown::Block) | None => {
                 Unknown::Passthrough(Arc::new(passthrough(workshop, listener, path, report)))
             }
@@ -132,6 +135,7 @@ fn passthrough(
         host: "".into(),
         path: PathPattern::Prefix("".into()),
         conditions: Arc::new(Conditions::default()),
+        policies: workshop.book.set(&listener.name, PASSTHROUGH),
         metrics: means.metrics.route(&listener.name, role, PASSTHROUGH),
         order: u32::MAX,
     }

@@ -10,6 +10,7 @@ mod identity;
 mod listeners;
 mod mirror;
 mod plugins;
+mod policies;
 mod pools;
 mod retry;
 mod routes;
@@ -103,12 +104,14 @@ pub fn compile(config: &Config, origin: Origin, means: &Means<'_>) -> Result<Sna
         .map(Arc::new);
     let pools = pools::compile(config, identity.as_ref(), means, &mut report);
     let instances = plugins::named(config, means, &mut report);
+    let book = policies::Book::of(config, means);
     let workshop = routes::Workshop {
         config,
         means,
         identity: identity.clone(),
         pools: pools::ByName::of(&pools),
         instances: &instances,
+        book: &book,
     };
     let rules = workshop.rules(&mut report);
     let listeners = listeners::compile(&workshop, &rules, &mut report);
@@ -125,6 +128,7 @@ pub fn compile(config: &Config, origin: Origin, means: &Means<'_>) -> Result<Sna
         rules,
         pools,
         admin: crate::config::boot::admin_bind(config),
+        policies: book.policies.clone(),
         show_cause_to: shows
             .map_or_else(NetSet::loopback, |nets| NetSet::new(nets.iter().copied())),
         sampler: sampler(config),

@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use regex::Regex;
 
 use super::plugins::{self, Named, Stand};
+use super::policies::Book;
 use super::pools::ByName;
 use super::{retry, Means};
 use crate::config::report::Report;
@@ -32,6 +33,7 @@ pub(super) struct Workshop<'a> {
     pub(super) identity: Option<Arc<Identity>>,
     pub(super) pools: ByName<'a>,
     pub(super) instances: &'a Named,
+    pub(super) book: &'a Book,
 }
 
 /// Rules by route; `None` where a rule could not be built.
@@ -209,6 +211,7 @@ impl Workshop<'_> {
                 .means
                 .metrics
                 .route(&listener.name, role, &one.route.name);
+            let policies = self.book.set(&listener.name, &one.route.name);
             at.extend(service.into_iter().flat_map(|service| {
                 let candidate = Candidate {
                     rule: one.compiled.clone(),
@@ -216,6 +219,7 @@ impl Workshop<'_> {
                     host: "".into(),
                     path: path.clone(),
                     conditions: conditions.clone(),
+                    policies: policies.clone(),
                     metrics: metrics.clone(),
                     order,
                 };
@@ -229,6 +233,7 @@ impl Workshop<'_> {
                 host: host.to_ascii_lowercase().into(),
                 path: path.clone(),
                 conditions: conditions.clone(),
+                policies: policies.clone(),
                 metrics: metrics.clone(),
                 order,
             }));
@@ -251,11 +256,13 @@ impl Workshop<'_> {
                 .means
                 .metrics
                 .route(&listener.name, role, &one.route.name);
+            let policies = self.book.set(&listener.name, &one.route.name);
             let rule = |sni: Option<HostPattern>| TcpRule {
                 sni,
                 clients: NetSet::new(one.condition.clients.iter().copied()),
                 destinations: destinations(&one.condition.destinations),
                 rule: one.compiled.clone(),
+                policies: policies.clone(),
                 metrics: metrics.clone(),
             };
             if let Some(service) = &one.route.service {
@@ -313,9 +320,7 @@ fn conditions(condition: &schema::Match) -> Option<(PathPattern, Conditions)> {
     let path = match &condition.path {
         None if condition.widened == Widened::Path => PathPattern::Unknown,
         None => PathPattern::Prefix("".into()),
-        Some(PathMatch::Exact(path)) => PathPattern::Exact(path.as_str().into()),
-        Some(PathMatch::Prefix(path)) => PathPattern::Prefix(path.trim_end_matches('/').into()),
-        Some(PathMatch::Regex(regex)) => PathPattern::Regex(whole(regex)?),
+        Some(path) => pattern_of_path(path)?,
     };
     let headers = condition
         .headers
@@ -356,6 +361,15 @@ fn destinations(given: &[schema::DestinationMatch]) -> Box<[DestinationPattern]>
         ports: one.ports.as_slice().into(),
     };
     given.iter().map(pattern).collect()
+}
+
+/// `None` where rules have found it impossible.
+pub(super) fn pattern_of_path(path: &PathMatch) -> Option<PathPattern> {
+    Some(match path {
+        PathMatch::Exact(path) => PathPattern::Exact(path.as_str().into()),
+        PathMatch::Prefix(path) => PathPattern::Prefix(path.trim_end_matches('/').into()),
+        PathMatch::Regex(regex) => PathPattern::Regex(whole(regex)?),
+    })
 }
 
 pub(super) fn value(value: &ValueMatch) -> Option<ValueCondition> {

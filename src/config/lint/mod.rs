@@ -4,6 +4,7 @@
 
 mod balance;
 mod chains;
+mod policies;
 mod shadow;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ pub fn check(config: &Config, report: &mut Report) {
     for (at, route) in config.routes.iter().enumerate() {
         routes(route, &format!("routes[{at}]"), report);
     }
+    policies::check(config, report);
     long_queues(config, report);
     trust(config, report);
     pools(config, report);

@@ -37,6 +37,11 @@ fn trust_and_pools() {
 }
 
 #[test]
+fn policies_that_hardly_mean_it() {
+    each_is_reported(POLICIES_THAT_HARDLY_MEAN_IT);
+}
+
+#[test]
 fn the_reference_raises_no_doubt() {
     assert_eq!(reported(REFERENCE), "");
 }
@@ -48,6 +53,45 @@ fn doubts_without_reason_are_not_raised() {
         assert!(!found.contains(lint), "{yaml}\nfound: {found}");
     }
 }
+
+const POLICIES_THAT_HARDLY_MEAN_IT: &[(&str, &str)] = &[
+    (
+        "policies: [{name: a, action: allow}]",
+        "policies[0].rules: [policy_without_rules] a policy that allows",
+    ),
+    (
+        "policies: [{name: a, action: deny}]",
+        "policies[0].rules: [policy_without_rules] a policy that denies",
+    ),
+    (
+        "policies: [{name: a, action: deny, rules: [{}]}]",
+        "policies[0]: [deny_everything] refuses every request",
+    ),
+    (
+        "authorization: {default: deny}\npolicies: [{name: a, action: allow, mode: audit, rules: [{}]}]",
+        "authorization.default: [deny_everything] no policy allows",
+    ),
+    (
+        "policies: [{name: a, action: allow, rules: [{when: {headers: {x-team: shop}}}]}]",
+        "policies[0].rules[0].when.headers: [header_as_proof]",
+    ),
+    (
+        "policies: [{name: a, action: allow, rules: [{from: {namespaces: [a, b]}}, {from: {namespaces: [b]}, when: {methods: [GET]}}]}]",
+        "policies[0].rules[1]: [unreachable_policy_rule] never decides: policies[0].rules[0]",
+    ),
+    (
+        "policies: [{name: a, action: allow, rules: [{from: {namespaces: [b]}}]}, {name: d, action: deny, rules: [{from: {namespaces: [b]}}]}]",
+        "policies[0].rules[0]: [unreachable_policy_rule] never decides: policies[1].rules[0]",
+    ),
+    (
+        "identity: {trust_domain: mesh.test, source: {files: {bundle: b.pem}}, workloads: []}\npolicies: [{name: a, action: allow, rules: [{from: {principals: ['spiffe://mehs.test/*']}}]}]",
+        "policies[0].rules[0].from.principals[0]: [unknown_trust_domain] nobody of \"mehs.test\"",
+    ),
+    (
+        "pools: [{name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]\nlisteners: [{name: raw, bind: '127.0.0.1:2', protocol: tcp}]\nroutes: [{name: r, protocol: tcp, rules: [{pool: t}]}]\npolicies: [{name: a, action: deny, rules: [{when: {methods: [GET]}}]}]",
+        "policies[0].rules[0].when: [http_policy_on_bytes] asks about HTTP",
+    ),
+];
 
 const ROUTES_THAT_NEVER_WIN: &[(&str, &str)] = &[
     (

@@ -146,6 +146,10 @@ impl<'s> Side<'s> {
         self.named("services", &self.config.services, |one| &one.name)
     }
 
+    fn policies(self) -> Objects<'s> {
+        self.named("policies", &self.config.policies, |one| &one.name)
+    }
+
     fn plugins(self) -> Objects<'s> {
         // By hash: there may be many.
         let nodes = self.root.map(|root| match root.child("plugins") {
@@ -165,12 +169,16 @@ impl<'s> Side<'s> {
         self.config.plugins.iter().map(object).collect()
     }
 
-    fn sections(self) -> [(&'static str, Object<'s>); 7] {
+    fn sections(self) -> [(&'static str, Object<'s>); 8] {
         let config = self.config;
         let on_invalid = self.section("on_invalid", &config.on_invalid);
         [
             ("on_invalid", on_invalid),
             ("identity", self.section("identity", &config.identity)),
+            (
+                "authorization",
+                self.section("authorization", &config.authorization),
+            ),
             ("overload", self.section("overload", &config.overload)),
             ("observe", self.section("observe", &config.observe)),
             ("tests", self.section("tests", &config.tests)),
@@ -192,6 +200,7 @@ pub fn changes(old: Side<'_>, new: Side<'_>) -> Vec<Change> {
     objects("route", old.routes(), new.routes(), &mut found);
     objects("pool", old.pools(), new.pools(), &mut found);
     objects("service", old.services(), new.services(), &mut found);
+    objects("policy", old.policies(), new.policies(), &mut found);
     objects("plugin", old.plugins(), new.plugins(), &mut found);
     let (before, after) = (old.order(), new.order());
     if kept(&before, &after) != kept(&after, &before) {

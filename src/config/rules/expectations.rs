@@ -87,6 +87,7 @@ fn expect(it: &Expect, route: Option<&Route>, names: &Names<'_>, path: &str, rep
         && it.subset.is_empty()
         && it.status.is_none()
         && it.cause.is_none()
+        && it.policy.is_none()
         && it.path.is_none()
         && it.host.is_none()
         && it.location.is_none()

@@ -14,6 +14,7 @@ mod listeners;
 mod matches;
 mod mirror;
 mod overload;
+mod policies;
 mod pools;
 mod process;
 mod retry;
@@ -42,6 +43,7 @@ pub fn check(config: &Config, report: &mut Report) {
     services::check(config, &names, report);
     let subsets = routes::check(config, &names, report);
     pools::check(config, &subsets, report);
+    policies::check(config, &names, report);
     expectations::check(config, &names, report);
 }
 

@@ -7,6 +7,7 @@ mod identity;
 mod listener;
 mod observe;
 mod overload;
+mod policy;
 mod pool;
 mod route;
 mod server;
@@ -18,6 +19,7 @@ pub use identity::*;
 pub use listener::*;
 pub use observe::*;
 pub use overload::*;
+pub use policy::*;
 pub use pool::*;
 pub use route::*;
 pub use server::*;
@@ -56,6 +58,10 @@ pub struct Config {
     /// Who the workloads of this node are and whom they believe, for mutual TLS. Default: nobody; `mtls` of listeners and pools needs it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub identity: Option<Identity>,
+    /// Who may call what: by principal, address, method, path and more, for requests and connections alike.
+    pub policies: Vec<Policy>,
+    /// What holds where no policy decides.
+    pub authorization: Authorization,
     /// Refusing the least important requests when the process is overloaded. Default: nothing is refused for that, because a bound that does not fit the machine would refuse good traffic; `overload: {}` turns it on with its defaults. A reload changes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overload: Option<Overload>,

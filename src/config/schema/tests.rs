@@ -102,6 +102,9 @@ pub struct Expect {
     /// The cause of an answer made by the proxy, such as `no_route`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
+    /// The policy that refused it, as `NAME[RULE]`; `NAME` where no rule of the policy, or of any other that allows, matched, and `default` for `authorization.default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
     /// The path as sent upstream.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,

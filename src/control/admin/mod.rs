@@ -7,11 +7,13 @@ mod balance;
 mod budget;
 mod identity;
 mod limits;
+mod mesh;
 mod mirrors;
 mod outlier;
 mod overview;
 mod page;
 mod plugins;
+mod policies;
 mod pools;
 mod recorder;
 mod routes;
@@ -116,6 +118,8 @@ enum Place {
     Pools,
     Plugins,
     Mirrors,
+    Policies,
+    Mesh,
     Listeners,
     Certs,
     Causes,
@@ -177,6 +181,16 @@ const PLACES: &[Entry] = &[
         "/mirrors",
         Place::Mirrors,
         "mirrors: what became of copies, and examples of responses that differ",
+    ),
+    entry(
+        "/policies",
+        Place::Policies,
+        "policies: what each rule decided, when last, examples, and rules that never did",
+    ),
+    entry(
+        "/mesh",
+        Place::Mesh,
+        "who calls what, and whether plaintext may be refused; ?format=html as a page",
     ),
     entry(
         "/listeners",
@@ -330,6 +344,14 @@ impl Desk {
             Place::Pools => answer::without_secrets(&snapshot, &pools::view(&snapshot, pools)),
             Place::Plugins => answer::json(StatusCode::OK, &plugins::view(&snapshot)),
             Place::Mirrors => answer::without_secrets(&snapshot, &mirrors::view(&snapshot)),
+            Place::Policies => answer::without_secrets(&snapshot, &policies::view(&snapshot)),
+            Place::Mesh => {
+                let mesh = mesh::view(&snapshot, metrics);
+                match asked.query == "format=html" {
+                    true => answer::html(mesh::html(&mesh)),
+                    false => answer::json(StatusCode::OK, &mesh),
+                }
+            }
             Place::Listeners => {
                 answer::json(StatusCode::OK, &state::listeners(&snapshot, status, certs))
             }
@@ -375,10 +397,8 @@ impl Desk {
     /// A page of another site can make a browser post here, but cannot make it add this field without asking first.
     async fn act(&self, place: Place, asked: &Asked) -> Response<Vec<u8>> {
         if asked.intent.as_deref() != Some("reload") {
-            return answer::refusal(
-                StatusCode::FORBIDDEN,
-                "the field x-windrose-admin: reload is missing",
-            );
+            let problem = "the field x-windrose-admin: reload is missing";
+            return answer::refusal(StatusCode::FORBIDDEN, problem);
         }
         let order = match place {
             Place::Confirm => meant(&asked.query).map(Order::Confirm),
@@ -427,9 +447,8 @@ fn order(query: &str) -> Result<Order, String> {
                 terms.max_rise = Percent::try_from(value)?.fraction();
             }
             _ => {
-                return Err(format!(
-                    "\"{name}\" is not known; there are confirm and max_5xx_rise"
-                ))
+                let known = "there are confirm and max_5xx_rise";
+                return Err(format!("\"{name}\" is not known; {known}"));
             }
         }
     }
@@ -462,9 +481,8 @@ fn is_local(host: &str) -> bool {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
-    let in_brackets = name
-        .strip_prefix('[')
-        .and_then(|name| name.strip_suffix(']'));
+    let opened = name.strip_prefix('[');
+    let in_brackets = opened.and_then(|name| name.strip_suffix(']'));
     let is_address = match in_brackets {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => name.parse::<Ipv4Addr>().is_ok(),

@@ -79,7 +79,12 @@ fn reload(reload: &Reload) -> String {
     }
 }
 
-fn escape(text: &str) -> String {
+/// A page with this below its heading.
+pub(super) fn whole(body: &str) -> String {
+    format!("{HEAD}{body}</body>\n</html>\n")
+}
+
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

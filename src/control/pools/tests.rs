@@ -112,6 +112,7 @@ pub(in crate::control) fn snapshot(pools: Vec<Arc<Pool>>) -> Arc<Snapshot> {
         listeners: Vec::new(),
         rules: Vec::new(),
         pools,
+        policies: Default::default(),
         show_cause_to: NetSet::default(),
         sampler: crate::observe::trace::Sampler::passive(),
         by_name: Default::default(),

@@ -65,6 +65,10 @@ pub struct Entry<'a> {
     pub trace_id: Option<&'a str>,
     /// Who called, if proven.
     pub principal: Option<&'a str>,
+    /// The policy and rule that refused it; empty where none did.
+    pub policy: &'a str,
+    /// What policies in audit mode would have changed; empty for nothing.
+    pub audit: &'a str,
     /// The `user-agent` field as received.
     pub user_agent: Option<&'a [u8]>,
     /// The `referer` field as received; its query is redacted as that of `path`.
@@ -126,6 +130,8 @@ impl Entry<'_> {
             object.name(key!("why"), cause.name);
             object.name(key!("blame"), cause.blame.as_str());
         }
+        object.name(key!("policy"), self.policy);
+        object.name(key!("policy_audit"), self.audit);
         if !self.route.is_empty() {
             object.name(key!("route"), self.route);
             object.number(key!("rule"), self.rule as u64);

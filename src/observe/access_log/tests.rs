@@ -40,6 +40,8 @@ fn entry() -> Entry<'static> {
         request_id: "r-1",
         trace_id: None,
         principal: Some("consumer:ann lee"),
+        policy: "",
+        audit: "",
         user_agent: Some(b"curl/8 \xff\"x\""),
         referer: Some(b"https://a.example/?code=1&x=2"),
         tls_version: Some("TLSv1.3"),

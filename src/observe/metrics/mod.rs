@@ -2,11 +2,13 @@
 //! It must not know what happens in the proxy; callers tell it, through handles resolved once per snapshot.
 //! Everything that has something to count calls it; the admin address shows `render`.
 
+mod edge;
 mod family;
 mod identity;
 mod limits;
 mod listener;
 mod overload;
+mod policy;
 mod pool;
 mod process;
 mod recorder;
@@ -22,6 +24,8 @@ use prometheus::core::Collector;
 use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 use windrose_plugins::contract::{Counter, CounterFactory};
 
+use edge::EdgeFamilies;
+pub use edge::{EdgeSample, EdgeSeen, Edges, Plaintext, Transport, NOBODY};
 pub(super) use family::FirstUse;
 use family::{lock, Counters, Maker};
 pub use identity::IdentityMetrics;
@@ -30,6 +34,8 @@ pub use limits::LimitMetrics;
 use listener::ListenerFamilies;
 pub use listener::{Detected, ListenerMetrics};
 pub use overload::OverloadMetrics;
+use policy::PolicyFamilies;
+pub use policy::{PolicyDecision, PolicyMetrics};
 use pool::PoolFamilies;
 pub use pool::{EndpointMetrics, PoolMetrics, SessionResult};
 pub use recorder::RecorderMetrics;
@@ -46,6 +52,8 @@ pub struct Metrics {
     routes: Arc<RouteFamilies>,
     pools: Arc<PoolFamilies>,
     rules: Arc<RuleFamilies>,
+    policies: Arc<PolicyFamilies>,
+    edges: Edges,
     limits: Arc<LimitFamilies>,
     overload: OverloadMetrics,
     plugins: Counters,
@@ -67,6 +75,7 @@ struct Handles {
     shares: Mutex<HashMap<[String; 2], Arc<ShareMetrics>>>,
     faults: Mutex<HashMap<[String; 1], Arc<FaultMetrics>>>,
     mirrors: Mutex<HashMap<[String; 2], Arc<MirrorMetrics>>>,
+    policies: Mutex<HashMap<[String; 2], Arc<PolicyMetrics>>>,
 }
 
 /// What a group of series is about, for [`Metrics::retain`].
@@ -78,6 +87,8 @@ pub enum MetricFamily {
     Route,
     /// Series of a route's rules at any listener; asked with the route's name and an empty second name.
     Rule,
+    /// Series of a policy; asked with its name and the position of a rule, or an empty one for the policy as a whole.
+    Policy,
     /// Series of a pool; asked with its name and an empty second name.
     Pool,
     /// Series of an endpoint; asked with the pool's name and the endpoint's.
@@ -111,6 +122,8 @@ impl Metrics {
             routes: Arc::new(RouteFamilies::new(&make)),
             pools: Arc::new(PoolFamilies::new(&make)),
             rules: Arc::new(RuleFamilies::new(&make)),
+            policies: Arc::new(PolicyFamilies::new(&make)),
+            edges: Edges::new(EdgeFamilies::new(&make)),
             limits: Arc::new(LimitFamilies::new(&make)),
             overload: OverloadMetrics::new(&make, CLASSES),
             plugins: make.counters(
@@ -176,6 +189,13 @@ impl Metrics {
         })
     }
 
+    /// The counters of a policy's rule; the same for the same labels. The rule is its position, empty for none of them.
+    pub fn policy(&self, policy: &str, rule: &str) -> Arc<PolicyMetrics> {
+        shared(&self.handles.policies, [policy, rule], || {
+            PolicyMetrics::new(&self.policies, [policy, rule])
+        })
+    }
+
     /// The counters of a pool; the same for the same name.
     pub fn pool(&self, pool: &str) -> Arc<PoolMetrics> {
         shared(&self.handles.pools, [pool], || {
@@ -198,6 +218,11 @@ impl Metrics {
     /// The counter of an event of a plugin instance.
     pub fn plugin_event(&self, instance: &str, event: &str) -> IntCounter {
         self.plugins.with(&[instance, event])
+    }
+
+    /// Who calls what.
+    pub fn edges(&self) -> &Edges {
+        &self.edges
     }
 
     /// The counters of overload.
@@ -244,7 +269,7 @@ impl Metrics {
     /// Drops the series of what went away. `keep` is asked with the names that [`MetricFamily`] tells.
     /// Handles still held count on unseen; a handle asked for again starts at zero.
     pub fn retain(&self, keep: &dyn Fn(MetricFamily, &str, &str) -> bool) {
-        use MetricFamily::{Certificate, Endpoint, Listener, Pool, Route, Rule};
+        use MetricFamily::{Certificate, Endpoint, Listener, Policy, Pool, Route, Rule};
         let handles = &self.handles;
         lock(&handles.listeners).retain(|[name, _], _| keep(Listener, name, ""));
         lock(&handles.routes).retain(|[listener, _, route], _| keep(Route, listener, route));
@@ -254,6 +279,7 @@ impl Metrics {
         lock(&handles.shares).retain(|[route, _], _| keep(Rule, route, ""));
         lock(&handles.faults).retain(|[route], _| keep(Rule, route, ""));
         lock(&handles.mirrors).retain(|[route, _], _| keep(Rule, route, ""));
+        lock(&handles.policies).retain(|[policy, rule], _| keep(Policy, policy, rule));
 
         self.listeners.retain(&|name| keep(Listener, name, ""));
         let certificates = &self.listeners.certificates;
@@ -261,6 +287,7 @@ impl Metrics {
         self.routes
             .retain(&|listener, route| keep(Route, listener, route));
         self.rules.retain(&|route| keep(Rule, route, ""));
+        self.policies.retain(&|policy| keep(Policy, policy, ""));
         self.pools.retain(&|pool| keep(Pool, pool, ""));
         self.limits.retain(&|pool| keep(Pool, pool, ""));
         self.pools

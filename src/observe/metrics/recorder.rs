@@ -13,6 +13,8 @@ pub struct RecorderMetrics {
     pub errors: IntCounter,
     /// Slow requests kept.
     pub slowest: IntCounter,
+    /// What policies in audit mode would have treated differently, kept.
+    pub audit: IntCounter,
     /// Samples kept.
     pub sample: IntCounter,
     /// Errors beyond what is kept of one cause in a second.
@@ -32,6 +34,7 @@ impl RecorderMetrics {
         RecorderMetrics {
             errors: records.with(&["error"]),
             slowest: records.with(&["slowest"]),
+            audit: records.with(&["audit"]),
             sample: records.with(&["sample"]),
             left_out: plain(
                 "windrose_recorder_left_out_total",

@@ -58,6 +58,8 @@ pub enum Reason {
     Error,
     /// It was slower than 99 of 100.
     Slowest,
+    /// A policy in audit mode would have treated it differently.
+    Audit,
     /// By lot.
     #[default]
     Sample,
@@ -71,6 +73,8 @@ pub struct Outcome {
     pub cause: Option<&'static Cause>,
     /// `grpc-status` of a gRPC call.
     pub grpc_status: Option<u16>,
+    /// Whether a policy in audit mode would have treated it differently.
+    pub audited: bool,
     /// Time to the end, of a stream to its response header.
     pub duration: Duration,
     /// A moment of `clock::now`.
@@ -168,6 +172,14 @@ impl Recorder {
         if is_error(outcome) {
             return self.allows(outcome).then_some(Reason::Error);
         }
+        if outcome.audited
+            && self
+                .errors
+                .entry(AUDITED, Allowance::default)
+                .take(second(outcome))
+        {
+            return Some(Reason::Audit);
+        }
         let nanos = u64::try_from(outcome.duration.as_nanos()).unwrap_or(u64::MAX);
         let second = second(outcome);
         if self.slowest.load(Relaxed) && self.durations.has(nanos, outcome.random) {
@@ -225,6 +237,7 @@ impl Recorder {
                 (false, _) => self.metrics.lost.inc(),
                 (true, Reason::Error) => self.metrics.errors.inc(),
                 (true, Reason::Slowest) => self.metrics.slowest.inc(),
+                (true, Reason::Audit) => self.metrics.audit.inc(),
                 (true, Reason::Sample) => self.metrics.sample.inc(),
             }
         }
@@ -273,6 +286,9 @@ fn is_error(outcome: &Outcome) -> bool {
 fn second(outcome: &Outcome) -> u64 {
     outcome.now / 1_000_000_000
 }
+
+/// Among causes, what policies in audit mode would have refused.
+const AUDITED: &str = "policy_audit";
 
 /// How many records of one kind are made in the second that runs.
 #[derive(Default)]
@@ -337,6 +353,8 @@ fn record(reason: Reason, told: &Told<'_>) -> Record {
             rule: (!entry.route.is_empty()).then_some(entry.rule),
             place: some(told.place),
             pool: some(entry.pool),
+            policy: some(entry.policy),
+            policy_audit: some(entry.audit),
         },
         attempts: told.attempts.clone(),
         answer: Given {

@@ -137,6 +137,12 @@ pub struct Decision {
     /// The pool's name; absent when none was chosen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pool: Option<String>,
+    /// The policy and rule that refused it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// What policies in audit mode would have changed, as `would_deny NAME[RULE]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_audit: Option<String>,
 }
 
 /// An attempt at an endpoint.

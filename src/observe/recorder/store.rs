@@ -67,7 +67,7 @@ impl Store {
     pub(super) fn push(&mut self, kept: Kept) -> bool {
         self.next += 1;
         let part = match kept.reason {
-            Reason::Error => &mut self.errors,
+            Reason::Error | Reason::Audit => &mut self.errors,
             Reason::Slowest => &mut self.slowest,
             Reason::Sample => &mut self.sample,
         };

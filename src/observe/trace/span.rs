@@ -51,6 +51,8 @@ pub struct FinishedSpan {
     pub request_id: String,
     /// Who called, if proven.
     pub principal: Option<String>,
+    /// The policy and rule that refused it; empty where policies in audit mode only would have.
+    pub policy: Option<String>,
     /// Attempts at endpoints, in order.
     pub attempts: Vec<AttemptSpan>,
 }
@@ -102,6 +104,7 @@ impl FinishedSpan {
             "windrose.principal",
             self.principal.as_deref(),
         );
+        push_text(&mut attributes, "windrose.policy", self.policy.as_deref());
         let status = Some(self.status).filter(|status| *status != 0);
         push_status(&mut attributes, status, self.cause, FIRST_SERVER_ERROR);
         let parent = self.context.parent;

@@ -27,6 +27,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::chain::Chain;
 use super::limits::Priority;
+use super::policy::PolicySet;
 use crate::observe::metrics::RouteMetrics;
 
 /// A rule of a route, compiled.
@@ -98,6 +99,8 @@ pub struct Candidate {
     pub path: PathPattern,
     /// The other conditions.
     pub conditions: Arc<Conditions>,
+    /// Who may use it; absent where no policy is for it and everybody may.
+    pub policies: Option<Arc<PolicySet>>,
     /// Counters of the listener and route.
     pub metrics: Arc<RouteMetrics>,
     /// Order written, over all rules.

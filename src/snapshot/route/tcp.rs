@@ -10,6 +10,7 @@ use ahash::AHashMap;
 use super::{DestinationPattern, HostPattern, Rule};
 use crate::observe::metrics::RouteMetrics;
 use crate::snapshot::net::NetSet;
+use crate::snapshot::policy::PolicySet;
 
 /// A rule for connections passed through as bytes, under one of its names.
 pub struct TcpRule {
@@ -21,6 +22,8 @@ pub struct TcpRule {
     pub destinations: Box<[DestinationPattern]>,
     /// The compiled rule; its action is a pool or a split.
     pub rule: Arc<Rule>,
+    /// Who may use it; absent where no policy is for it and everybody may.
+    pub policies: Option<Arc<PolicySet>>,
     /// Counters of the listener and route.
     pub metrics: Arc<RouteMetrics>,
 }
@@ -96,6 +99,12 @@ impl TcpTable {
         }
         table.services = services.into();
         table
+    }
+
+    /// Every rule, those of services as well.
+    pub fn all(&self) -> impl Iterator<Item = &TcpRule> {
+        let services = self.services.iter().map(|service| &service.rule);
+        self.rules.iter().chain(services)
     }
 
     /// Whether there is nothing in it.

@@ -9,6 +9,7 @@ mod identity;
 mod limits;
 mod listeners;
 mod mirror;
+mod policies;
 mod pools;
 mod retry;
 mod routes;

@@ -34,6 +34,7 @@ pub(super) fn shown(pool: &Arc<Pool>, metrics: &Arc<Metrics>) -> Snapshot {
             host: host.into(),
             path,
             conditions: Arc::new(conditions),
+            policies: None,
             metrics: metrics.route("edge", "r", "web"),
             order,
         }

@@ -122,6 +122,7 @@ fn finished(parent: &str) -> FinishedSpan {
         pool: "web".into(),
         request_id: "r-1".into(),
         principal: None,
+        policy: None,
         attempts,
     }
 }

@@ -1,0 +1,226 @@
+//! Lints of policies that hardly do what was meant: rules that never decide, refusals of everything, callers nobody can be.
+//! It must not guess: only lists that are equal, or absent in the wider rule, count.
+//! Called by `config::lint::check`.
+
+use crate::config::report::Report;
+use crate::config::schema::{
+    Config, Policy, PolicyAction, PolicyFrom, PolicyMode, PolicyRule, PolicyTarget, PolicyWhen,
+    Route, RouteProtocol,
+};
+
+/// Warns of what policies hardly mean.
+pub(super) fn check(config: &Config, report: &mut Report) {
+    for (at, policy) in config.policies.iter().enumerate() {
+        let path = format!("policies[{at}]");
+        extent(policy, &path, report);
+        bytes(config, policy, &path, report);
+        for (nth, rule) in policy.rules.iter().enumerate() {
+            let path = format!("{path}.rules[{nth}]");
+            if let Some(wider) = wider(config, at, nth) {
+                report.warning(
+                    &path,
+                    format!("[unreachable_policy_rule] never decides: {wider} covers everything it matches"),
+                    "remove it, or narrow the other",
+                );
+            }
+            strangers(policy, rule, &path, report);
+            foreign(config, rule, &path, report);
+        }
+    }
+    all_denied(config, report);
+}
+
+/// Policies that mean everything or nothing.
+fn extent(policy: &Policy, path: &str, report: &mut Report) {
+    let is_everything = policy
+        .rules
+        .iter()
+        .any(|rule| *rule == PolicyRule::default());
+    let whole = policy.to == PolicyTarget::default();
+    match (policy.action, policy.rules.is_empty(), is_everything) {
+        (PolicyAction::Allow, true, _) => report.warning(
+            format!("{path}.rules"),
+            "[policy_without_rules] a policy that allows and has no rules refuses everyone",
+            "add a rule; to refuse on purpose write `action: deny` and `rules: [{}]`",
+        ),
+        (PolicyAction::Deny, true, _) => report.warning(
+            format!("{path}.rules"),
+            "[policy_without_rules] a policy that denies and has no rules does nothing",
+            "add a rule, or remove the policy",
+        ),
+        (PolicyAction::Deny, false, true) if whole && policy.mode == PolicyMode::Enforce => {
+            report.warning(
+                path,
+                "[deny_everything] refuses every request of every route, whatever other policies allow",
+                "name what it guards in `to`, or whom it is for in a rule's `from`",
+            );
+        }
+        _ => {}
+    }
+}
+
+/// Conditions on HTTP where connections are passed through as bytes.
+fn bytes(config: &Config, policy: &Policy, path: &str, report: &mut Report) {
+    let is_meant = |route: &&Route| {
+        route.protocol == RouteProtocol::Tcp
+            && (policy.to.routes.is_empty() || policy.to.routes.contains(&route.name))
+            && (policy.to.pools.is_empty()
+                || route.rules.iter().any(|rule| {
+                    rule.destinations()
+                        .any(|(pool, _)| policy.to.pools.iter().any(|name| name == pool))
+                }))
+    };
+    let Some(route) = config.routes.iter().find(is_meant) else {
+        return;
+    };
+    for (nth, rule) in policy.rules.iter().enumerate() {
+        if !asks_http(&rule.when) {
+            continue;
+        }
+        let effect = match policy.action {
+            PolicyAction::Deny => "so it refuses every connection of its callers there",
+            PolicyAction::Allow => "so it lets no connection through there",
+        };
+        report.warning(
+            format!("{path}.rules[{nth}].when"),
+            format!("[http_policy_on_bytes] asks about HTTP, and route \"{}\" passes bytes through, {effect}", route.name),
+            "name in `to` the routes and listeners it is for, and give connections a policy of their own",
+        );
+    }
+}
+
+fn asks_http(when: &PolicyWhen) -> bool {
+    let is_of_request = |text: &String| text.contains("request.");
+    !(when.methods.is_empty()
+        && when.not_methods.is_empty()
+        && when.paths.is_empty()
+        && when.not_paths.is_empty()
+        && when.headers.is_empty())
+        || when.cel.as_ref().is_some_and(is_of_request)
+}
+
+/// Rules for callers who cannot be told apart from anyone: only fields, which callers write themselves.
+fn strangers(policy: &Policy, rule: &PolicyRule, path: &str, report: &mut Report) {
+    let anyone = rule.from == PolicyFrom::default();
+    if policy.action == PolicyAction::Allow && anyone && !rule.when.headers.is_empty() {
+        report.warning(
+            format!("{path}.when.headers"),
+            "[header_as_proof] lets in whoever sends these fields, and callers send what they like",
+            "add who may call under `from`",
+        );
+    }
+}
+
+/// Callers of trust domains that nobody here believes, where it is known whom one believes.
+fn foreign(config: &Config, rule: &PolicyRule, path: &str, report: &mut Report) {
+    let Some(identity) = &config.identity else {
+        return;
+    };
+    let federated = identity.federated.iter().map(|it| &*it.trust_domain);
+    let known: Vec<&str> = federated.chain([&*identity.trust_domain]).collect();
+    let of_id = |id: &String| {
+        let (domain, _) = id.strip_prefix("spiffe://")?.split_once('/')?;
+        Some(domain.to_owned())
+    };
+    let from = &rule.from;
+    let ids = from.principals.iter().enumerate();
+    let ids = ids.filter_map(|(at, id)| Some((format!("principals[{at}]"), of_id(id)?)));
+    let domains = from.trust_domains.iter().enumerate();
+    let domains = domains.map(|(at, domain)| (format!("trust_domains[{at}]"), domain.clone()));
+    for (key, domain) in ids.chain(domains) {
+        if !known.contains(&&*domain) {
+            report.warning(
+                format!("{path}.from.{key}"),
+                format!("[unknown_trust_domain] nobody of \"{domain}\" can prove who they are: it is neither `identity.trust_domain` nor federated"),
+                format!("known: {}; add it to `identity.federated`, or correct the name", known.join(", ")),
+            );
+        }
+    }
+}
+
+/// The default that refuses, with nothing that allows.
+fn all_denied(config: &Config, report: &mut Report) {
+    let allows = |policy: &Policy| {
+        policy.action == PolicyAction::Allow && policy.mode == PolicyMode::Enforce
+    };
+    let is_denied = config.authorization.default == PolicyAction::Deny;
+    if is_denied && !config.policies.iter().any(allows) {
+        report.warning(
+            "authorization.default",
+            "[deny_everything] no policy allows anything, so every request is refused",
+            "add a policy with `action: allow`, in mode `enforce`",
+        );
+    }
+}
+
+/// An earlier rule of the same action, or any of one that denies, that takes everything this one does.
+fn wider(config: &Config, at: usize, nth: usize) -> Option<String> {
+    let late = &config.policies[at];
+    let rule = &late.rules[nth];
+    let others = config
+        .policies
+        .iter()
+        .enumerate()
+        .flat_map(|(other, policy)| {
+            let rules = policy.rules.iter().enumerate();
+            rules.map(move |(index, rule)| (other, index, policy, rule))
+        });
+    let covers = |(other, index, policy, wide): &(usize, usize, &Policy, &PolicyRule)| {
+        let is_itself = *other == at && *index == nth;
+        let is_before = (*other, *index) < (at, nth);
+        let decides_first = match (policy.action, late.action) {
+            (PolicyAction::Deny, PolicyAction::Allow) => true,
+            (one, other) => one == other && is_before,
+        };
+        !is_itself
+            && decides_first
+            && policy.mode == late.mode
+            && is_target(&policy.to, &late.to)
+            && is_within(&wide.from, &rule.from)
+            && is_called(&wide.when, &rule.when)
+    };
+    let found = others.into_iter().find(covers)?;
+    Some(format!("policies[{}].rules[{}]", found.0, found.1))
+}
+
+fn is_target(wide: &PolicyTarget, narrow: &PolicyTarget) -> bool {
+    covers(&wide.listeners, &narrow.listeners)
+        && covers(&wide.routes, &narrow.routes)
+        && covers(&wide.pools, &narrow.pools)
+}
+
+fn is_within(wide: &PolicyFrom, narrow: &PolicyFrom) -> bool {
+    covers(&wide.principals, &narrow.principals)
+        && covers(&wide.trust_domains, &narrow.trust_domains)
+        && covers(&wide.namespaces, &narrow.namespaces)
+        && covers(&wide.service_accounts, &narrow.service_accounts)
+        && covers(&wide.consumers, &narrow.consumers)
+        && covers(&wide.clients, &narrow.clients)
+        && excludes(&wide.not_principals, &narrow.not_principals)
+        && excludes(&wide.not_trust_domains, &narrow.not_trust_domains)
+        && excludes(&wide.not_namespaces, &narrow.not_namespaces)
+        && excludes(&wide.not_clients, &narrow.not_clients)
+}
+
+fn is_called(wide: &PolicyWhen, narrow: &PolicyWhen) -> bool {
+    covers(&wide.methods, &narrow.methods)
+        && covers(&wide.paths, &narrow.paths)
+        && covers(&wide.hosts, &narrow.hosts)
+        && covers(&wide.ports, &narrow.ports)
+        && excludes(&wide.not_methods, &narrow.not_methods)
+        && excludes(&wide.not_paths, &narrow.not_paths)
+        && excludes(&wide.not_hosts, &narrow.not_hosts)
+        && excludes(&wide.not_ports, &narrow.not_ports)
+        && (wide.headers.is_empty() || wide.headers == narrow.headers)
+        && (wide.cel.is_none() || wide.cel == narrow.cel)
+}
+
+/// Whether every value of the second list passes the first; none means any.
+fn covers<T: PartialEq>(wide: &[T], narrow: &[T]) -> bool {
+    wide.is_empty() || (!narrow.is_empty() && narrow.iter().all(|value| wide.contains(value)))
+}
+
+/// Whether what the first list takes away, the second takes away as well.
+fn excludes<T: PartialEq>(wide: &[T], narrow: &[T]) -> bool {
+    wide.iter().all(|value| narrow.contains(value))
+}
