@@ -4,6 +4,8 @@
 //!
 //! The kernel is asked over netlink (`sock_diag`, exact lookup by both addresses): it answers within the system call from a hash
 //! table, without walking `/proc`. A caller in another network namespace is not found there, and is then known by its listener only.
+//! Where no connection has these addresses the kernel answers with a socket that listens at the port, and one that was closed has
+//! neither owner nor file: such answers are nobody's.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -101,7 +103,7 @@ fn ask(client: SocketAddr, local: SocketAddr) -> io::Result<Origin> {
     socket.write_all(&question(client, local)?)?;
     let mut answer = [0; 2048];
     let read = socket.read(&mut answer)?;
-    reading(&answer[..read]).ok_or_else(|| io::ErrorKind::NotFound.into())
+    reading(&answer[..read], client, local).ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// `struct nlmsghdr` and `struct inet_diag_req_v2` (linux/netlink.h, linux/inet_diag.h).
@@ -134,14 +136,18 @@ fn question(client: SocketAddr, local: SocketAddr) -> io::Result<Vec<u8>> {
     Ok(message)
 }
 
-/// `struct inet_diag_msg`, then attributes.
-fn reading(answer: &[u8]) -> Option<Origin> {
+/// `struct inet_diag_msg`, then attributes. Only of the very connection that was asked for, while a process has it open.
+fn reading(answer: &[u8], client: SocketAddr, local: SocketAddr) -> Option<Origin> {
     let kind = u16::from_ne_bytes(answer.get(4..6)?.try_into().ok()?);
     if kind != SOCK_DIAG_BY_FAMILY {
         return None;
     }
     let length = u32::from_ne_bytes(answer.get(..4)?.try_into().ok()?) as usize;
     let body = answer.get(16..length.min(answer.len()))?;
+    let is_open = OPEN.contains(body.get(1)?) && *body.get(68..72)? != [0; 4];
+    if !is_open || ends(body)? != (client, local) {
+        return None;
+    }
     let user = u32::from_ne_bytes(body.get(64..68)?.try_into().ok()?);
     let mut origin = Origin {
         user: Some(user),
@@ -160,6 +166,24 @@ fn reading(answer: &[u8]) -> Option<Origin> {
     Some(origin)
 }
 
+/// The addresses in an answer; those of IPv4 come as IPv6 from sockets that speak both.
+fn ends(body: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+    let family = *body.first()?;
+    let end = |port: usize, at: usize| {
+        let port = u16::from_be_bytes(body.get(port..port + 2)?.try_into().ok()?);
+        let bytes = <[u8; 16]>::try_from(body.get(at..at + 16)?).ok()?;
+        let address = match (family, bytes) {
+            (AF_INET, [a, b, c, d, ..]) => IpAddr::from([a, b, c, d]),
+            (AF_INET6, bytes) => IpAddr::from(bytes).to_canonical(),
+            _ => return None,
+        };
+        Some(SocketAddr::new(address, port))
+    };
+    Some((end(4, 8)?, end(6, 24)?))
+}
+
+/// States of a socket that a process may have open: established, both of waiting for the other's end, waiting for its own.
+const OPEN: [u8; 4] = [1, 4, 5, 8];
 const AF_NETLINK: i32 = 16;
 const SOCK_DIAG: i32 = 4;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -189,6 +213,52 @@ mod tests {
         assert!(nobody.is_err());
     }
 
+    #[test]
+    fn callers_that_speak_both_families_are_found_by_their_ipv4_address() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = listener.local_addr().unwrap();
+        let socket = socket2::Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+        socket.set_only_v6(false).unwrap();
+        let mapped = SocketAddr::new("::ffff:127.0.0.1".parse().unwrap(), to.port());
+        socket.connect(&mapped.into()).unwrap();
+        let client = socket.local_addr().unwrap().as_socket().unwrap();
+
+        let origin = ask(client, to);
+
+        let own = rustix::process::getuid().as_raw();
+        assert_eq!(origin.unwrap().user, Some(own));
+    }
+
+    #[test]
+    fn strangers_are_not_taken_for_who_listens_at_their_port() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let own = listener.local_addr().unwrap();
+        let any = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = any.local_addr().unwrap().port();
+
+        let same = ask(own, "127.0.0.1:1".parse().unwrap());
+        let far = ask(SocketAddr::new("192.0.2.1".parse().unwrap(), port), own);
+
+        assert!(same.is_err(), "{same:?}");
+        assert!(far.is_err(), "{far:?}");
+    }
+
+    #[test]
+    fn clients_that_have_left_are_not_taken_for_root() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let local = listener.local_addr().unwrap();
+        let stream = std::net::TcpStream::connect(local).unwrap();
+        let client = stream.local_addr().unwrap();
+        let (mut held, _) = listener.accept().unwrap();
+        drop(stream);
+        // The end has come: the kernel alone has the client's socket now.
+        assert_eq!(held.read(&mut [0; 1]).unwrap(), 0);
+
+        let origin = ask(client, local);
+
+        assert!(origin.is_err(), "{origin:?}");
+    }
+
     #[tokio::test]
     async fn socket_files_say_who_is_at_their_other_end() {
         let (one, _other) = tokio::net::UnixStream::pair().unwrap();
@@ -201,6 +271,8 @@ mod tests {
 
     #[test]
     fn answers_that_are_none_are_not_read() {
+        let end = SocketAddr::from(([127, 0, 0, 1], 1));
+        let reading = |answer: &[u8]| super::reading(answer, end, end);
         assert_eq!(reading(&[]), None);
         assert_eq!(reading(&[0xff; 200]), None);
         let mut short = vec![0; 40];
