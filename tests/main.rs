@@ -25,6 +25,7 @@ mod fault;
 mod forwarded;
 mod gateway_api;
 mod hbone;
+mod hold;
 mod house;
 mod http;
 mod idle;

@@ -13,7 +13,7 @@ use windrose_plugins::contract::{causes, Cause};
 use super::line::{self, Line};
 use super::tcp::{Stream, Way};
 use super::tunnel::{self, Through, Tunnel};
-use super::upstream::{enter_connection, hash_of_client, pay, pick, tell, Held, Outcome};
+use super::upstream::{enter_connection, first_endpoints, hash_of_client, pay, pick, tell, Held, Outcome};
 use super::{proxy_protocol, random};
 use crate::observe::clock;
 use crate::snapshot::balance::{self, Choice};
@@ -50,8 +50,9 @@ pub(super) async fn connect(
         pick(pool, set, &choice)
     };
     let first = || choose(pool.set.load_full(), &[]);
-    let entering = enter_connection(pool, rule.priority, left, first);
-    let mut held = Box::pin(entering).await?;
+    tokio::pin!(left);
+    first_endpoints(pool, &way.shared.current.load(), &mut left).await?;
+    let mut held = Box::pin(enter_connection(pool, rule.priority, left, first)).await?;
     for _ in 0..=rule.retry.attempts {
         let mut chosen = match held.first.take() {
             Some(chosen) => chosen,

@@ -2,6 +2,7 @@
 //! It must not know any topic; what only one test needs stays with that test.
 //! Used by every module of the test binary.
 
+pub(crate) mod ca;
 pub(crate) mod client;
 pub(crate) mod envoy;
 pub(crate) mod grpc;
@@ -14,6 +15,7 @@ pub(crate) mod tls;
 pub(crate) mod upstream;
 pub(crate) mod wait;
 
+pub(crate) use ca::Ca;
 pub(crate) use client::{Conn, Reply};
 pub(crate) use grpc::{frame, Grpc};
 pub(crate) use load::Load;

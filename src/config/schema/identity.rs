@@ -23,7 +23,7 @@ pub struct Identity {
     /// Other trust domains whose workloads are believed. Each is verified against its own roots only. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub federated: Vec<Federated>,
-    /// Hold at birth: how long the first connection of a workload waits for its certificate. When it passes, the cause is `mtls.no_identity`. Default: 5s, at most 60s; 0s does not wait.
+    /// Hold at birth: how long first connections wait for what is not there yet. In both directions they wait for the workload's certificate; when the time passes, the cause is `mtls.no_identity`. Requests and connections to a pool whose `discovery` has found nothing yet wait as well, until that long after the pool came; then the cause is `no_endpoint`. Pools whose endpoints have gone again wait for nothing. A request's deadline goes first. Default: 5s, at most 60s; 0s does not wait.
     #[serde(default = "five_seconds")]
     pub hold: Time,
 }

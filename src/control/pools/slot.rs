@@ -110,15 +110,20 @@ impl Slot {
         if pool.set.load().specs() == specs {
             return false;
         }
-        let set = EndpointSet::new(
+        let mut set = EndpointSet::new(
             &pool.name,
             &pool.settings,
             specs,
             &self.endpoints,
             &self.metrics,
         );
+        // A pool that has lost its endpoints is not one that waits for its first.
+        set.birth = None;
         set.greet(&pool.set.load(), clock::now());
-        pool.set.store(Arc::new(set));
+        let before = pool.set.swap(Arc::new(set));
+        if let Some(birth) = &before.birth {
+            birth.is_over();
+        }
         true
     }
 

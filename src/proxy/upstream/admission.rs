@@ -15,6 +15,7 @@ use crate::proxy::guard::Guarded;
 use crate::proxy::request::Ctx;
 use crate::snapshot::limits::{Choosiness, Lack, Limited, Permit, Priority, Retrying};
 use crate::snapshot::pool::Pool;
+use crate::snapshot::Snapshot;
 
 /// What a request holds of its pool; every part is given back when this is dropped.
 #[derive(Default)]
@@ -33,6 +34,11 @@ pub(in crate::proxy) async fn enter(
     session: &mut Session,
     ctx: &mut Ctx,
 ) -> Result<(), &'static Cause> {
+    let unborn = ctx.pool.as_ref().filter(|pool| pool.is_unborn());
+    if let Some(pool) = unborn.cloned() {
+        // Rare, and a timer is large.
+        Box::pin(born(session, ctx, &pool)).await?;
+    }
     let limited = ctx.pool.as_ref().filter(|pool| pool.limits.is_some());
     // Looked at before it is cloned: most pools have none.
     let Some(pool) = limited.cloned() else {
@@ -55,6 +61,27 @@ pub(in crate::proxy) async fn enter(
     Box::pin(wait(session, ctx, &pool, limited, &mut held)).await?;
     ctx.held = Some(held);
     Ok(())
+}
+
+/// Waits for the first endpoints of a pool. That there are none afterwards is said where one is chosen.
+async fn born(session: &mut Session, ctx: &Ctx, pool: &Pool) -> Result<(), &'static Cause> {
+    let hold = hold(&ctx.snapshot);
+    let (patience, _) = patience(ctx, hold);
+    tokio::select! {
+        biased;
+        _ = tokio::time::timeout(patience, pool.born(hold)) => {}
+        () = leaves(session) => return Err(&causes::CLIENT_CLOSED),
+    }
+    match ctx.is_late(clock::now()) {
+        true => Err(&causes::DEADLINE_EXCEEDED),
+        false => Ok(()),
+    }
+}
+
+/// How long the first requests and connections of a pool wait for endpoints: nodes of a mesh hold those of workloads at birth.
+fn hold(snapshot: &Snapshot) -> Duration {
+    let identity = snapshot.identity.as_ref();
+    identity.map_or(Duration::ZERO, |identity| identity.hold)
 }
 
 /// An endpoint for a retry, waiting for one if the pool lets it wait; the request keeps its place in the pool.
@@ -160,6 +187,25 @@ async fn in_line(
             give_back(held.permit.take());
         }
         waiting.in_vain(lack);
+    }
+}
+
+/// Waits for the first endpoints of a pool, for a connection passed through as bytes. `left` ends when its client gives up.
+///
+/// # Errors
+/// That the client did.
+pub(in crate::proxy) async fn first_endpoints(
+    pool: &Pool,
+    snapshot: &Snapshot,
+    left: impl Future<Output = ()>,
+) -> Result<(), &'static Cause> {
+    if !pool.is_unborn() {
+        return Ok(());
+    }
+    tokio::select! {
+        biased;
+        () = Box::pin(pool.born(hold(snapshot))) => Ok(()),
+        () = left => Err(&causes::CLIENT_CLOSED),
     }
 }
 

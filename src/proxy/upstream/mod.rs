@@ -9,7 +9,9 @@ mod key;
 mod outcome;
 mod session;
 
-pub(in crate::proxy) use admission::{enter, enter_connection, leaves, may_retry, Held};
+pub(in crate::proxy) use admission::{
+    enter, enter_connection, first_endpoints, leaves, may_retry, Held,
+};
 pub(in crate::proxy) use choice::{pick, pick_for_copy, Chosen, Outcome};
 pub use kept::Kept;
 pub(in crate::proxy) use kept::Watched;

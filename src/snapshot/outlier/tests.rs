@@ -69,6 +69,7 @@ impl Scene {
             table,
             sessions: None,
             local: None,
+            birth: None,
         };
         Scene { rules, set }
     }

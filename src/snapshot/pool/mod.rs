@@ -3,6 +3,7 @@
 //! Built by `config::compile`.
 
 mod balance;
+mod birth;
 mod ejection;
 mod passthrough;
 mod peer;
@@ -10,6 +11,7 @@ mod sessions;
 mod settings;
 
 pub use balance::*;
+pub use birth::Birth;
 pub use ejection::*;
 pub use passthrough::*;
 pub use sessions::Sessions;
@@ -84,6 +86,7 @@ impl Pool {
             table: Table::with(&self.settings.balance, &members),
             sessions: None,
             local: None,
+            birth: None,
             members,
         };
         Pool {
@@ -158,6 +161,8 @@ pub struct EndpointSet {
     pub sessions: Option<Sessions>,
     /// Whether each member is in the own zone, where the pool knows zones.
     pub local: Option<Box<[bool]>>,
+    /// Set where a source has named no endpoints yet.
+    pub birth: Option<Birth>,
 }
 
 impl Member {
@@ -197,6 +202,7 @@ impl EndpointSet {
         let is_local = |member: &Member| zone.is_some_and(|one| one.distance(&member.labels) == 0);
         EndpointSet {
             local: zone.map(|_| members.iter().map(is_local).collect()),
+            birth: members.is_empty().then(Birth::now),
             members,
             table,
             sessions,
