@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::support::proxy::pool;
 use crate::support::svid::{stolen, Recipe, Service};
 use crate::support::tls::{connect, Wish};
-use crate::support::{until, Authority, Conn, Echo, Load, Pair, Proxy, Upstream};
+use crate::support::{run, until, Authority, Conn, Echo, Load, Pair, Proxy, Upstream};
 
 const WEB: &str = "spiffe://mesh.test/ns/shop/sa/web";
 const PAY: &str = "spiffe://mesh.test/ns/shop/sa/pay";
@@ -354,4 +354,44 @@ fn bytes_are_carried_inside_mutual_tls() {
     let _ = refused.stream.read_to_end(&mut back);
     assert!(back.is_empty());
     wrong.logged(|line| line["why"] == "mtls.wrong_peer");
+}
+
+#[test]
+fn views_and_explanations_show_who_is_asked_for_and_who_is_shown() {
+    let (authority, app) = (Authority::new(), Upstream::echo());
+    let there = inbound(&authority, "permissive", &app);
+    let here = outbound(&authority, "127.0.0.1:9", "");
+    let explain = |proxy: &Proxy, listener: &str| {
+        let config = proxy.config();
+        let config = config.to_str().unwrap();
+        let done = run(&[
+            "explain",
+            "GET",
+            "http://test/",
+            "-c",
+            config,
+            "--listener",
+            listener,
+        ]);
+        String::from_utf8(done.stdout).unwrap()
+    };
+
+    let listener = there.admin("/listeners")["listeners"][0]["mtls"].clone();
+    assert_eq!(listener["mode"], "permissive");
+    assert_eq!(listener["workload"]["id"], PAY);
+    let pool = here.pool("app")["mtls"].clone();
+    assert_eq!(
+        (&pool["peers"][0], &pool["workload"]["name"]),
+        (&PAY.into(), &"web".into())
+    );
+    let told = explain(&there, "in");
+    assert!(
+        told.contains(&format!("mutual TLS, permissive; callers meet pay, {PAY}")),
+        "{told}"
+    );
+    let told = explain(&here, "web");
+    assert!(
+        told.contains(&format!("endpoints have to be {PAY}; they meet web, {WEB}")),
+        "{told}"
+    );
 }

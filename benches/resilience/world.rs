@@ -226,6 +226,7 @@ impl<'p> World<'p> {
                 table: Table::new(plan.algorithm, &members),
                 members,
                 sessions: None,
+                birth: None,
                 local: None,
             },
             rules: Ejection {

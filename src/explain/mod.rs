@@ -4,6 +4,7 @@
 
 mod hear;
 mod limits;
+pub mod mutual;
 mod pool;
 mod question;
 mod ruling;

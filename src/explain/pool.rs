@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use http::HeaderMap;
 
 use super::view::{EndpointSeen, LevelSeen, PoolSeen};
-use super::{limits, words};
+use super::{limits, mutual, words};
 use crate::decide::fields;
 use crate::observe::clock;
 use crate::snapshot::balance::LevelShare;
@@ -24,6 +24,11 @@ pub(super) fn seen(pool: &Pool, share_percent: f64, live: bool, came: &HeaderMap
         place: pool.place.to_string(),
         share_percent: (share_percent * 100.0).round() / 100.0,
         balance: balance(&pool.settings),
+        mtls: pool
+            .settings
+            .mtls
+            .as_ref()
+            .map(|mtls| mutual::outbound(mtls)),
         limits: pool
             .limits
             .as_ref()

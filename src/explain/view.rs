@@ -11,6 +11,7 @@ use pingora::http::RequestHeader;
 use serde::{Deserialize, Serialize};
 use windrose_plugins::contract::{Answer, Principal};
 
+use super::mutual::{self, InboundSeen, OutboundSeen};
 use super::ruling::{PolicySeen, RulingSeen};
 use super::waterfall::{self, Step};
 use super::{pool, words, Question};
@@ -80,6 +81,9 @@ pub struct ListenerSeen {
     /// The names of the certificate it shows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<String>,
+    /// What it asks of callers, where that is mutual TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtls: Option<InboundSeen>,
 }
 
 /// A route's rule that was looked at.
@@ -241,6 +245,9 @@ pub struct PoolSeen {
     pub share_percent: f64,
     /// How an endpoint is chosen.
     pub balance: String,
+    /// Who its endpoints have to be, where that is proven by mutual TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtls: Option<OutboundSeen>,
     /// The labels that the rule asks of endpoints.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub subset: BTreeMap<String, String>,
@@ -330,6 +337,7 @@ pub(super) fn listener(listener: &Listener, cert: Option<&Arc<Cert>>) -> Listene
         bind: listener.bind.to_string(),
         protocol: listener.protocol.as_str().to_owned(),
         certificate: cert.map(names),
+        mtls: listener.mtls.as_ref().map(|mtls| mutual::inbound(mtls)),
     }
 }
 

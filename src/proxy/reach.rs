@@ -13,7 +13,9 @@ use windrose_plugins::contract::{causes, Cause};
 use super::line::{self, Line};
 use super::tcp::{Stream, Way};
 use super::tunnel::{self, Through, Tunnel};
-use super::upstream::{enter_connection, first_endpoints, hash_of_client, pay, pick, tell, Held, Outcome};
+use super::upstream::{
+    enter_connection, first_endpoints, hash_of_client, pay, pick, tell, Held, Outcome,
+};
 use super::{proxy_protocol, random};
 use crate::observe::clock;
 use crate::snapshot::balance::{self, Choice};

@@ -23,6 +23,9 @@ pub(super) fn text(explanation: &Explanation) -> String {
     if let Some(names) = &listener.certificate {
         page.line(1, &format!("shows the certificate for {names}"), "");
     }
+    if let Some(mtls) = &listener.mtls {
+        page.line(1, &mtls.to_string(), "");
+    }
     let trust = if request.trusted {
         "its forwarded fields are believed"
     } else {
@@ -202,6 +205,9 @@ fn pool(page: &mut Page, pool: &PoolSeen) {
         &format!("{share}to pool {}, balanced by {}", pool.name, pool.balance),
         &pool.place,
     );
+    if let Some(mtls) = &pool.mtls {
+        page.line(2, &mtls.to_string(), "");
+    }
     if !pool.subset.is_empty() {
         let labels = words::labels(&pool.subset);
         let fallback = pool.subset_fallback.as_deref().unwrap_or("none");

@@ -152,6 +152,7 @@ mod tests {
             share_percent: 100.0,
             limits: Vec::new(),
             balance: String::new(),
+            mtls: None,
             subset: Default::default(),
             subset_fallback: None,
             affinity: None,

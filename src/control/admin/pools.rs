@@ -13,6 +13,7 @@ use super::limits::{self, LimitsView, OverloadView};
 use super::outlier::{self, DrainingView, EjectionView, OutlierView};
 use super::state::{millis, quarantined, QuarantinedView};
 use crate::control::pools::PoolKeeper;
+use crate::explain::mutual::{self, OutboundSeen};
 use crate::explain::words;
 use crate::observe::clock;
 use crate::snapshot::pool::{DnsRecord, HealthKind, Member, Pool, PoolProtocol, Source};
@@ -50,6 +51,8 @@ pub(super) struct PoolView {
     pub(super) source_problem: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tls: Option<TlsView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mtls: Option<OutboundSeen>,
     #[serde(skip_serializing_if = "Option::is_none")]
     health: Option<HealthView>,
     ejection: EjectionView,
@@ -164,6 +167,7 @@ fn pool_view(pool: &Pool, keeper: &PoolKeeper) -> PoolView {
             verify: verify(tls.verify),
             shows_certificate: tls.own.is_some(),
         }),
+        mtls: settings.mtls.as_ref().map(|mtls| mutual::outbound(mtls)),
         health: settings.health.as_ref().map(|health| HealthView {
             kind: kind(&health.kind),
             interval_ms: millis(health.interval),

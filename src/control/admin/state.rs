@@ -11,6 +11,7 @@ use windrose_plugins::contract::builtin_causes;
 
 use crate::control::certs::{days_left, CertKeeper};
 use crate::control::status::{self, BindState, ListenerState, Reload, Status};
+use crate::explain::mutual::{self, InboundSeen};
 use crate::snapshot::certs::Cert;
 use crate::snapshot::quarantine::{Kind, Trouble};
 use crate::snapshot::Snapshot;
@@ -247,6 +248,8 @@ pub(super) struct Listener {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) problem: Option<String>,
     pub(super) open_connections: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mtls: Option<InboundSeen>,
     pub(super) certificates: Vec<Certificate>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) certificate_problems: Vec<String>,
@@ -265,9 +268,9 @@ pub(super) struct Certificate {
 pub(super) fn listeners(snapshot: &Snapshot, status: &Status, certs: &CertKeeper) -> Listeners {
     let states = status.listeners.load();
     let view = |state: &ListenerState| {
-        let termination = snapshot
-            .listener(&state.name)
-            .and_then(|listener| listener.protocol.termination());
+        let listener = snapshot.listener(&state.name);
+        let termination = listener.and_then(|listener| listener.protocol.termination());
+        let mtls = listener.and_then(|listener| listener.mtls.as_ref());
         let (word, problem) = match &state.state {
             BindState::Listening => ("listening", None),
             BindState::Draining => ("draining", None),
@@ -282,6 +285,7 @@ pub(super) fn listeners(snapshot: &Snapshot, status: &Status, certs: &CertKeeper
             state: word,
             problem,
             open_connections: state.open.load(Relaxed),
+            mtls: mtls.map(|mtls| mutual::inbound(mtls)),
             certificates: termination.map_or(Vec::new(), |termination| {
                 let certs = termination.certs.load();
                 certs.all.iter().map(|cert| certificate(cert)).collect()
