@@ -30,6 +30,7 @@ mod house;
 mod http;
 mod idle;
 mod limits;
+mod mesh;
 mod mirror;
 mod mtls;
 mod observability;

@@ -2,6 +2,8 @@
 //! It must not know which endpoint is chosen.
 //! Called for each member of a new set.
 
+use std::time::Duration;
+
 use pingora::protocols::ALPN;
 use pingora::upstreams::peer::HttpPeer;
 
@@ -32,6 +34,9 @@ pub(super) fn peer(
     options.connection_timeout = Some(settings.connect_timeout);
     options.total_connection_timeout = Some(settings.connect_timeout * 2);
     options.idle_timeout = Some(settings.idle_timeout);
+    if settings.protocol != PoolProtocol::Http1 {
+        options.h2_ping_interval = Some(PING);
+    }
     options.max_h2_streams = settings.h2_streams as usize;
     options.alpn = match settings.protocol {
         PoolProtocol::Http1 | PoolProtocol::Tcp => ALPN::H1,
@@ -45,6 +50,10 @@ pub(super) fn peer(
     peer.group_key = group_key(pool, settings);
     Some(Box::new(peer))
 }
+
+/// How often an HTTP/2 connection is asked whether the other end is still there, as Linkerd does; Pingora waits five seconds for
+/// the answer. Without, a node that was cut off holds every request that is sent to it until its own time is over.
+const PING: Duration = Duration::from_secs(10);
 
 fn group_key(pool: &str, settings: &PoolSettings) -> u64 {
     use std::hash::{BuildHasher, Hash, Hasher};

@@ -170,7 +170,7 @@ pub struct PoolConnections {
     pub connect_timeout: Time,
     /// How long an idle connection is kept. Default: 60s; 0s closes it after each request. To an HTTP/1 endpoint that closes idle connections earlier it is kept for less, a tenth and at least 100 ms below what three such closes in a row have shown; that is forgotten after 10 minutes and learned anew.
     pub idle_timeout: Time,
-    /// Requests at a time on one HTTP/2 connection. Default: 100.
+    /// Requests at a time on one HTTP/2 connection. Default: 100. HTTP/2 connections are pinged every 10s, and end when no answer comes within 5s.
     pub h2_streams: u32,
     /// How old a connection may be to take another request, so that long-lived HTTP/2 connections behind a layer-4 balancer spread anew. Requests under way finish on it; afterwards it is idle until `idle_timeout` closes it. Ages differ between endpoints, half of it is the mean. Default: 0s, any age; from 10s to 24h.
     pub max_age: Time,
