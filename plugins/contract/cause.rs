@@ -260,6 +260,9 @@ causes! {
     MTLS_REFUSED = "mtls.refused", Proxy, 502, "Peer refused",
         "The peer ended the connection when it had seen this workload's certificate: it expects another identity, or does not believe who issued it.",
         "The log repeats the peer's alert; the peer's own log says more. Compare the ID that it expects, its trust bundle and its clock with the certificate of this workload (`windrose certs`).";
+    WORKLOAD_LIMIT = "workload_limit", Client, 429, "Too many requests",
+        "The workload has as many connections to the node's proxy, or requests under way, as its `limits` under `identity.workloads` allow. Other workloads are served on.",
+        "The log names the workload. Look at what it does; raise its `limits` if the load is meant.";
     TUNNEL_REFUSED = "tunnel_refused", Upstream, 502, "Peer refused",
         "The endpoint's node took the connection and refused the tunnel in it (HBONE): its policy denies the caller, or it knows no such address.",
         "The error log has the status that the node answered CONNECT with: 401 or 403 is its policy, 400 an address it does not take, 503 an endpoint it cannot reach. Look at the log of that node.";

@@ -18,10 +18,10 @@ use super::hello::{Opening, MOST};
 use super::line::Carrier;
 use super::proxy_protocol::{read, Reading};
 use super::transport::Transport;
-use super::{caller, capture, handshake, serve, sniff, tcp, Gateway, Shared};
+use super::{caller, capture, fair, handshake, serve, sniff, tcp, Gateway, Shared};
 use crate::observe::event;
 use crate::snapshot::certs::Termination;
-use crate::snapshot::identity::Workload;
+use crate::snapshot::identity::{Used, Workload};
 use crate::snapshot::incoming::{Full, Incoming, Open, Socket};
 use crate::snapshot::listener::{Listener, Protocol, ProxyHeader, Role};
 use crate::snapshot::mtls::{Inbound, Mode};
@@ -94,6 +94,8 @@ impl Frontend {
             }
         }
         let caller = self.caller(listener, &incoming.socket, (client, local));
+        let share = fair::share(&self.shared, caller.as_ref(), Used::Connections);
+        let _share = share.map_err(|detail| Refusal::new(&causes::WORKLOAD_LIMIT, detail))?;
         let mut transport = Transport::new(incoming.socket, client, local);
         if let Some((from, to)) = proxy_header(&mut transport, listener, incoming.peer).await? {
             (client, local) = (from, to);

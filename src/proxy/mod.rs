@@ -12,6 +12,7 @@ mod copy;
 mod dial;
 mod due;
 mod edge;
+mod fair;
 mod fault;
 mod finish;
 mod forward;

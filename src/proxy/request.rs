@@ -15,13 +15,14 @@ use super::due::Due;
 use super::finish::Unfinished;
 use super::mirror::Mirroring;
 use super::upstream::{Held, Watched};
-use super::{admit, finish, inject, random, serve, Shared};
+use super::{admit, fair, finish, inject, random, serve, Shared};
 use crate::decide::attempts::{self, Told};
 use crate::decide::policy::Ruled;
 use crate::decide::{class, Deadline, Facts, Silent, Walk};
 use crate::observe::clock;
 use crate::observe::trace::{AttemptSpan, TraceContext};
 use crate::snapshot::endpoint::{Endpoint, InFlight};
+use crate::snapshot::identity::{Share, Used};
 use crate::snapshot::lease::Lease;
 use crate::snapshot::limits::Priority;
 use crate::snapshot::listener::Listener;
@@ -63,6 +64,8 @@ pub struct Ctx {
     /// Set while it is a stream of HTTP/2, which may be dropped as it stands.
     pub(super) unfinished: Option<Box<Unfinished>>,
     /// What is gathered for its copies; absent for most.
+    /// The calling workload's, where it has limits.
+    pub(super) share: Option<Share>,
     pub(super) mirroring: Option<Box<Mirroring>>,
     /// Whether it begins something long-lived: other times and bounds hold for it.
     pub(super) is_stream: bool,
@@ -157,6 +160,7 @@ impl Ctx {
             due: None,
             unfinished: None,
             mirroring: None,
+            share: None,
             is_stream: false,
             is_upgrade: false,
             is_endless: false,
@@ -268,6 +272,8 @@ pub(super) async fn route(
         return Err(refuse(&causes::INTERNAL));
     };
     admit::admit(session, ctx, &connection, &listener).map_err(refuse)?;
+    let share = fair::share(shared, connection.caller.as_ref(), Used::Requests);
+    ctx.share = share.map_err(|_| refuse(&causes::WORKLOAD_LIMIT))?;
     // Only now is it certain that the other end knows its connection as its own, should that be us.
     if connection.listener.capture.is_some() && shared.own.has_made(connection.client).await {
         return Err(refuse(&causes::CAPTURE_LOOP));

@@ -354,6 +354,7 @@ mod tests {
     fn workload(registry: &Identities, name: &str, id: &str, ports: &[u16]) -> Arc<Workload> {
         let id = SpiffeId::parse(id).unwrap();
         Arc::new(Workload {
+            bounds: Default::default(),
             name: name.into(),
             held: registry.held(name, &id),
             id,

@@ -11,8 +11,8 @@ use super::Means;
 use crate::config::report::Report;
 use crate::config::schema::{self, IdentitySource};
 use crate::snapshot::identity::{
-    root_hash, Bundle, CaSettings, ConsulAddress, ConsulSettings, Identity, Matches, Seed, Source,
-    SpiffeId, SpireSocket, Svid, SvidFiles, TrustDomain, Workload,
+    root_hash, Bounds, Bundle, CaSettings, ConsulAddress, ConsulSettings, Identity, Matches, Seed,
+    Source, SpiffeId, SpireSocket, Svid, SvidFiles, TrustDomain, Workload,
 };
 
 /// Builds the identity of the node; `None` for one that `rules` have refused.
@@ -92,6 +92,10 @@ fn workload(one: &schema::Workload, means: &Means<'_>) -> Option<Workload> {
             key: means.path(&files.key),
         }),
         service: one.service.as_deref().map(Box::from),
+        bounds: Bounds {
+            connections: one.limits.connections,
+            requests: one.limits.requests,
+        },
         held: means.identities.held(&one.name, &id),
         id,
     })

@@ -110,6 +110,19 @@ pub struct Workload {
     /// How it is known among the workloads of the node. Default: by nothing; the only workload of a node is everybody's.
     #[serde(default, rename = "match")]
     pub matches: WorkloadMatch,
+    /// How much of the node's proxy it may use at a time, so that it cannot starve the other workloads. Default: no bounds.
+    #[serde(default)]
+    pub limits: WorkloadLimits,
+}
+
+/// How much a workload may use at a time. What is beyond is refused with the cause `workload_limit` (429 for requests); the log and `windrose_workload_refused_total` name the workload.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct WorkloadLimits {
+    /// Connections it has open to the node's proxy. What comes in for it from other nodes is not counted. This bounds its memory too: at most `limits.header_bytes` of its listener, and the buffers of one response, for each. Default: 0, no bound.
+    pub connections: u32,
+    /// Requests under way, those it makes and those that come in for it together. Default: 0, no bound.
+    pub requests: u32,
 }
 
 /// How a workload is known. Any of these will do; each value belongs to one workload.

@@ -30,6 +30,7 @@ pub(super) fn desk(source: Settings, ids: &[&str]) -> Desk {
         let name = id.rsplit('/').next().unwrap_or_default();
         let id = SpiffeId::parse(id).unwrap();
         Arc::new(Workload {
+            bounds: Default::default(),
             name: name.into(),
             held: registry.held(name, &id),
             id,
@@ -59,6 +60,7 @@ fn identity(folder: &Path, registry: &Arc<Identities>) -> Arc<Identity> {
             bundle: folder.join("bundle.pem"),
         },
         workloads: vec![Arc::new(Workload {
+            bounds: Default::default(),
             name: "web".into(),
             held: registry.held("web", &id),
             id,

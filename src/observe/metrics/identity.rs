@@ -12,6 +12,7 @@ pub struct IdentityMetrics {
     roots: Gauges,
     renewals: Counters,
     source: IntGauge,
+    refused: Counters,
 }
 
 impl IdentityMetrics {
@@ -32,6 +33,11 @@ impl IdentityMetrics {
                 "Certificates that came for a workload (ok), or that did not or could not be used (failed).",
                 &["workload", "result"],
             ),
+            refused: make.counters(
+                "windrose_workload_refused_total",
+                "Connections and requests of a workload beyond its limits.",
+                &["workload", "what"],
+            ),
             source: make
                 .gauges(
                     "windrose_identity_source_up",
@@ -50,6 +56,11 @@ impl IdentityMetrics {
     /// When the first root of a trust domain expires.
     pub fn roots(&self, trust_domain: &str, not_after: i64) {
         self.roots.with(&[trust_domain]).set(not_after);
+    }
+
+    /// A workload wanted more than its limits allow, of `connections` or `requests`.
+    pub fn refused(&self, workload: &str, what: &'static str) {
+        self.refused.with(&[workload, what]).inc();
     }
 
     /// A certificate came, or did not.

@@ -5,6 +5,7 @@
 mod clock;
 mod extensions;
 mod id;
+mod share;
 mod source;
 mod svid;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod verify;
 
 pub use clock::{Clock, SourceState};
 pub use id::{IdPattern, SpiffeId, TrustDomain};
+pub use share::{Bounds, Share, Used};
 pub use source::{root_hash, CaSettings, ConsulAddress, ConsulSettings, Source, SpireSocket};
 pub use svid::{Bundle, Svid};
 pub use verify::{verify, Rejection, Trust};
@@ -72,6 +74,8 @@ pub struct Workload {
     pub files: Option<SvidFiles>,
     /// What Consul calls it, where the source is Consul.
     pub service: Option<Box<str>>,
+    /// How much it may use at a time.
+    pub bounds: Bounds,
     /// What it holds now. The same for the same name and ID in every generation.
     pub held: Arc<Held>,
 }
@@ -160,6 +164,7 @@ pub struct Held {
     svid: ArcSwapOption<Svid>,
     clock: Mutex<Clock>,
     arrived: Notify,
+    load: share::Load,
 }
 
 impl fmt::Debug for Held {

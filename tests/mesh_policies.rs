@@ -1,0 +1,121 @@
+//! Who may call what where callers prove themselves by mutual TLS: connections of bytes, and what comes out of tunnels.
+//! It must not test how single conditions are compared; unit tests of `decide::policy` do that.
+//! Part of the test binary.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use tempfile::TempDir;
+
+use crate::support::tls::{connect, Wish};
+use crate::support::{Authority, Proxy, Upstream};
+
+const WEB: &str = "spiffe://mesh.test/ns/shop/sa/web";
+const OTHER: &str = "spiffe://mesh.test/ns/shop/sa/other";
+const PAY: &str = "spiffe://mesh.test/ns/shop/sa/pay";
+const GET: &str = "GET / HTTP/1.1\r\nhost: test\r\n\r\n";
+
+/// The folder of a node with one workload, and the `identity` that goes with it.
+fn node(authority: &Authority, id: &str) -> (TempDir, String) {
+    let folder = TempDir::new().unwrap();
+    authority.write_bundle(folder.path(), "bundle.pem");
+    authority.svid(id).write(folder.path(), "own");
+    let identity = format!("identity:\n  trust_domain: mesh.test\n  source: {{files: {{bundle: bundle.pem}}}}\n  hold: 0s\n  workloads: [{{name: own, id: '{id}', certificate: {{cert: own.crt, key: own.key}}}}]\n");
+    (folder, identity)
+}
+
+/// The node of `pay`, which lets in nobody but `web`.
+fn inbound(authority: &Authority, mtls: &str, is_bytes: bool, app: &Upstream) -> Proxy {
+    let (folder, identity) = node(authority, PAY);
+    let (protocol, route, pool, when) = match is_bytes {
+        true => ("tcp", "protocol: tcp, ", "tcp", ""),
+        false => ("auto", "", "http1", ", when: {methods: [GET]}"),
+    };
+    Proxy::start_in(folder, &format!("listeners: [{{name: in, role: mesh-inbound, bind: '127.0.0.1:0', protocol: {protocol}, mtls: {mtls}}}]\n{identity}pools: [{{name: app, protocol: {pool}, endpoints: ['{}']}}]\nroutes: [{{name: all, {route}listeners: [in], rules: [{{pool: app}}]}}]\npolicies: [{{name: callers, action: allow, rules: [{{from: {{principals: ['{WEB}']}}{when}}}]}}]\n", app.address))
+}
+
+/// The node of a caller, which opens tunnels to the node of `pay`.
+fn outbound(
+    authority: &Authority,
+    id: &str,
+    taking: &Proxy,
+    is_bytes: bool,
+    app: &Upstream,
+) -> Proxy {
+    let (folder, identity) = node(authority, id);
+    let port = taking.address("in").port();
+    let (protocol, route, pool) = match is_bytes {
+        true => (", protocol: tcp", "protocol: tcp, ", "tcp"),
+        false => ("", "", "http1"),
+    };
+    Proxy::start_in(folder, &format!("listeners: [{{name: web, role: mesh-outbound, bind: '127.0.0.1:0'{protocol}}}]\n{identity}pools: [{{name: pay, protocol: {pool}, endpoints: ['{}'], mtls: {{peers: ['{PAY}'], hbone: {{port: {port}}}}}}}]\nroutes: [{{name: all, {route}listeners: [web], rules: [{{pool: pay}}]}}]\n", app.address))
+}
+
+#[test]
+fn bytes_over_mutual_tls_are_let_through_by_the_callers_id() {
+    let authority = Authority::new();
+    let app = Upstream::answering("paid");
+    let proxy = inbound(&authority, "{}", true, &app);
+    let (web, other) = (authority.svid(WEB), authority.svid(OTHER));
+    let call = |certificate| {
+        let wish = Wish {
+            certificate: Some(certificate),
+            ..Wish::default()
+        };
+        connect(proxy.address("in"), &wish).unwrap()
+    };
+
+    let mut refused = call(&other);
+    let _ = refused.stream.write_all(GET.as_bytes());
+    assert!(refused.reply().is_err());
+    assert_eq!(app.connections(), 0);
+    let allowed = call(&web).ask(GET);
+
+    assert_eq!((allowed.status, &*allowed.text()), (200, "paid"));
+    let line = proxy.logged(|line| line["principal"] == OTHER);
+    assert_eq!(line["why"], "policy_denied");
+    assert_eq!(line["policy"], "callers");
+    proxy.logged(|line| line["principal"] == WEB && line["why"].is_null());
+}
+
+#[test]
+fn each_request_in_a_tunnel_is_judged_by_who_opened_it() {
+    let authority = Authority::new();
+    let app = Upstream::answering("paid");
+    let taking = inbound(&authority, "{hbone: true}", false, &app);
+    let web = outbound(&authority, WEB, &taking, false, &app);
+    let other = outbound(&authority, OTHER, &taking, false, &app);
+
+    let allowed = web.get("/");
+    let method = web.ask("POST", "/", "content-length: 0\r\n");
+    let stranger = other.get("/");
+
+    assert_eq!((allowed.status, &*allowed.text()), (200, "paid"));
+    assert_eq!(method.status, 403);
+    assert_eq!(stranger.status, 403);
+    assert_eq!(app.requests(), 1);
+    let line = taking.logged(|line| line["principal"] == OTHER);
+    assert_eq!(line["why"], "policy_denied");
+}
+
+#[test]
+fn bytes_in_a_tunnel_are_refused_before_the_service_hears_of_them() {
+    let authority = Authority::new();
+    let app = Upstream::answering("paid");
+    let taking = inbound(&authority, "{hbone: true}", true, &app);
+    let web = outbound(&authority, WEB, &taking, true, &app);
+    let other = outbound(&authority, OTHER, &taking, true, &app);
+    let call = |proxy: &Proxy| {
+        let mut stream = TcpStream::connect(proxy.address("web")).unwrap();
+        let _ = stream.write_all(GET.as_bytes());
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).map(|()| first)
+    };
+
+    assert!(call(&other).is_err());
+    assert_eq!(app.connections(), 0);
+    assert_eq!(&call(&web).unwrap(), b"HTTP/1.1 200");
+
+    let line = taking.logged(|line| line["principal"] == OTHER);
+    assert_eq!(line["why"], "policy_denied");
+}
