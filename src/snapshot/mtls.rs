@@ -379,7 +379,6 @@ mod tests {
             federated: Vec::new(),
             hold: Duration::ZERO,
             seed: Seed::default(),
-            groups: Default::default(),
             registry,
         })
     }

@@ -70,7 +70,6 @@ pub(super) fn compile(
         federated,
         hold: settings.hold.0,
         seed,
-        groups: Default::default(),
         registry: means.identities.clone(),
     })
 }

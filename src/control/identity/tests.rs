@@ -42,7 +42,6 @@ pub(super) fn desk(source: Settings, ids: &[&str]) -> Desk {
     let identity = Identity {
         trust_domain: TrustDomain::parse("td").unwrap(),
         source,
-        groups: Default::default(),
         workloads: ids.iter().map(workload).collect(),
         federated: Vec::new(),
         hold: Duration::ZERO,
@@ -77,7 +76,6 @@ fn identity(folder: &Path, registry: &Arc<Identities>) -> Arc<Identity> {
         )],
         hold: Duration::ZERO,
         seed: Seed::default(),
-        groups: Default::default(),
         registry: registry.clone(),
     })
 }

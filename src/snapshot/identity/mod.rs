@@ -43,9 +43,6 @@ pub struct Identity {
     pub hold: Duration,
     /// What the compiler read, for workloads and trust domains that have nothing yet.
     pub seed: Seed,
-    /// Control groups by the number of their folder, with the position of the workload that runs in them. Kept in step by
-    /// `control::identity`.
-    pub groups: ArcSwap<HashMap<u64, usize>>,
     /// What outlives this generation.
     pub registry: Arc<Identities>,
 }
@@ -102,6 +99,13 @@ pub struct Matches {
     pub cgroups: Box<[Box<str>]>,
 }
 
+impl Matches {
+    /// Whether it is known by nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Matches::default()
+    }
+}
+
 impl Identity {
     /// The workload of this name.
     pub fn workload(&self, name: &str) -> Option<&Arc<Workload>> {
@@ -123,19 +127,27 @@ impl Identity {
         self.find(|matches| matches.users.contains(&user))
     }
 
-    /// The workload that runs in this control group.
+    /// The workload that runs in this control group; of those within each other, the inner one's.
     pub fn in_cgroup(&self, group: &str) -> Option<&Arc<Workload>> {
         let is_in = |wanted: &str| {
             let below = group.strip_prefix(wanted.trim_end_matches('/'));
             below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
         };
-        self.find(|matches| matches.cgroups.iter().any(|one| is_in(one)))
+        let inner = |one: &Arc<Workload>| {
+            let groups = one.matches.cgroups.iter().filter(|group| is_in(group));
+            groups.map(|group| group.trim_end_matches('/').len()).max()
+        };
+        let all = self.workloads.iter();
+        let (_, found) = all
+            .filter_map(|one| Some((inner(one)?, one)))
+            .max_by_key(|(length, _)| *length)?;
+        Some(found)
     }
 
     /// The workload that runs in the control group of this number.
     pub fn in_group(&self, number: u64) -> Option<&Arc<Workload>> {
-        let at = self.groups.load().get(&number).copied()?;
-        self.workloads.get(at)
+        let groups = self.registry.groups.load();
+        self.in_cgroup(groups.get(&number)?)
     }
 
     /// Whether any workload is known by where its process runs.
@@ -145,7 +157,19 @@ impl Identity {
         self.workloads.iter().any(by_origin)
     }
 
-    /// The only workload, if there is one only.
+    /// The only workload, if it may be any caller: it is known by nothing.
+    pub fn only_caller(&self) -> Option<&Arc<Workload>> {
+        self.only().filter(|one| one.matches.is_empty())
+    }
+
+    /// The only workload, if it may be reached by any way: no port or listener is its own.
+    pub fn only_callee(&self) -> Option<&Arc<Workload>> {
+        let is_anywhere =
+            |matches: &Matches| matches.ports.is_empty() && matches.listeners.is_empty();
+        self.only().filter(|one| is_anywhere(&one.matches))
+    }
+
+    /// The only workload, if there is one only, however it is known.
     pub fn only(&self) -> Option<&Arc<Workload>> {
         match &*self.workloads {
             [one] => Some(one),
@@ -237,7 +261,12 @@ pub struct Identities {
     layers: Mutex<Layers>,
     held: Mutex<Known>,
     source: Mutex<SourceState>,
+    groups: ArcSwap<Groups>,
 }
+
+/// Control groups by the number of their folder: as they, or the ones they are below, are written in a `match`. Whose they are is each
+/// generation's own to say.
+pub type Groups = HashMap<u64, Arc<str>>;
 
 type Known = HashMap<(Box<str>, SpiffeId), Weak<Held>>;
 type Bundles = HashMap<TrustDomain, Arc<Bundle>>;
@@ -292,6 +321,11 @@ impl Identities {
     /// The roots of federated trust domains.
     pub fn federated(&self) -> Bundles {
         lock(&self.layers).federated.clone()
+    }
+
+    /// The numbers of control groups; `control::identity` keeps them in step.
+    pub fn set_groups(&self, groups: Groups) {
+        self.groups.store(Arc::new(groups));
     }
 
     /// How the source is.
