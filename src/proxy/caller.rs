@@ -1,4 +1,5 @@
-//! Which workload of this machine a connection comes from: its listener's, else by the user or control group of its socket.
+//! Which workload of this machine a connection comes from: its listener's, else by the user or control group of its socket, else
+//! the only one if it is known by nothing.
 //! It must not know what the workload may do.
 //! Called once for each connection of a listener whose callers may be workloads; one question to the kernel, never a wait.
 //!
@@ -36,7 +37,7 @@ pub(super) fn workload(
 ) -> Option<Arc<Workload>> {
     let found = identity.at_listener(&listener.name);
     let found = found.or_else(|| by_origin(identity, socket, addresses));
-    found.or_else(|| identity.only()).cloned()
+    found.or_else(|| identity.only_caller()).cloned()
 }
 
 fn by_origin<'i>(

@@ -76,7 +76,7 @@ impl Inbound {
     }
 
     /// The workload that a connection is for: the listener's, else the one at the port, else the one whose name was asked for,
-    /// else the one the listener belongs to, else the only one.
+    /// else the one the listener belongs to, else the only one if it is known by nothing.
     pub fn workload(&self, listener: &str, port: u16, sni: Option<&str>) -> Option<&Arc<Workload>> {
         let identity = &self.identity;
         let named = || sni.and_then(|name| identity.workload(name));
@@ -85,7 +85,7 @@ impl Inbound {
             .or_else(|| identity.at_port(port))
             .or_else(named)
             .or_else(|| identity.at_listener(listener))
-            .or_else(|| identity.only())
+            .or_else(|| identity.only_callee())
     }
 }
 
@@ -230,8 +230,13 @@ impl fmt::Debug for Outbound {
 impl PartialEq for Outbound {
     fn eq(&self, other: &Outbound) -> bool {
         let who = |one: &Outbound| {
-            let workload = one.workload.as_ref().or_else(|| one.identity.only());
-            workload.map(|one| (one.name.clone(), one.id.clone()))
+            let workload = one.own()?;
+            Some((
+                workload.name.clone(),
+                workload.id.clone(),
+                workload.matches.is_empty(),
+                one.identity.hold,
+            ))
         };
         (&self.peers, &self.sni, self.hbone, who(self))
             == (&other.peers, &other.sni, other.hbone, who(other))
@@ -270,7 +275,8 @@ impl Outbound {
         Outbound { hbone, ..self }
     }
 
-    /// Who calls, and the certificate to show: the pool's own workload, else the given one.
+    /// Who calls, and the certificate to show: the pool's own workload, else the given one, else the only one if it is known by
+    /// nothing.
     ///
     /// # Errors
     /// Why nobody can call.
@@ -278,14 +284,29 @@ impl Outbound {
         &self,
         given: Option<&Arc<Workload>>,
     ) -> Result<(Arc<Workload>, Arc<Svid>), String> {
-        let Some(workload) = self
-            .workload
-            .as_ref()
-            .or(given)
-            .or_else(|| self.identity.only())
-        else {
-            return Err("it is not known which workload calls".into());
-        };
+        let found = self.workload.as_ref().or(given);
+        self.as_workload(found.or_else(|| self.identity.only_caller()))
+            .await
+    }
+
+    /// Who looks after the health of endpoints, and the certificate to show: no workload calls then, so that the node's only one is
+    /// taken however it is known.
+    ///
+    /// # Errors
+    /// Why nobody can.
+    pub async fn prober(&self) -> Result<(Arc<Workload>, Arc<Svid>), String> {
+        self.as_workload(self.own()).await
+    }
+
+    fn own(&self) -> Option<&Arc<Workload>> {
+        self.workload.as_ref().or_else(|| self.identity.only())
+    }
+
+    async fn as_workload(
+        &self,
+        workload: Option<&Arc<Workload>>,
+    ) -> Result<(Arc<Workload>, Arc<Svid>), String> {
+        let workload = workload.ok_or("it is not known which workload calls")?;
         let svid = current(workload, self.identity.hold).await?;
         Ok((workload.clone(), svid))
     }
@@ -369,13 +390,16 @@ mod tests {
 
     fn identity() -> Arc<Identity> {
         let registry = Arc::<Identities>::default();
+        let web = workload(&registry, "web", "spiffe://td/web", &[80]);
+        let shop = workload(&registry, "shop", "spiffe://td/shop", &[90]);
+        node(registry, vec![web, shop])
+    }
+
+    fn node(registry: Arc<Identities>, workloads: Vec<Arc<Workload>>) -> Arc<Identity> {
         Arc::new(Identity {
             trust_domain: TrustDomain::parse("td").unwrap(),
             source: Source::Files { bundle: "b".into() },
-            workloads: vec![
-                workload(&registry, "web", "spiffe://td/web", &[80]),
-                workload(&registry, "shop", "spiffe://td/shop", &[90]),
-            ],
+            workloads,
             federated: Vec::new(),
             hold: Duration::ZERO,
             seed: Seed::default(),
@@ -433,6 +457,58 @@ mod tests {
         assert_eq!(
             (inbound.mode(80), inbound.mode(90)),
             (Mode::Strict, Mode::Permissive)
+        );
+    }
+
+    /// A node with one workload.
+    fn alone(id: &str, ports: &[u16]) -> Arc<Identity> {
+        let registry = Arc::<Identities>::default();
+        let web = workload(&registry, "web", id, ports);
+        web.held.put(Maker::new("root").svid(id), None);
+        node(registry, vec![web])
+    }
+
+    #[tokio::test]
+    async fn the_only_workload_is_everybodys_unless_it_is_known_by_something() {
+        let inbound = |identity| Inbound {
+            identity,
+            mode: Mode::Strict,
+            ports: Box::default(),
+            workload: None,
+            handshake_timeout: Duration::ZERO,
+            hbone: false,
+            acceptor: acceptor(None).unwrap(),
+        };
+        let outbound = |identity| Outbound::new(identity, Box::default(), None, "pool".into());
+        let (anyone, known) = (
+            alone("spiffe://td/web", &[]),
+            alone("spiffe://td/web", &[80]),
+        );
+
+        let (to_anyone, to_known) = (inbound(anyone.clone()), inbound(known.clone()));
+        let (by_anyone, by_known) = (outbound(anyone), outbound(known));
+
+        assert!(to_anyone.workload("in", 81, None).is_some());
+        assert!(to_known.workload("in", 81, None).is_none());
+        assert!(to_known.workload("in", 80, None).is_some());
+        assert!(by_anyone.caller(None).await.is_ok());
+        assert!(by_known.caller(None).await.is_err());
+        assert!(by_known.prober().await.is_ok(), "no workload calls then");
+    }
+
+    #[test]
+    fn pools_are_kept_only_while_they_call_as_the_same_workload() {
+        let outbound = |id: &str, ports: &[u16]| {
+            Outbound::new(alone(id, ports), Box::default(), None, "pool".into())
+        };
+
+        let before = outbound("spiffe://td/web", &[]);
+
+        assert!(before == outbound("spiffe://td/web", &[]));
+        assert!(before != outbound("spiffe://td/other", &[]), "another ID");
+        assert!(
+            before != outbound("spiffe://td/web", &[80]),
+            "not anybody's"
         );
     }
 

@@ -107,7 +107,7 @@ pub struct Workload {
     /// What Consul calls it; only with `source.consul`. Default: the workload's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
-    /// How it is known among the workloads of the node. Default: by nothing; the only workload of a node is everybody's.
+    /// How it is known among the workloads of the node. Default: by nothing; the only workload of a node is everybody's then.
     #[serde(default, rename = "match")]
     pub matches: WorkloadMatch,
     /// How much of the node's proxy it may use at a time, so that it cannot starve the other workloads. Default: no bounds.
@@ -158,7 +158,7 @@ pub struct ListenerMtls {
     /// The same at single ports, by the port that a connection was made for, in quotes as all keys of maps are: `{"9090": permissive}`. Default: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub ports: BTreeMap<String, MtlsMode>,
-    /// The workload that every connection is for. Default: the one whose `match.ports` has the port, else the one whose name the caller asks for (SNI), else the one whose `match.listeners` has the listener, else the node's only one.
+    /// The workload that every connection is for. Default: the one whose `match.ports` has the port, else the one whose name the caller asks for (SNI), else the one whose `match.listeners` has the listener, else the node's only one if its `match` has neither ports nor listeners.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<String>,
     /// Whether connections carry tunnels: HBONE, HTTP/2 CONNECT streams as ztunnel, Istio and Cilium send them to port 15008. Each stream becomes a connection that was made for the address it names, and is served as `protocol` says: requests meet the routes, bytes the `tcp` routes. The node that opened the tunnel is the principal. At most `limits.h2_streams` at a time on a connection, which ends when it carried none for `limits.keep_alive`. Callers that speak HTTP/1 or no ALPN are refused. Default: false.
@@ -196,7 +196,7 @@ pub enum MtlsMode {
 pub struct PoolMtls {
     /// Who endpoints may be: SPIFFE IDs, in which a whole segment may be `*`, the last one `**` for everything below, and the trust domain `*` for any that is believed.
     pub peers: Vec<String>,
-    /// Who calls. Default: the calling workload, by its listener, user or control group; the node's only one if there is one. Needed for health checks where a node has several workloads.
+    /// Who calls. Default: the calling workload, by its listener, user or control group; the node's only one if it has no `match`. Health checks are the node's only workload's, however it is known; where there are several, they need this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<String>,
     /// Reaches endpoints through their nodes: a tunnel (HBONE) to this port at the endpoint's address, for its own port. Not together with `health`, `proxy_protocol`, protocol `auto` or endpoints at socket files; requests share connections to a node, at most 100 at a time on one, which is kept for 5 minutes. Default: mutual TLS with the endpoint's own port.

@@ -161,7 +161,7 @@ impl Line {
         let mut peer = self.template.clone();
         peer._address = target.addr.clone();
         if let Some(mtls) = &self.mtls {
-            match mtls.caller(None).await {
+            match mtls.prober().await {
                 Ok((workload, svid)) => mtls.dress(&mut peer, &workload, &svid),
                 Err(detail) => return unhealthy(format!("mtls.no_identity: {detail}")),
             }
