@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use pingora::protocols::tls::SslStream;
-use pingora::tls::ssl::{SslConnector, SslMethod, SslVerifyMode, SslVersion};
 use pingora::tls::tokio_ssl;
 use tokio::io::{AsyncRead, AsyncWrite};
 use windrose_plugins::contract::{causes, Cause};
@@ -121,19 +120,7 @@ pub(super) async fn tls(
         let text = error.to_string();
         (mtls::failed(&text, &causes::UPSTREAM_TLS), text)
     };
-    let mut builder = SslConnector::builder(SslMethod::tls()).map_err(|error| failed(&error))?;
-    builder
-        .set_min_proto_version(Some(SslVersion::TLS1_3))
-        .map_err(|error| failed(&error))?;
-    let mut config = builder
-        .build()
-        .configure()
-        .map_err(|error| failed(&error))?;
-    // Judged below, with a word for what is wrong.
-    config.set_verify(SslVerifyMode::NONE);
-    config.set_verify_hostname(false);
-    let mut ssl = config.into_ssl(&mtls.sni).map_err(|error| failed(&error))?;
-    mtls::show(svid, &mut ssl).map_err(|error| failed(&error))?;
+    let mut ssl = mtls.handshake(svid).map_err(|error| failed(&error))?;
     if let Some(alpn) = alpn {
         ssl.set_alpn_protos(alpn).map_err(|error| failed(&error))?;
     }

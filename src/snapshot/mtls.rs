@@ -5,15 +5,16 @@
 use std::any::Any;
 use std::fmt;
 use std::hash::Hash;
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use pingora::protocols::tls::{HandshakeCompleteHook, SslDigest, TlsRef};
 use pingora::tls::error::ErrorStack;
 use pingora::tls::ext;
 use pingora::tls::ssl::{
-    select_next_proto, AlpnError, SslAcceptor, SslMethod, SslOptions, SslRef, SslSessionCacheMode,
-    SslVerifyMode, SslVersion,
+    select_next_proto, AlpnError, Ssl, SslAcceptor, SslContext, SslMethod, SslMode, SslOptions,
+    SslRef, SslSessionCacheMode, SslVerifyMode, SslVersion,
 };
 use pingora::upstreams::peer::HttpPeer;
 use windrose_plugins::contract::{causes, Cause};
@@ -203,6 +204,18 @@ fn unix_now() -> i64 {
     })
 }
 
+/// The context of every handshake that [`Outbound::handshake`] begins. Without the system's roots, which nothing is judged by.
+static CLIENT: LazyLock<Result<SslContext, ErrorStack>> = LazyLock::new(|| {
+    let mut builder = SslContext::builder(SslMethod::tls_client())?;
+    builder.set_min_proto_version(Some(SslVersion::TLS1_3))?;
+    builder.set_verify(SslVerifyMode::NONE);
+    // As every stream of `tokio_ssl` wants it.
+    builder.set_mode(
+        SslMode::AUTO_RETRY | SslMode::ACCEPT_MOVING_WRITE_BUFFER | SslMode::ENABLE_PARTIAL_WRITE,
+    );
+    Ok(builder.build())
+});
+
 /// Mutual TLS to the endpoints of a pool.
 pub struct Outbound {
     /// Who workloads here are.
@@ -309,6 +322,20 @@ impl Outbound {
         let workload = workload.ok_or("it is not known which workload calls")?;
         let svid = current(workload, self.identity.hold).await?;
         Ok((workload.clone(), svid))
+    }
+
+    /// A handshake with an endpoint that is not begun yet, for connections that are not Pingora's. What the endpoint shows is taken
+    /// for the moment: [`prove`] judges it, with a word for what is wrong.
+    ///
+    /// # Errors
+    /// What OpenSSL refuses.
+    pub fn handshake(&self, svid: &Svid) -> Result<Ssl, ErrorStack> {
+        let mut ssl = Ssl::new(CLIENT.as_ref().map_err(Clone::clone)?)?;
+        if self.sni.parse::<IpAddr>().is_err() {
+            ssl.set_hostname(&self.sni)?;
+        }
+        show(svid, &mut ssl)?;
+        Ok(ssl)
     }
 
     /// Makes a peer one over mutual TLS. Its connections are those of this workload with this certificate, to these peers, under
