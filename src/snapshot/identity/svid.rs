@@ -10,7 +10,7 @@ use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
 use openssl::x509::store::{X509Store, X509StoreBuilder};
 use openssl::x509::verify::{X509VerifyFlags, X509VerifyParam};
-use openssl::x509::{X509Ref, X509};
+use openssl::x509::{X509Ref, X509VerifyResult, X509};
 use pingora::utils::tls::CertKey;
 use serde_json::Value;
 
@@ -26,7 +26,8 @@ pub struct Svid {
     pub id: SpiffeId,
     /// From when on it is good, in seconds since 1970.
     pub not_before: i64,
-    /// Until when, in seconds since 1970: the shortest of the chain.
+    /// Until when, in seconds since 1970: the shorter of the leaf's and its issuer's, if that is in the chain. Crosses of roots go
+    /// along for peers that do not know the new root, and end with the old one, which ends nothing for others.
     pub not_after: i64,
     /// Its number, in hex.
     pub serial: String,
@@ -65,7 +66,9 @@ impl Svid {
             return Err("the key is not the certificate's".into());
         }
         let id = leaf_id(leaf).map_err(|rejection: Rejection| rejection.detail)?;
-        let ends = chain.iter().map(|link| unix_time(link.not_after()));
+        let is_issuer = |link: &&X509| link.issued(leaf) == X509VerifyResult::OK;
+        let end = |link: &X509| unix_time(link.not_after());
+        let issuer_ends = chain.iter().skip(1).filter(is_issuer).map(end).max();
         let number = leaf
             .serial_number()
             .to_bn()
@@ -73,7 +76,7 @@ impl Svid {
         Ok(Svid {
             id,
             not_before: unix_time(leaf.not_before()),
-            not_after: ends.min().unwrap_or(0),
+            not_after: issuer_ends.map_or(end(leaf), |ends| ends.min(end(leaf))),
             serial: number.map_or_else(|_| String::new(), |number| number.to_lowercase()),
             fingerprint: fingerprint(leaf),
             own: Arc::new(CertKey::new(chain, key)),

@@ -361,3 +361,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn certificates_end_with_the_leaf_or_its_issuer_and_with_nothing_else_of_the_chain() {
+    let maker = Maker::new("root");
+    let (middle, _) = maker.issue(Kind::Authority);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let now = now.unwrap().as_secs() as i64;
+    let end = |days, chain: &[X509]| {
+        let (leaf, key) = maker.issue(Kind::Days("spiffe://td/web", -1, days));
+        let chain = std::iter::once(leaf).chain(chain.iter().cloned());
+        let ends = Svid::new(chain.collect(), key).unwrap().not_after;
+        (ends - now + 43_200) / 86_400
+    };
+
+    assert_eq!(end(5, &[maker.root(), middle.clone()]), 5, "not the cross");
+    assert_eq!(end(60, &[maker.root(), middle]), 30, "the issuer");
+    assert_eq!(end(60, &[]), 60, "it is not sent along");
+}
