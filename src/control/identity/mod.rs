@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 use super::discovery::watch::Folders;
 use super::pools::Task;
@@ -52,6 +53,8 @@ pub struct IdentityKeeper {
 #[derive(Default)]
 struct State {
     key: Option<Key>,
+    /// Until when roots of the source before may stay.
+    doubt_ends: Option<Instant>,
     /// Held, not read.
     tasks: Vec<Task>,
 }
@@ -147,13 +150,7 @@ impl IdentityKeeper {
         if state.key == key {
             return;
         }
-        let source = |key: &Option<Key>| {
-            key.as_ref()
-                .map(|key| (key.source.clone(), key.trust_domain.clone()))
-        };
-        if source(&state.key) != source(&key) && snapshot.identity.is_none() {
-            self.registry.set_source_bundles(HashMap::new());
-        }
+        self.doubt(&mut state, key.as_ref());
         state.key = key;
         state.tasks.clear();
         let Some(identity) = &snapshot.identity else {
@@ -182,8 +179,29 @@ impl IdentityKeeper {
                 .tasks
                 .push(Task::spawn(groups::follow(identity.clone())));
         }
+        if let Some(ends) = state.doubt_ends {
+            state
+                .tasks
+                .push(Task::spawn(forget(self.registry.clone(), ends)));
+        }
         let clock = alarm::watch(identity.clone(), self.metrics.clone());
         state.tasks.push(Task::spawn(clock));
+    }
+
+    /// Roots are the source's and the trust domain's: with another one they stay for a while at most.
+    fn doubt(&self, state: &mut State, key: Option<&Key>) {
+        match (&state.key, key) {
+            (_, None) => self.registry.set_source_bundles(HashMap::new()),
+            (Some(before), Some(key)) => {
+                let is_other_domain = before.trust_domain != key.trust_domain;
+                if is_other_domain || before.source != key.source {
+                    self.registry
+                        .doubt_source_bundles(is_other_domain, &key.trust_domain);
+                    state.doubt_ends = Some(Instant::now() + DOUBT);
+                }
+            }
+            (None, Some(_)) => {}
+        }
     }
 
     /// The one place that knows every source.
@@ -199,6 +217,18 @@ impl IdentityKeeper {
     }
 }
 
+async fn forget(registry: Arc<Identities>, at: Instant) {
+    tokio::time::sleep_until(at).await;
+    if registry.drop_doubted() {
+        log::error!(
+            "roots of the identity source before are not believed any more: the new one gave none in {} s",
+            DOUBT.as_secs()
+        );
+    }
+}
+
+/// How long roots of the source before stay in use while a new one gives none.
+const DOUBT: Duration = Duration::from_secs(600);
 const RESTART: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

@@ -276,6 +276,8 @@ type Bundles = HashMap<TrustDomain, Arc<Bundle>>;
 struct Layers {
     source: Bundles,
     federated: Bundles,
+    /// Those of `source` are of another source than the one that runs.
+    is_doubted: bool,
 }
 
 impl fmt::Debug for Identities {
@@ -305,7 +307,30 @@ impl Identities {
 
     /// The roots that the source gives: all of them; those of other domains given before are gone.
     pub fn set_source_bundles(&self, bundles: Bundles) {
-        self.change(|layers| layers.source = bundles);
+        self.change(|layers| {
+            layers.source = bundles;
+            layers.is_doubted = false;
+        });
+    }
+
+    /// Another source has begun, for this trust domain: what the one before gave of others is gone, the rest stays until this one
+    /// gives its own, or until [`Identities::drop_doubted`].
+    pub fn doubt_source_bundles(&self, is_other_domain: bool, domain: &TrustDomain) {
+        self.change(|layers| {
+            layers
+                .source
+                .retain(|one, _| !is_other_domain || one == domain);
+            layers.is_doubted = !layers.source.is_empty();
+        });
+    }
+
+    /// Gives up what the source before gave; `false` where there is nothing of it.
+    pub fn drop_doubted(&self) -> bool {
+        let is_doubted = lock(&self.layers).is_doubted;
+        if is_doubted {
+            self.set_source_bundles(HashMap::new());
+        }
+        is_doubted
     }
 
     /// The roots of federated trust domains: all of them.
