@@ -91,7 +91,8 @@ fn say(workload: &Workload, level: Level, svid: Option<&Svid>, now: i64) {
     }
 }
 
-fn unix_now() -> i64 {
+/// Seconds since 1970.
+pub(super) fn unix_now() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     since.map_or(0, |since| {
         i64::try_from(since.as_secs()).unwrap_or(i64::MAX)

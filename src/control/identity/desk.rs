@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::alarm::unix_now;
 use crate::observe::metrics::Metrics;
 use crate::snapshot::identity::{Bundle, Identity, Svid, TrustDomain, Workload};
 
@@ -30,7 +31,8 @@ impl Desk {
         &self.identity
     }
 
-    /// A certificate for a workload, and when its source means to renew it. One that is in use already changes nothing.
+    /// A certificate for a workload, and when its source means to renew it. One that is in use already changes nothing; one that
+    /// has ended or is not good yet does not replace one that is good.
     ///
     /// # Errors
     /// Why it is not put into use; that is noted already.
@@ -50,12 +52,20 @@ impl Desk {
             return Err(error);
         }
         let before = workload.held.svid();
+        let before = before.as_deref();
         if before.is_some_and(|before| before.fingerprint == svid.fingerprint) {
             workload.held.is_well();
             if let Some(at) = renew_at {
                 workload.held.renew_at(at);
             }
             return Ok(());
+        }
+        let now = unix_now();
+        if let Some(error) =
+            flaw(&svid, now).filter(|_| before.is_some_and(|one| flaw(one, now).is_none()))
+        {
+            self.failed(workload, error.clone());
+            return Err(error);
         }
         self.metrics.identity().expiry(name, svid.not_after);
         self.metrics.identity().renewal(name, true);
@@ -139,3 +149,20 @@ impl Desk {
         registry.source_failed(kind, error);
     }
 }
+
+/// Why a certificate proves nothing at this time.
+fn flaw(svid: &Svid, now: i64) -> Option<String> {
+    let serial = &svid.serial;
+    if svid.not_after <= now {
+        return Some(format!(
+            "the certificate that came has ended: serial={serial}"
+        ));
+    }
+    let early = svid.not_before - now;
+    (early > SKEW).then(|| {
+        format!("the certificate that came is good in {early} seconds only: serial={serial}")
+    })
+}
+
+/// Clocks of nodes may differ by this much.
+const SKEW: i64 = 300;

@@ -73,8 +73,10 @@ impl Look {
         }
         for workload in &self.desk.identity().workloads {
             if let Some(files) = &workload.files {
-                if self.may_have_changed(&[&files.cert, &files.key]) {
-                    self.certificate(workload, files);
+                let paths: [&Path; 2] = [&files.cert, &files.key];
+                if self.may_have_changed(&paths) && self.certificate(workload, files).is_err() {
+                    // It may be good later, as it is.
+                    self.forget(&paths);
                 }
             }
         }
@@ -88,6 +90,12 @@ impl Look {
         let is_same = seen.get(&key) == Some(&stamps);
         seen.insert(key, stamps);
         self.wake == Wake::Event || !is_same
+    }
+
+    fn forget(&self, paths: &[&Path]) {
+        let key: Box<[PathBuf]> = paths.iter().map(|path| path.to_path_buf()).collect();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.remove(&key);
     }
 
     fn roots(&self) {
@@ -104,10 +112,14 @@ impl Look {
         }
     }
 
-    fn certificate(&self, workload: &Workload, files: &SvidFiles) {
+    /// An error is one of the certificate, not of reading it.
+    fn certificate(&self, workload: &Workload, files: &SvidFiles) -> Result<(), String> {
         match read(files) {
-            Ok(svid) => drop(self.desk.put(workload, svid, None)),
-            Err(error) => self.desk.failed(workload, error),
+            Ok(svid) => self.desk.put(workload, svid, None),
+            Err(error) => {
+                self.desk.failed(workload, error);
+                Ok(())
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use super::alarm::{level, Level};
 use super::*;
 use crate::control::pools::tests::snapshot;
 use crate::snapshot::identity::tests::{Kind, Maker};
-use crate::snapshot::identity::{Matches, Seed, Svid, Workload};
+use crate::snapshot::identity::{Matches, Seed, SpireSocket, Svid, Workload};
 
 const ID: &str = "spiffe://td/ns/shop/sa/web";
 
@@ -161,6 +161,70 @@ async fn complete_states_take_away_what_they_do_not_have() {
     desk.complete(vec![svid("spiffe://td/x")]);
 
     assert!(held.svid().is_none());
+}
+
+#[tokio::test]
+async fn certificates_that_are_not_good_now_do_not_replace_one_that_is() {
+    let folder = TempDir::new().unwrap();
+    let maker = Maker::new("root");
+    let identity = identity(folder.path(), &Arc::default());
+    let workload = identity.workloads[0].clone();
+    let held = &workload.held;
+    let desk = Desk::new(identity, Metrics::new(100));
+    let svid = |from, to| {
+        let (cert, key) = maker.issue(Kind::Days(ID, from, to));
+        Svid::new(vec![cert], key).unwrap()
+    };
+    let serial = || held.svid().map(|svid| svid.serial.clone());
+
+    desk.put(&workload, svid(-3, -2), None).unwrap();
+    desk.put(&workload, svid(-1, 1), None).unwrap();
+    let good = serial();
+    let ended = desk.put(&workload, svid(-2, -1), None).unwrap_err();
+    let early = desk.put(&workload, svid(1, 2), None).unwrap_err();
+
+    assert_eq!(serial(), good);
+    assert!(ended.contains("has ended"), "{ended}");
+    assert!(early.contains("is good in"), "{early}");
+    assert_eq!(held.clock().error, Some(early));
+    desk.put(&workload, svid(-1, 3), None).unwrap();
+    assert_ne!(serial(), good);
+}
+
+#[tokio::test]
+async fn roots_of_another_source_or_trust_domain_do_not_stay() {
+    let folder = TempDir::new().unwrap();
+    let maker = Maker::new("root");
+    let registry = Arc::<Identities>::default();
+    let keeper = IdentityKeeper::new(registry.clone(), Metrics::new(100));
+    let domain = |name| TrustDomain::parse(name).unwrap();
+    let generation = |trust_domain, source| {
+        let identity = Arc::into_inner(identity(folder.path(), &registry)).unwrap();
+        let mut snapshot = Snapshot::clone(&snapshot(Vec::new()));
+        snapshot.identity = Some(Arc::new(Identity {
+            trust_domain: domain(trust_domain),
+            source: Settings::Spire(SpireSocket::parse(source).unwrap()),
+            federated: Vec::new(),
+            ..identity
+        }));
+        snapshot
+    };
+    let all = || ["td", "far"].map(|name| (domain(name), maker.bundle()));
+    let known = |name| registry.trust().bundles.contains_key(&domain(name));
+
+    keeper.follow(&generation("td", "unix:/nowhere/one"));
+    registry.set_source_bundles(all().into());
+    keeper.follow(&generation("td", "unix:/nowhere/two"));
+    assert!(known("td") && known("far"), "until the new one answers");
+    forget(registry.clone(), Instant::now()).await;
+    assert!(!known("td") && !known("far"), "it never did");
+
+    registry.set_source_bundles(all().into());
+    keeper.follow(&generation("far", "unix:/nowhere/two"));
+    assert!(!known("td") && known("far"), "of the new trust domain only");
+    registry.set_source_bundles(all().into());
+    forget(registry.clone(), Instant::now()).await;
+    assert!(known("td") && known("far"), "the new one answered");
 }
 
 #[test]
