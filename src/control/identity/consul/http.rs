@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{header, HeaderValue, Request, StatusCode};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -109,11 +110,7 @@ impl Agent {
         let exchange = async {
             let answer = sender.send_request(request).await.map_err(told)?;
             let (head, body) = answer.into_parts();
-            let body = Limited::new(body, LARGEST)
-                .collect()
-                .await
-                .map_err(|error| error.to_string())?;
-            Ok::<_, String>((head, Zeroizing::new(Vec::from(body.to_bytes()))))
+            Ok::<_, String>((head, whole(body).await?))
         };
         let driven = async {
             let _ = connection.await;
@@ -132,6 +129,24 @@ impl Agent {
         let index = index.ok_or("the answer has no X-Consul-Index")?;
         Ok(Answer { body, index })
     }
+}
+
+/// A body in one buffer that never moves, since a key may be in it.
+async fn whole(mut body: Incoming) -> Result<Zeroizing<Vec<u8>>, String> {
+    let announced = body.size_hint().exact();
+    let announced = announced.map_or(LARGEST, |bytes| usize::try_from(bytes).unwrap_or(LARGEST));
+    let mut whole = Zeroizing::new(Vec::with_capacity(announced.min(LARGEST)));
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| error.to_string())?;
+        let Ok(piece) = frame.into_data() else {
+            continue;
+        };
+        if whole.len() + piece.len() > LARGEST {
+            return Err(format!("an answer of more than {LARGEST} bytes"));
+        }
+        whole.extend_from_slice(&piece);
+    }
+    Ok(whole)
 }
 
 /// The longest that agents wait.

@@ -58,7 +58,7 @@ impl Stream {
             match self.body.data().await {
                 Some(Ok(piece)) => {
                     let _ = self.body.flow_control().release_capacity(piece.len());
-                    self.part.extend_from_slice(&piece);
+                    extend(&mut self.part, &piece);
                 }
                 Some(Err(error)) => return Err(later(error)),
                 None => {
@@ -87,6 +87,18 @@ impl ZeroizeAll for BytesMut {
         self.as_mut().zeroize();
         self.clear();
     }
+}
+
+/// A key may be among the bytes: what is left behind when they move to a larger buffer is cleared.
+fn extend(part: &mut BytesMut, piece: &[u8]) {
+    let needed = part.len() + piece.len();
+    if part.capacity() < needed {
+        let mut larger = BytesMut::with_capacity(needed.next_power_of_two());
+        larger.extend_from_slice(part);
+        part.zeroize_all();
+        *part = larger;
+    }
+    part.extend_from_slice(piece);
 }
 
 async fn over<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
