@@ -7,7 +7,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustix::fs::{flock, FlockOperation};
+use rustix::fs::{flock, FlockOperation, OFlags};
 
 /// Writes a file so that after a crash either its old content is there or the new one. Only its owner can read it.
 ///
@@ -15,7 +15,15 @@ use rustix::fs::{flock, FlockOperation};
 /// What the system says.
 pub(crate) fn write(path: &Path, content: &[u8]) -> io::Result<()> {
     let part = path.with_extension("part");
-    let mut file = private().truncate(true).create(true).open(&part)?;
+    // What a crash left, or somebody put there. Never written through: it may be a link, or open to others.
+    match fs::remove_file(&part) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = private()
+        .create_new(true)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+        .open(&part)?;
     file.write_all(content)?;
     file.sync_all()?;
     fs::rename(&part, path)?;
@@ -106,5 +114,28 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
         _ => File::open(".")?.sync_all(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{symlink, MetadataExt};
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn what_lies_in_the_way_of_a_write_is_not_written_through() {
+        let folder = TempDir::new().unwrap();
+        let (path, other) = (folder.path().join("key.pem"), folder.path().join("other"));
+        fs::write(&other, "theirs").unwrap();
+        symlink(&other, folder.path().join("key.part")).unwrap();
+
+        write(&path, b"mine").unwrap();
+
+        assert_eq!(fs::read(&other).unwrap(), b"theirs");
+        assert_eq!(fs::read(&path).unwrap(), b"mine");
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
     }
 }
