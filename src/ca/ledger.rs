@@ -9,6 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::authority::BY_HAND;
 use super::disk;
 use super::state::told;
 
@@ -72,11 +73,17 @@ pub(super) fn valid(folder: &Path, now: u64, longest: u64) -> Result<Vec<Entry>,
     Ok(found)
 }
 
-/// The newest certificate for each ID at each node: those that are in use. Older ones were replaced.
+/// The newest certificate for each ID at each node: those that are in use. Older ones were replaced. Of those by hand nobody
+/// knows where they are used, so each counts.
 pub(super) fn newest(valid: &[Entry]) -> Vec<&Entry> {
-    let mut by_holder: HashMap<(&str, &str), &Entry> = HashMap::new();
+    let mut by_holder: HashMap<(&str, &str, &str), &Entry> = HashMap::new();
     for entry in valid {
-        by_holder.insert((&entry.node, &entry.id), entry);
+        let copy = if entry.node == BY_HAND {
+            &*entry.serial
+        } else {
+            ""
+        };
+        by_holder.insert((&entry.node, &entry.id, copy), entry);
     }
     let mut newest: Vec<&Entry> = by_holder.into_values().collect();
     newest.sort_by(|one, other| (one.not_after, &one.id).cmp(&(other.not_after, &other.id)));

@@ -185,16 +185,13 @@ impl Authority {
             };
             let list: String = old.iter().rev().take(MOST_SHOWN).map(told).collect();
             let (count, wait) = (old.len(), last.not_after.saturating_sub(now));
-            return Err(format!("{count} certificates in use chain to the old root:{list}\n  help: nodes renew by themselves soon after the switch; at the latest in {wait} s none is left"));
+            return Err(format!("{count} certificates in use chain to the old root:{list}\n  help: nodes renew by themselves soon after the switch, and those by hand are to be issued anew and the old ones wait for their end; at the latest in {wait} s none is left"));
         }
         state.roots.retain(|root| root.number == rotation.to);
         state.sequence += 1;
         state.rotation = None;
         state.write(&self.folder)?;
         // From here on it happened; what follows is tidying, which the next change does again if it is cut short.
-        let mut issuer = Issuer::read(&self.folder, rotation.to)?;
-        issuer.chain.truncate(1);
-        issuer.write(&self.folder, rotation.to)?;
         self.tidy(&state)
     }
 
@@ -251,8 +248,16 @@ impl Authority {
         }
     }
 
-    /// Keys of roots that are not in force go; the certificate of one that was stays, for who wants to know.
+    /// Keys of roots that are not in force go; the certificate of one that was stays, for who wants to know. Where no change is
+    /// under way, nobody needs a cross any more.
     fn tidy(&self, state: &State) -> Result<(), String> {
+        if state.rotation.is_none() {
+            let mut issuer = Issuer::read(&self.folder, state.issuing)?;
+            if issuer.chain.len() > 1 {
+                issuer.chain.truncate(1);
+                issuer.write(&self.folder, state.issuing)?;
+            }
+        }
         let last = state
             .roots
             .iter()
