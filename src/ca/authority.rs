@@ -2,9 +2,9 @@
 //! It must not know HTTP; the server and the command line call the same acts.
 //! Each act takes the lock, reads the folder, and writes what has to be true before it answers.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 use openssl::error::ErrorStack;
 use openssl::x509::X509;
@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::certify::{self, Signer};
 use super::grant::Grant;
+use super::known::Known;
 use super::ledger::{self, Entry};
 use super::nodes::{self, Node};
 use super::state::{self, Issuer, Root, State};
@@ -24,8 +25,8 @@ use crate::snapshot::identity::TrustDomain;
 #[derive(Debug)]
 pub struct Authority {
     pub(super) folder: PathBuf,
-    /// Hashes of keys that were certified, with the end of the certificate. Only a server keeps them.
-    pub(super) known: Mutex<HashMap<String, u64>>,
+    /// Certificates that have not ended. Only a server knows all of them.
+    pub(super) known: Mutex<Known>,
 }
 
 /// How an authority is founded.
@@ -147,13 +148,14 @@ impl Authority {
         let lock =
             lock.ok_or_else(|| format!("\"{}\" is served by another process", folder.display()))?;
         let valid = authority.valid()?;
-        *authority
+        let mut known = authority
             .known
             .lock()
-            .unwrap_or_else(PoisonError::into_inner) = valid
-            .into_iter()
-            .map(|entry| (entry.key, entry.not_after))
-            .collect();
+            .unwrap_or_else(PoisonError::into_inner);
+        for entry in valid {
+            known.add(entry.key, &entry.node, entry.not_after, unix_now());
+        }
+        drop(known);
         Ok((authority, lock))
     }
 
@@ -163,6 +165,12 @@ impl Authority {
     /// What is wrong with the file.
     pub fn state(&self) -> Result<State, String> {
         State::read(&self.folder)
+    }
+
+    /// When the state on disk last changed.
+    pub(super) fn changed(&self) -> Option<SystemTime> {
+        let state = std::fs::metadata(self.folder.join(state::STATE));
+        state.and_then(|meta| meta.modified()).ok()
     }
 
     pub(super) fn lock(&self) -> Result<disk::Lock, String> {

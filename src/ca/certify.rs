@@ -2,7 +2,7 @@
 //! It must not know files, tokens or who may ask; whoever calls has decided.
 //! Called by `authority` and `rotation`.
 
-use openssl::asn1::{Asn1Integer, Asn1Object, Asn1OctetString, Asn1Time};
+use openssl::asn1::{Asn1Integer, Asn1Object, Asn1OctetString, Asn1Time, Asn1TimeRef};
 use openssl::bn::{BigNum, MsbOption};
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
@@ -122,7 +122,16 @@ pub(super) fn serial(cert: &X509Ref) -> Result<String, ErrorStack> {
 
 /// When a certificate ends, in seconds since 1970.
 pub(crate) fn ends(cert: &X509Ref) -> Result<u64, ErrorStack> {
-    let since = Asn1Time::from_unix(0)?.diff(cert.not_after())?;
+    moment(cert.not_after())
+}
+
+/// When a certificate begins, in seconds since 1970.
+pub(crate) fn begins(cert: &X509Ref) -> Result<u64, ErrorStack> {
+    moment(cert.not_before())
+}
+
+fn moment(time: &Asn1TimeRef) -> Result<u64, ErrorStack> {
+    let since = Asn1Time::from_unix(0)?.diff(time)?;
     let seconds = i64::from(since.days) * 86_400 + i64::from(since.secs);
     Ok(u64::try_from(seconds).unwrap_or(0))
 }

@@ -101,7 +101,7 @@ impl Client {
         self.post(wire::SYNC, sync).await
     }
 
-    async fn post<T: DeserializeOwned>(
+    pub(super) async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
         body: &impl Serialize,

@@ -127,13 +127,9 @@ impl Authority {
             let detail = format!("this node joined for {} and not for {id}", node.grant);
             return Err(Refusal::new(403, "ca.not_granted", detail));
         }
-        if self.is_known(&key_hash, now) {
-            return Err(Refusal::new(
-                409,
-                "ca.key_reused",
-                "this key was certified before; each certificate wants a fresh one",
-            ));
-        }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.check(&key_hash, peer.as_str(), now)?;
+        drop(known);
         let life = if is_own {
             state.node_seconds
         } else {
@@ -172,6 +168,14 @@ impl Authority {
         Ok(self.trusted(&state)?)
     }
 
+    /// Whether a caller is a node that joined here.
+    ///
+    /// # Errors
+    /// That it is not.
+    pub(super) fn is_node(&self, peer: &SpiffeId) -> Result<(), Refusal> {
+        self.node(peer).map(drop)
+    }
+
     fn node(&self, peer: &SpiffeId) -> Result<(String, Node), Refusal> {
         let unknown = || {
             Refusal::new(
@@ -186,14 +190,6 @@ impl Authority {
             true => Ok((name.to_owned(), node)),
             false => Err(unknown()),
         }
-    }
-
-    fn is_known(&self, key: &str, now: u64) -> bool {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= MANY_KEYS {
-            known.retain(|_, ends| *ends > now);
-        }
-        known.contains_key(key)
     }
 }
 
@@ -219,4 +215,3 @@ fn bounded_name(name: &str) -> String {
 
 /// How fine the census tells when a node was last seen, in seconds: each step is a write.
 const SEEN_STEP: u64 = 30;
-const MANY_KEYS: usize = 100_000;

@@ -14,6 +14,7 @@ mod disk;
 mod enroll;
 mod grant;
 pub mod keys;
+mod known;
 mod ledger;
 mod nodes;
 mod rotation;
@@ -26,7 +27,7 @@ mod token;
 pub mod wire;
 
 pub use authority::{Authority, Init, Refusal, LONGEST_LIFE};
-pub(crate) use certify::ends;
+pub(crate) use certify::{begins, ends};
 pub(crate) use disk::{folder as private_folder, read as read_bounded, write as write_private};
 pub use grant::Grant;
 pub use ledger::Entry;

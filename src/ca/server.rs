@@ -3,14 +3,16 @@
 //! Run by `windrose ca serve`.
 
 mod limits;
+mod own;
+mod public;
 
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{header, HeaderValue, Method, Request, Response, StatusCode};
@@ -20,7 +22,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use log::{debug, error, info, warn};
-use openssl::ssl::{Ssl, SslAcceptor, SslMethod, SslOptions, SslSessionCacheMode, SslVerifyMode};
+use openssl::ssl::Ssl;
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 use tokio::net::{TcpListener, TcpStream};
@@ -34,6 +36,8 @@ use super::unix_now;
 use super::wire::{self, Ask, Join, Sync};
 use crate::snapshot::identity::{verify, SpiffeId, Trust};
 use limits::Limits;
+use own::Owns;
+use public::{Public, View};
 
 /// An authority that listens.
 pub struct Serving {
@@ -53,10 +57,11 @@ pub async fn serve(folder: &Path, address: SocketAddr) -> Result<Serving, String
         .map_err(|error| format!("{address}: {error}"))?;
     let api = Arc::new(Api {
         authority,
-        own: Mutex::default(),
+        own: Owns::default(),
+        public: Public::default(),
         limits: Limits::default(),
     });
-    api.own(folder.join("ca.json"))?;
+    api.own.get(&api.authority)?;
     Ok(Serving {
         listener,
         api,
@@ -66,17 +71,9 @@ pub async fn serve(folder: &Path, address: SocketAddr) -> Result<Serving, String
 
 struct Api {
     authority: Authority,
-    own: Mutex<Option<Own>>,
+    own: Owns,
+    public: Public,
     limits: Limits,
-}
-
-/// What connections are served with, until the state on disk changes or it gets old.
-#[derive(Clone)]
-struct Own {
-    acceptor: SslAcceptor,
-    trust: Arc<Trust>,
-    made: Instant,
-    changed: Option<SystemTime>,
 }
 
 impl Serving {
@@ -113,9 +110,7 @@ impl Serving {
                     let api = self.api.clone();
                     tokio::spawn(async move {
                         let _places = (place, seat);
-                        let served =
-                            timeout(LONGEST_CONNECTION, api.connection(stream, peer.ip())).await;
-                        if let Ok(Err(problem)) = served {
+                        if let Err(problem) = api.connection(stream, peer.ip()).await {
                             debug!("{peer}: {problem}");
                         }
                     });
@@ -150,35 +145,10 @@ impl Api {
         });
     }
 
-    /// The acceptor in force; a change of roots shows at the next connection.
-    fn own(&self, state: PathBuf) -> Result<Own, String> {
-        let changed = std::fs::metadata(state)
-            .and_then(|meta| meta.modified())
-            .ok();
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = own
-            .as_ref()
-            .filter(|own| own.changed == changed && own.made.elapsed() < OWN_AGE)
-        {
-            return Ok(own.clone());
-        }
-        let (chain, key, trust) = self.authority.own_identity()?;
-        let acceptor = acceptor(&chain, &key).map_err(|error| error.to_string())?;
-        let fresh = Own {
-            acceptor,
-            trust: Arc::new(trust),
-            made: Instant::now(),
-            changed,
-        };
-        *own = Some(fresh.clone());
-        Ok(fresh)
-    }
-
     async fn connection(self: Arc<Self>, stream: TcpStream, peer: IpAddr) -> Result<(), String> {
         let _ = stream.set_nodelay(true);
         let api = self.clone();
-        let own =
-            tokio::task::spawn_blocking(move || api.own(api.authority.folder.join("ca.json")));
+        let own = tokio::task::spawn_blocking(move || api.own.get(&api.authority));
         let own = own
             .await
             .map_err(|error| error.to_string())?
@@ -193,6 +163,7 @@ impl Api {
             node: node(&stream, &own.trust),
             address: peer,
         };
+        let is_node = caller.node.is_ok();
         let service = service_fn(move |request| {
             let (api, caller) = (self.clone(), caller.clone());
             async move { Ok::<_, Infallible>(api.answer(request, caller).await) }
@@ -202,10 +173,18 @@ impl Api {
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER)
             .max_buf_size(LARGEST_HEAD)
-            .half_close(false);
-        server
-            .serve_connection(TokioIo::new(stream), service)
-            .await
+            .half_close(false)
+            // Strangers get one answer, so that a few of them do not hold all places.
+            .keep_alive(is_node);
+        let served = server.serve_connection(TokioIo::new(stream), service);
+        let longest = if is_node {
+            LONGEST_CONNECTION
+        } else {
+            STRANGERS_CONNECTION
+        };
+        let served = timeout(longest, served).await;
+        served
+            .map_err(|_| "it took too long")?
             .map_err(|error| error.to_string())
     }
 
@@ -214,7 +193,7 @@ impl Api {
         request: Request<Incoming>,
         caller: Caller,
     ) -> Response<Full<Bytes>> {
-        let path = request.uri().path().to_owned();
+        let path = shown(request.uri().path());
         let outcome = self.clone().act(request, caller.clone()).await;
         let who = caller
             .node
@@ -226,12 +205,23 @@ impl Api {
                 answer
             }
             Err(refusal) => {
-                match refusal.status {
-                    500.. => error!("{who}: {path}: {}: {}", refusal.cause, refusal.detail),
-                    _ => warn!("{who}: {path}: {}: {}", refusal.cause, refusal.detail),
-                }
+                self.tell(&format!("{who}: {path}"), &refusal);
                 refused(&refusal)
             }
+        }
+    }
+
+    /// Logs a refusal, but not as many as anyone likes to cause.
+    fn tell(&self, what: &str, refusal: &Refusal) {
+        let Some(left_out) = self.limits.tell() else {
+            return;
+        };
+        if left_out > 0 {
+            warn!("{left_out} refusals before this one are not logged");
+        }
+        match refusal.status {
+            500.. => error!("{what}: {}: {}", refusal.cause, refusal.detail),
+            _ => warn!("{what}: {}: {}", refusal.cause, refusal.detail),
         }
     }
 
@@ -240,7 +230,8 @@ impl Api {
         let path = request.uri().path().to_owned();
         match (&method, path.as_str()) {
             (&Method::GET, wire::HEALTH | wire::BUNDLE_PEM | wire::BUNDLE_JWKS) => {
-                self.blocking(move |authority| public(authority, &path))
+                let api = self.clone();
+                self.blocking(move |authority| public(&api.public.view(authority)?, &path))
                     .await
             }
             (&Method::POST, wire::JOIN) => {
@@ -254,15 +245,15 @@ impl Api {
                 self.blocking(joins).await
             }
             (&Method::POST, wire::CERTIFICATE) => {
-                let node = caller.node?;
-                self.limits.sign()?;
+                let node = self.clone().joined(caller.node?).await?;
+                self.limits.sign(node.as_str())?;
                 let ask: Ask = body(request).await?;
                 self.blocking(move |authority| json(&authority.certificate(&node, &ask)?))
                     .await
             }
             (&Method::POST, wire::SYNC) => {
-                let node = caller.node?;
-                self.limits.sync()?;
+                let node = self.clone().joined(caller.node?).await?;
+                self.limits.sync(node.as_str())?;
                 let sync: Sync = body(request).await?;
                 self.blocking(move |authority| json(&authority.sync(&node, &sync.trusts)?))
                     .await
@@ -274,33 +265,32 @@ impl Api {
         }
     }
 
+    /// A caller who joined: those who did not, or were forgotten, take nothing of what the others share.
+    async fn joined(self: Arc<Self>, node: SpiffeId) -> Result<SpiffeId, Refusal> {
+        self.blocking(move |authority| authority.is_node(&node).map(|()| node))
+            .await
+    }
+
     /// Disks are waited for, so acts run beside the connections.
-    async fn blocking(
+    async fn blocking<T: Send + 'static>(
         self: Arc<Self>,
-        act: impl FnOnce(&Authority) -> Outcome + Send + 'static,
-    ) -> Outcome {
+        act: impl FnOnce(&Authority) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
         let done = tokio::task::spawn_blocking(move || act(&self.authority)).await;
         done.unwrap_or_else(|error| Err(Refusal::from(error.to_string())))
     }
 }
 
 /// What anyone may ask.
-fn public(authority: &Authority, path: &str) -> Outcome {
-    let state = authority.state()?;
+fn public(view: &View, path: &str) -> Outcome {
     match path {
-        wire::BUNDLE_PEM => {
-            let roots = authority.trusted(&state)?.roots.concat();
-            Ok(reply(StatusCode::OK, "application/x-pem-file", roots))
-        }
-        wire::BUNDLE_JWKS => Ok(reply(StatusCode::OK, "application/json", authority.jwks()?)),
-        _ => match authority.issuer_ends(&state)?.0 > unix_now() {
-            true => Ok(reply(StatusCode::OK, "text/plain", "ok\n")),
-            false => Err(Refusal::new(
-                503,
-                "ca.issuer_expired",
-                "the issuer's certificate ended",
-            )),
-        },
+        wire::BUNDLE_PEM => Ok(reply(
+            StatusCode::OK,
+            "application/x-pem-file",
+            view.pem.clone(),
+        )),
+        wire::BUNDLE_JWKS => Ok(reply(StatusCode::OK, "application/json", view.jwks.clone())),
+        _ => Ok(reply(StatusCode::OK, "text/plain", view.health()?)),
     }
 }
 
@@ -329,26 +319,6 @@ fn node(stream: &SslStream<TcpStream>, trust: &Trust) -> Result<SpiffeId, Unprov
     };
     verify(&leaf, stream.ssl().peer_cert_chain(), trust)
         .map_err(|rejection| Unproven(format!("{}: {}", rejection.cause.name, rejection.detail)))
-}
-
-fn acceptor(
-    chain: &[openssl::x509::X509],
-    key: &openssl::pkey::PKeyRef<openssl::pkey::Private>,
-) -> Result<SslAcceptor, openssl::error::ErrorStack> {
-    // TLS 1.3 only.
-    let mut builder = SslAcceptor::mozilla_modern_v5(SslMethod::tls_server())?;
-    builder.set_certificate(&chain[0])?;
-    for link in &chain[1..] {
-        builder.add_extra_chain_cert(link.clone())?;
-    }
-    builder.set_private_key(key)?;
-    // A resumed session would skip the certificate.
-    builder.set_session_cache_mode(SslSessionCacheMode::OFF);
-    builder.set_options(SslOptions::NO_TICKET);
-    builder.set_num_tickets(0)?;
-    // Any chain passes here: who needs one is judged after the handshake, by the same rules as everywhere in the mesh.
-    builder.set_verify_callback(SslVerifyMode::PEER, |_, _| true);
-    Ok(builder.build())
 }
 
 async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refusal> {
@@ -422,12 +392,12 @@ fn shown(path: &str) -> String {
 
 const MOST_CONNECTIONS: usize = 256;
 const LONGEST_CONNECTION: Duration = Duration::from_secs(60);
+/// Without a certificate.
+const STRANGERS_CONNECTION: Duration = Duration::from_secs(10);
 const HANDSHAKE: Duration = Duration::from_secs(5);
 const HEADER: Duration = Duration::from_secs(5);
 const BODY: Duration = Duration::from_secs(5);
 const DRAIN: Duration = Duration::from_secs(5);
 const CHORES: Duration = Duration::from_secs(3600);
-/// Its own certificate lives a day.
-const OWN_AGE: Duration = Duration::from_secs(3600);
 const WARN_BEFORE: u64 = 30 * 86_400;
 const LARGEST_HEAD: usize = 16 << 10;

@@ -66,16 +66,39 @@ impl Authority {
             node: ITSELF,
             life: OWN_LIFE,
         };
-        let chain = self
-            .sign(&state, &order, unix_now())
-            .map_err(|refusal| refusal.detail)?;
-        let mut chain = X509::stack_from_pem(chain.as_bytes()).map_err(text)?;
+        let mut chain = match self.sign(&state, &order, unix_now()) {
+            Ok(chain) => X509::stack_from_pem(chain.as_bytes()).map_err(text)?,
+            Err(refusal) if refusal.cause == EXPIRED => self.last_resort(&state, &id, &key)?,
+            Err(refusal) => return Err(refusal.detail),
+        };
         let roots = self.roots(&state)?;
         chain.extend(roots.iter().cloned());
         let domain = TrustDomain::parse(&state.trust_domain)?;
         let mut trust = Trust::default();
         trust.bundles.insert(domain, Bundle::new(roots)?.into());
         Ok((chain, key, trust))
+    }
+
+    /// A chain that nobody believes, since its issuer ended: so that who watches the authority is told, and not left without an
+    /// answer. It is not in the log.
+    fn last_resort(
+        &self,
+        state: &State,
+        id: &str,
+        key: &PKey<Private>,
+    ) -> Result<Vec<X509>, String> {
+        let issuer = Issuer::read(&self.folder, state.issuing)?;
+        let now = unix_now();
+        let span = Span {
+            from: now.saturating_sub(state.skew_seconds),
+            until: now + OWN_LIFE,
+        };
+        let by = Signer {
+            cert: &issuer.chain[0],
+            key: &issuer.key,
+        };
+        let leaf = certify::leaf(id, key, by, span).map_err(text)?;
+        Ok(std::iter::once(leaf).chain(issuer.chain).collect())
     }
 
     /// Signs, and logs what was signed before anyone gets it.
@@ -92,7 +115,7 @@ impl Authority {
         if until <= now {
             return Err(Refusal::new(
                 503,
-                "ca.issuer_expired",
+                EXPIRED,
                 "the issuer's certificate ended; renew it with the root's key",
             ));
         }
@@ -117,7 +140,7 @@ impl Authority {
         };
         ledger::append(&self.folder, &entry)?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(entry.key, entry.not_after);
+        known.add(entry.key, &entry.node, entry.not_after, now);
         drop(known);
         let mut chain = leaf.to_pem()?;
         for link in &issuer.chain {
@@ -232,3 +255,4 @@ const A_DAY: u64 = 86_400;
 const ROOT_LIFE: u64 = 10 * 365 * A_DAY;
 const ISSUER_LIFE: u64 = 90 * A_DAY;
 const OWN_LIFE: u64 = A_DAY;
+pub(super) const EXPIRED: &str = "ca.issuer_expired";

@@ -176,7 +176,7 @@ pub(super) fn told(path: &Path, fact: &dyn std::fmt::Display) -> String {
     format!("\"{}\": {fact}", path.display())
 }
 
-const STATE: &str = "ca.json";
+pub(super) const STATE: &str = "ca.json";
 const VERSION: u32 = 1;
 /// Of any file but the log.
 pub(super) const LARGEST: u64 = 1 << 20;

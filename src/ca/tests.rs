@@ -416,6 +416,61 @@ fn an_issuer_that_ends_soon_is_renewed_where_the_roots_key_is() {
     assert_eq!((refusal.status, refusal.cause), (503, "ca.issuer_expired"));
 }
 
+#[test]
+fn certificates_by_hand_hold_a_change_up_until_each_of_them_ends() {
+    let (_folder, authority, _) = founded();
+    let id = SpiffeId::parse(WEB).unwrap();
+    // On two hosts.
+    authority.issue(&id, Some(3600)).unwrap();
+    authority.issue(&id, Some(1)).unwrap();
+    authority.begin_rotation(None, None).unwrap();
+    authority.switch_rotation().unwrap();
+    // On one of them it is replaced.
+    authority.issue(&id, Some(3600)).unwrap();
+
+    let held_up = authority.finish_rotation().unwrap_err();
+
+    assert!(held_up.contains(WEB), "{held_up}");
+}
+
+#[test]
+fn a_change_that_is_killed_between_two_writes_goes_on() {
+    let (folder, authority, first) = founded();
+    let state = folder.path().join("ca.json");
+    let (node, _) = joined(&authority, &[WEB]);
+    // Each act is done, and then the last write of it undone, which is what a kill before it leaves.
+    let again = |act: &dyn Fn() -> Result<(), String>| {
+        let before = std::fs::read(&state).unwrap();
+        act().unwrap();
+        std::fs::write(&state, before).unwrap();
+        let issued = authority.certificate(&node, &ask(WEB)).unwrap();
+        let roots = authority.roots(&authority.state().unwrap()).unwrap();
+        assert_eq!(judged(&issued.certificate, &roots).as_deref(), Ok(WEB));
+        act().unwrap();
+    };
+
+    again(&|| authority.begin_rotation(None, None).map(drop));
+    let second = authority.state().unwrap().roots[1].hash.clone();
+    authority.sync(&node, &[first.hash, second]).unwrap();
+    again(&|| authority.switch_rotation());
+    authority.certificate(&node, &ask(WEB)).unwrap();
+    authority.certificate(&node, &ask(node.as_str())).unwrap();
+    // Finishing writes first and tidies then: here it is killed before it tidied.
+    let crossed = std::fs::read(state::Issuer::path(folder.path(), 2)).unwrap();
+    authority.finish_rotation().unwrap();
+    std::fs::write(state::Issuer::path(folder.path(), 2), crossed).unwrap();
+    let with_cross = authority.certificate(&node, &ask(WEB)).unwrap();
+    authority.begin_rotation(None, None).unwrap();
+    let without = authority.certificate(&node, &ask(WEB)).unwrap();
+
+    assert_eq!(chain(&with_cross.certificate).len(), 3);
+    assert_eq!(chain(&without.certificate).len(), 2);
+    let roots = authority.roots(&authority.state().unwrap()).unwrap();
+    for issued in [with_cross, without] {
+        assert_eq!(judged(&issued.certificate, &roots).as_deref(), Ok(WEB));
+    }
+}
+
 proptest! {
     #[test]
     fn no_strangers_request_makes_a_panic_and_none_that_was_changed_is_proven(at in 0usize..2000, flip in 1u8..=255, cut in any::<bool>()) {
@@ -514,6 +569,91 @@ async fn a_workload_cannot_pass_for_the_authority_nor_call_as_a_node() {
     let failure = client.certificate(&ask(WEB)).await.unwrap_err();
 
     assert!(matches!(failure, Failure::Refused { cause, .. } if cause == "ca.node_unknown"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_are_not_known_or_too_many_are_refused_by_name() {
+    let (folder, _, root) = founded();
+    let address = served(folder.path()).await;
+    let client = client(address, Anchor::Pinned(root.hash));
+    let wrong = join_with("windrose-join-00", &keys::generate().unwrap());
+
+    let unknown = client
+        .post::<serde_json::Value>("/v1/none", &wrong)
+        .await
+        .unwrap_err();
+    let mut causes = Vec::new();
+    for _ in 0..40 {
+        let Err(Failure::Refused { cause, .. }) = client.join(&wrong).await else {
+            panic!("it is refused");
+        };
+        causes.push(cause);
+    }
+
+    assert!(matches!(unknown, Failure::Refused { cause, .. } if cause == "ca.no_such_call"));
+    assert!(causes[..20].iter().all(|cause| cause == "ca.token_unknown"));
+    assert!(causes[20..].iter().any(|cause| cause == "ca.rate_limited"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_usable_issuer_it_starts_and_says_so() {
+    let (folder, authority, root) = founded();
+    let certificate = state::root_cert(folder.path(), 1).unwrap();
+    let path = state::root_key_path(folder.path(), 1);
+    let root_key = state::key_at(&path).unwrap();
+    let by = certify::Signer {
+        cert: &certificate,
+        key: &root_key,
+    };
+    let key = keys::generate().unwrap();
+    let span = certify::Span {
+        from: unix_now() - 10,
+        until: unix_now() - 1,
+    };
+    let chain = vec![certify::issuer("td", 1, &key, by, span).unwrap()];
+    let ended = state::Issuer { chain, key };
+    ended.write(folder.path(), 1).unwrap();
+    std::fs::rename(&path, folder.path().join("away.key")).unwrap();
+
+    let serving = serve(folder.path(), ([127, 0, 0, 1], 0).into())
+        .await
+        .expect("it starts");
+    let address = serving.address().unwrap();
+    tokio::spawn(serving.until(std::future::pending()));
+    let told = tokio::task::spawn_blocking(move || health(address))
+        .await
+        .unwrap();
+    let failure = client(address, Anchor::Pinned(root.hash))
+        .join(&join_with("x", &keys::generate().unwrap()))
+        .await
+        .unwrap_err();
+
+    assert!(
+        told.starts_with("HTTP/1.1 503 ") && told.contains("ca.issuer_expired"),
+        "{told}"
+    );
+    // Nobody believes it.
+    assert!(matches!(failure, Failure::Unreachable(problem) if problem.contains("refused")));
+    authority
+        .renew_issuer_with(Some(&folder.path().join("away.key")))
+        .unwrap();
+}
+
+/// What somebody hears who asks for its health and believes anyone.
+fn health(address: SocketAddr) -> String {
+    use std::io::{Read, Write};
+    let mut connector =
+        openssl::ssl::SslConnector::builder(openssl::ssl::SslMethod::tls()).unwrap();
+    connector.set_verify(openssl::ssl::SslVerifyMode::NONE);
+    let stream = std::net::TcpStream::connect(address).unwrap();
+    let mut stream = connector.build().connect("ca", stream).unwrap();
+    stream
+        .write_all(b"GET /healthz HTTP/1.1\r\nhost: ca\r\n\r\n")
+        .unwrap();
+    let mut told = String::new();
+    // Strangers get one answer, and then the end.
+    let _ = stream.read_to_string(&mut told);
+    told
 }
 
 #[tokio::test(flavor = "multi_thread")]

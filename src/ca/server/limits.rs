@@ -1,8 +1,9 @@
-//! How often the authority may be asked: strangers by address, nodes all together.
+//! How often the authority may be asked: strangers by address, nodes each by itself and all together; and how often it tells.
 //! It must not know calls; each kind has a bucket.
 //! Asked by the server before it reads a body.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -14,7 +15,10 @@ use super::Refusal;
 pub(super) struct Limits {
     signs: Mutex<Option<Bucket>>,
     syncs: Mutex<Option<Bucket>>,
+    node_signs: Mutex<HashMap<String, Bucket>>,
+    node_syncs: Mutex<HashMap<String, Bucket>>,
     joins: Mutex<HashMap<IpAddr, Bucket>>,
+    told: Mutex<(Option<Bucket>, u64)>,
     connections: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
@@ -71,30 +75,55 @@ impl Limits {
         })
     }
 
-    /// Certificates: signing is a lock, a signature and two waits for the disk.
-    pub(super) fn sign(&self) -> Result<(), Refusal> {
+    /// Certificates: signing is a lock, a signature and two waits for the disk. A node that has had its share takes none of the
+    /// others'.
+    pub(super) fn sign(&self, node: &str) -> Result<(), Refusal> {
+        of_one(&self.node_signs, node.to_owned(), SIGN_NODE)?;
         let mut bucket = self.signs.lock().unwrap_or_else(PoisonError::into_inner);
         take(bucket.get_or_insert_with(|| SIGN.full()), SIGN)
     }
 
-    pub(super) fn sync(&self) -> Result<(), Refusal> {
+    /// Looks for new roots.
+    pub(super) fn sync(&self, node: &str) -> Result<(), Refusal> {
+        of_one(&self.node_syncs, node.to_owned(), SYNC_NODE)?;
         let mut bucket = self.syncs.lock().unwrap_or_else(PoisonError::into_inner);
         take(bucket.get_or_insert_with(|| SYNC.full()), SYNC)
     }
 
     /// Joins by address.
     pub(super) fn join(&self, address: IpAddr) -> Result<(), Refusal> {
-        let address = network(address);
-        let mut buckets = self.joins.lock().unwrap_or_else(PoisonError::into_inner);
-        if buckets.len() >= MOST_ADDRESSES {
-            let now = Instant::now();
-            buckets.retain(|_, bucket| bucket.filled(JOIN, now) < JOIN.most);
+        of_one(&self.joins, network(address), JOIN)
+    }
+
+    /// Whether a refusal is logged, and how many were not since the last one that was.
+    pub(super) fn tell(&self) -> Option<u64> {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let (bucket, left_out) = &mut *told;
+        match take(bucket.get_or_insert_with(|| TELL.full()), TELL) {
+            Ok(()) => Some(std::mem::take(left_out)),
+            Err(_) => {
+                *left_out += 1;
+                None
+            }
         }
-        if buckets.len() >= MOST_ADDRESSES && !buckets.contains_key(&address) {
+    }
+}
+
+/// Takes from the bucket of one of many. Full ones are forgotten once there are many.
+fn of_one<K: Eq + Hash>(
+    buckets: &Mutex<HashMap<K, Bucket>>,
+    key: K,
+    rate: Rate,
+) -> Result<(), Refusal> {
+    let mut buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
+    if buckets.len() >= MOST_BUCKETS && !buckets.contains_key(&key) {
+        let now = Instant::now();
+        buckets.retain(|_, bucket| bucket.filled(rate, now) < rate.most);
+        if buckets.len() >= MOST_BUCKETS {
             return Err(refusal());
         }
-        take(buckets.entry(address).or_insert_with(|| JOIN.full()), JOIN)
     }
+    take(buckets.entry(key).or_insert_with(|| rate.full()), rate)
 }
 
 /// Addresses of one IPv6 network count as one.
@@ -148,11 +177,25 @@ const SYNC: Rate = Rate {
     each_second: 200.0,
     most: 1000.0,
 };
+/// A node has up to some hundred workloads, and asks for all of them when it begins.
+const SIGN_NODE: Rate = Rate {
+    each_second: 20.0,
+    most: 300.0,
+};
+const SYNC_NODE: Rate = Rate {
+    each_second: 4.0,
+    most: 40.0,
+};
+const TELL: Rate = Rate {
+    each_second: 5.0,
+    most: 50.0,
+};
 const JOIN: Rate = Rate {
     each_second: 2.0,
     most: 20.0,
 };
-const MOST_ADDRESSES: usize = 10_000;
+/// Addresses, and nodes, that are told apart.
+const MOST_BUCKETS: usize = 10_000;
 /// Connections of one address at the same time.
 const MOST_OF_ADDRESS: usize = 64;
 
@@ -170,6 +213,25 @@ mod tests {
         assert!(many[..20].iter().all(|&passed| passed));
         assert!(!many[29]);
         assert!(limits.join([10, 0, 0, 2].into()).is_ok());
+    }
+
+    #[test]
+    fn one_node_that_asks_too_often_does_not_hinder_another() {
+        let limits = Limits::default();
+        let signed = (0..2000).filter(|_| limits.sign("a").is_ok()).count();
+        let synced = (0..2000).filter(|_| limits.sync("a").is_ok()).count();
+
+        assert!((300..400).contains(&signed) && (40..80).contains(&synced));
+        assert!(limits.sign("b").is_ok() && limits.sync("b").is_ok());
+    }
+
+    #[test]
+    fn what_is_not_told_is_counted() {
+        let limits = Limits::default();
+        let told = (0..60).filter(|_| limits.tell().is_some()).count();
+
+        assert!((50..60).contains(&told), "{told}");
+        assert!(limits.told.lock().unwrap().1 > 0);
     }
 
     #[test]
