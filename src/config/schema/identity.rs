@@ -65,7 +65,7 @@ pub struct IdentityCa {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct IdentitySpire {
-    /// Where it listens: `unix:/path` or `tcp://ip:port`; `${env:SPIFFE_ENDPOINT_SOCKET}` where that is set. The agent has to know this process as each of the workloads.
+    /// Where it listens: `unix:/path`, or `tcp://ip:port` on loopback, since keys come over it unencrypted; `${env:SPIFFE_ENDPOINT_SOCKET}` where that is set. The agent has to know this process as each of the workloads.
     pub socket: String,
 }
 

@@ -71,7 +71,7 @@ pub enum SpireSocket {
 }
 
 impl SpireSocket {
-    /// Reads `unix:/path`, `unix:///path` or `tcp://ip:port` (SPIFFE Workload Endpoint, section 4).
+    /// Reads `unix:/path`, `unix:///path` or, on loopback, `tcp://ip:port` (SPIFFE Workload Endpoint, section 4).
     ///
     /// # Errors
     /// What is wrong with it.
@@ -83,6 +83,10 @@ impl SpireSocket {
             let address: SocketAddr = address
                 .parse()
                 .map_err(|_| "it is not an IP address and a port")?;
+            // Keys come over it in the clear.
+            if !address.ip().is_loopback() {
+                return Err("keys come from it unencrypted, so the address must be of this machine: loopback");
+            }
             return Ok(SpireSocket::Tcp(address));
         }
         unix(text).map(SpireSocket::Unix)
@@ -178,6 +182,8 @@ mod tests {
             "unix:agent.sock",
             "unix:/",
             "tcp://localhost:81",
+            "tcp://10.0.0.1:81",
+            "tcp://[2001:db8::1]:81",
             "tcp://127.0.0.1",
         ] {
             assert!(SpireSocket::parse(wrong).is_err(), "{wrong}");

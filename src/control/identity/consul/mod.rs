@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use futures_util::future::join_all;
 use openssl::x509::X509;
 use serde::Deserialize;
+use tokio::time::{Duration, Instant};
 use zeroize::Zeroize;
 
 use super::pace::Backoff;
@@ -77,9 +78,18 @@ impl Drop for Leaf {
 struct Position {
     index: u64,
     backoff: Backoff,
+    asked: Option<Instant>,
 }
 
 impl Position {
+    /// Until the next question may be asked. An agent that answers at once, again and again, is not asked in a circle.
+    async fn turn(&mut self) {
+        if let Some(asked) = self.asked {
+            tokio::time::sleep_until(asked + EACH).await;
+        }
+        self.asked = Some(Instant::now());
+    }
+
     /// An index that goes back means that the agent began anew; 0 would not block.
     fn heard(&mut self, index: u64) {
         self.index = if index < self.index { 0 } else { index.max(1) };
@@ -91,6 +101,7 @@ impl Consul {
     async fn roots(&self, desk: &Desk) {
         let mut position = Position::default();
         loop {
+            position.turn().await;
             let problem = match self
                 .agent
                 .get("/v1/agent/connect/ca/roots", position.index)
@@ -117,6 +128,7 @@ impl Consul {
         let path = format!("/v1/agent/connect/ca/leaf/{service}");
         let mut position = Position::default();
         loop {
+            position.turn().await;
             let problem = match self.agent.get(&path, position.index).await {
                 Ok(answer) => match svid(&answer) {
                     // One that does not fit is noted by the desk; the next change may bring another.
@@ -172,3 +184,6 @@ fn svid(answer: &Answer) -> Result<Svid, String> {
         false => Err("its leaf has ended; the agent has not renewed it".into()),
     }
 }
+
+/// The least time between two questions of one kind.
+const EACH: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use h2::RecvStream;
+use h2::{Ping, PingPong, RecvStream};
 use http::{HeaderMap, Request, StatusCode};
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -109,12 +109,17 @@ async fn over<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         .initial_window_size(LARGEST as u32)
         .max_header_list_size(16 << 10)
         .enable_push(false);
-    let (send, connection) = builder
+    let (send, mut connection) = builder
         .handshake::<_, Bytes>(stream.map_err(later)?)
         .await
         .map_err(later)?;
+    let pings = connection.ping_pong();
     let task = Task::spawn(async move {
-        let _ = connection.await;
+        // Whichever ends first drops the connection, and with it the stream.
+        tokio::select! {
+            _ = connection => {}
+            () = answers(pings) => {}
+        }
     });
     let mut send = send.ready().await.map_err(later)?;
     let request = Request::post("http://localhost/SpiffeWorkloadAPI/FetchX509SVID")
@@ -140,6 +145,20 @@ async fn over<T: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
             part: BytesMut::new(),
             _task: task,
         }),
+    }
+}
+
+/// For as long as the other side answers pings: the stream is silent for hours, and an agent may hang.
+async fn answers(pings: Option<PingPong>) {
+    let Some(mut pings) = pings else {
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::time::sleep(PING).await;
+        let answer = timeout(PATIENCE, pings.ping(Ping::opaque())).await;
+        if !matches!(answer, Ok(Ok(_))) {
+            return;
+        }
     }
 }
 
@@ -197,4 +216,6 @@ fn later(problem: impl std::fmt::Display) -> Ended {
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Servers of gRPC end connections that ping more often than every five minutes.
+const PING: Duration = Duration::from_secs(330);
 const LARGEST: usize = 4 << 20;
