@@ -291,6 +291,54 @@ fn who_was_forgotten_is_not_renewed_but_may_join_again() {
 }
 
 #[test]
+fn a_refusal_that_passes_needs_no_other_token() {
+    let ca = Ca::start("4s");
+    let node = ca.node(&ca.token(&["spiffe://td/web"]), &["web"]);
+    certificate(&node, "web");
+    let nodes = ca.folder.path().join("nodes");
+    let aside = ca.folder.path().join("aside");
+
+    // What a backup that was put back late looks like.
+    fs::rename(&nodes, &aside).unwrap();
+    fs::create_dir(&nodes).unwrap();
+    alarmed(&node, "ca.token_used");
+    fs::remove_dir(&nodes).unwrap();
+    fs::rename(&aside, &nodes).unwrap();
+
+    until("it recovers by itself", || {
+        (certs(&node).0 == Some(0)).then_some(())
+    });
+    assert!(node.admin("/certs")["node"]["id"]
+        .as_str()
+        .unwrap()
+        .starts_with("spiffe://td/windrose/node/"));
+    assert!(certs(&node).1.contains("the node itself  spiffe://td/"));
+}
+
+#[test]
+fn another_root_hash_is_another_authority() {
+    let (one, other) = (Ca::start("1h"), Ca::start("1h"));
+    let state = TempDir::new().unwrap();
+    let yaml = |ca: &Ca| {
+        ca.yaml(&["web"])
+            .replace("FOLDER/state", state.path().join("own").to_str().unwrap())
+    };
+    let token = one.token(&["spiffe://td/web"]);
+    let node = Proxy::start_in(one.prepared(&token), &yaml(&one));
+    let before = certificate(&node, "web");
+    drop(node);
+
+    let token = other.token(&["spiffe://td/web"]);
+    let node = Proxy::start_in(other.prepared(&token), &yaml(&other));
+
+    until("the other's certificate", || {
+        (serial(&node, "web")? != before).then_some(())
+    });
+    until("it is well", || (certs(&node).0 == Some(0)).then_some(()));
+    assert!(other.act(&["status"]).unwrap().contains("node "));
+}
+
+#[test]
 fn certificates_by_hand_and_bundles_are_what_other_programs_read() {
     let ca = Ca::start("1h");
     let out = TempDir::new().unwrap();

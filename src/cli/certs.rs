@@ -59,6 +59,9 @@ fn render(view: &Value) -> String {
             text(&view["first_to_fall"])
         );
     }
+    if let Some(left) = view["node"]["left_seconds"].as_i64() {
+        node(&view["node"], left, &mut out);
+    }
     for one in each(&view["workloads"]) {
         workload(one, &mut out);
     }
@@ -73,6 +76,22 @@ fn render(view: &Value) -> String {
         );
     }
     out
+}
+
+/// The node's own certificate, without which no other is renewed.
+fn node(one: &Value, left: i64, out: &mut String) {
+    let _ = writeln!(
+        out,
+        "\nthe node itself  {}  {}\n  to {}, {} left, next one wanted at {}",
+        text(&one["id"]),
+        text(&one["state"]),
+        text(&one["not_after"]),
+        span(left),
+        text(&one["renew_at"])
+    );
+    if let Some(error) = one["error"].as_str() {
+        let _ = writeln!(out, "  {} failures: {error}", one["failures"]);
+    }
 }
 
 fn workload(one: &Value, out: &mut String) {
@@ -138,6 +157,7 @@ mod tests {
         let view = json!({
             "source": {"kind": "ca", "answers": false, "failing_since": "2026-01-01T00:00:00Z"},
             "source_may_be_away_seconds": 25_930, "first_to_fall": "web",
+            "node": {"id": "spiffe://td/windrose/node/0", "state": "good", "not_after": "e", "left_seconds": 100, "renew_at": "f", "failures": 1, "error": "no"},
             "workloads": [{
                 "name": "web", "id": "spiffe://td/web", "state": "late", "serial": "ab", "issuer": "windrose issuer of root 1",
                 "not_before": "a", "not_after": "b", "left_seconds": 25_930, "renewed_at": "c", "failures": 3, "error": "refused",
@@ -155,6 +175,9 @@ mod tests {
         for part in [
             "may stay away for 7 h 12 min; first to fall: web",
             "3 failures: refused",
+            "the node itself  spiffe://td/windrose/node/0  good",
+            "to e, 100 s left, next one wanted at f",
+            "1 failures: no",
             "roots of td: 2, the first ends d",
         ] {
             assert!(shown.contains(part), "{part}: {shown}");

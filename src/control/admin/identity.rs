@@ -9,8 +9,8 @@ use openssl::x509::X509Ref;
 use serde::Serialize;
 
 use super::state::rfc3339;
-use crate::control::identity::{level, Level};
-use crate::snapshot::identity::{Identity, SourceState, Svid, Workload};
+use crate::control::identity::{level, within, Level};
+use crate::snapshot::identity::{Identity, NodeClock, SourceState, Svid, Workload};
 use crate::snapshot::Snapshot;
 
 /// Every clock.
@@ -23,6 +23,9 @@ pub(super) struct Clocks {
     source_may_be_away_seconds: Option<i64>,
     /// Whose certificate that is.
     first_to_fall: Option<String>,
+    /// Present where the node has one, which is with the built-in authority.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<NodeView>,
     workloads: Vec<WorkloadClock>,
     roots: Vec<RootsClock>,
     /// What has to be looked at, the worst first.
@@ -58,6 +61,20 @@ struct WorkloadClock {
     left_seconds: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     renewed_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    renew_at: Option<String>,
+    failures: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// The node's own certificate.
+#[derive(Serialize)]
+struct NodeView {
+    id: String,
+    state: &'static str,
+    not_after: String,
+    left_seconds: i64,
     #[serde(skip_serializing_if = "Option::is_none")]
     renew_at: Option<String>,
     failures: u32,
@@ -107,6 +124,9 @@ fn at(identity: &Identity, now: i64) -> Clocks {
     alarms.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
     let mut alarms: Vec<String> = alarms.into_iter().map(|(_, told)| told).collect();
     let state = identity.registry.source();
+    let node = (identity.source.kind() == "ca").then(|| identity.registry.node());
+    let node = node.flatten();
+    alarms.extend(node.as_ref().and_then(|node| node_alarm(node, now)));
     alarms.extend(
         state
             .error
@@ -129,6 +149,7 @@ fn at(identity: &Identity, now: i64) -> Clocks {
         source: Some(source(identity, &state)),
         source_may_be_away_seconds: first.map(|(ends, _)| (ends - now).max(0)),
         first_to_fall: first.map(|(_, name)| name.to_string()),
+        node: node.map(|node| node_view(node, now)),
         workloads: held
             .iter()
             .map(|(one, svid)| workload(one, svid.as_deref(), now))
@@ -150,6 +171,44 @@ fn alarm(one: &Workload, level: Level, left: i64) -> Option<String> {
     })
 }
 
+fn node_alarm(node: &NodeClock, now: i64) -> Option<String> {
+    let left = node.not_after - now;
+    let cause = node.error.as_deref().unwrap_or("no answer came");
+    Some(match within(node.not_before, node.not_after, now) {
+        Level::Expired => {
+            format!("the node's own certificate has ended: it has to join again: {cause}")
+        }
+        Level::Late => {
+            format!("the node's own certificate is not renewed and ends in {left} s: {cause}")
+        }
+        _ => format!(
+            "the node's own certificate is not renewed: {}",
+            node.error.as_ref()?
+        ),
+    })
+}
+
+fn node_view(node: NodeClock, now: i64) -> NodeView {
+    NodeView {
+        state: word(within(node.not_before, node.not_after, now)),
+        id: node.id,
+        not_after: moment(node.not_after),
+        left_seconds: node.not_after - now,
+        renew_at: node.renew_at.map(rfc3339),
+        failures: node.failures,
+        error: node.error,
+    }
+}
+
+fn word(level: Level) -> &'static str {
+    match level {
+        Level::Well => "good",
+        Level::Missing => "missing",
+        Level::Late => "late",
+        Level::Expired => "expired",
+    }
+}
+
 fn source(identity: &Identity, state: &SourceState) -> SourceView {
     SourceView {
         kind: identity.source.kind(),
@@ -165,12 +224,7 @@ fn workload(one: &Workload, svid: Option<&Svid>, now: i64) -> WorkloadClock {
     WorkloadClock {
         name: one.name.to_string(),
         id: one.id.to_string(),
-        state: match level(svid, now) {
-            Level::Well => "good",
-            Level::Missing => "missing",
-            Level::Late => "late",
-            Level::Expired => "expired",
-        },
+        state: word(level(svid, now)),
         serial: svid.map(|svid| svid.serial.clone()),
         issuer: svid.map(|svid| issuer(svid.leaf())),
         not_before: svid.map(|svid| moment(svid.not_before)),

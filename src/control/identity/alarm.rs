@@ -63,7 +63,12 @@ pub(crate) fn level(svid: Option<&Svid>, now: i64) -> Level {
     let Some(svid) = svid else {
         return Level::Missing;
     };
-    let (life, left) = (svid.not_after - svid.not_before, svid.not_after - now);
+    within(svid.not_before, svid.not_after, now)
+}
+
+/// How urgent the renewal of something is that is good from and until a moment.
+pub(crate) fn within(not_before: i64, not_after: i64, now: i64) -> Level {
+    let (life, left) = (not_after - not_before, not_after - now);
     match left {
         left if left <= 0 => Level::Expired,
         left if left < life / 4 => Level::Late,

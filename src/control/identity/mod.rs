@@ -13,7 +13,7 @@ mod pace;
 mod secrecy;
 mod spire;
 
-pub(crate) use alarm::{level, Level};
+pub(crate) use alarm::{level, within, Level};
 pub(crate) use desk::Desk;
 
 use std::collections::HashMap;

@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 /// How long until a certificate with this much life left is renewed: half of it, give or take a tenth of that, so that nodes
-/// that began together do not ask together.
+/// that began together do not ask together. At least a second, also where nothing is left.
 pub(super) fn until_renewal(left: Duration) -> Duration {
-    left.mul_f64(0.5 * (0.9 + 0.2 * chance()))
+    left.mul_f64(0.5 * (0.9 + 0.2 * chance())).max(SOONEST)
 }
 
 /// Grows from half a second to two minutes, and moves by a fifth either way.
@@ -28,6 +28,11 @@ impl Backoff {
         }
     }
 
+    /// Whether the last try failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
     /// It worked.
     pub(super) fn reset(&mut self) {
         self.failures = 0;
@@ -43,6 +48,7 @@ pub(super) fn chance() -> f64 {
     }
 }
 
+const SOONEST: Duration = Duration::from_secs(1);
 const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(100);
 
@@ -59,6 +65,7 @@ mod tests {
 
         assert!(times.iter().all(|part| (0.449..=0.551).contains(part)));
         assert!(times.iter().any(|part| *part < 0.49) && times.iter().any(|part| *part > 0.51));
+        assert_eq!(until_renewal(Duration::ZERO), Duration::from_secs(1));
     }
 
     #[test]

@@ -49,3 +49,20 @@ pub struct SourceState {
     /// Why.
     pub error: Option<String>,
 }
+
+/// The certificate with which the node proves itself to the built-in authority.
+#[derive(Debug, Clone, Default)]
+pub struct NodeClock {
+    /// Whom it names.
+    pub id: String,
+    /// When it begins, in seconds since 1970.
+    pub not_before: i64,
+    /// When it ends, in seconds since 1970.
+    pub not_after: i64,
+    /// When it is to be renewed.
+    pub renew_at: Option<SystemTime>,
+    /// Failures since the last success.
+    pub failures: u32,
+    /// The last failure, until a success follows it. Holds no secrets.
+    pub error: Option<String>,
+}

@@ -12,7 +12,7 @@ mod svid;
 pub(crate) mod tests;
 mod verify;
 
-pub use clock::{Clock, SourceState};
+pub use clock::{Clock, NodeClock, SourceState};
 pub use id::{IdPattern, SpiffeId, TrustDomain};
 pub use share::{Bounds, Share, Used};
 pub use source::{root_hash, CaSettings, ConsulAddress, ConsulSettings, Source, SpireSocket};
@@ -262,6 +262,7 @@ pub struct Identities {
     held: Mutex<Known>,
     source: Mutex<SourceState>,
     groups: ArcSwap<Groups>,
+    node: Mutex<Option<NodeClock>>,
 }
 
 /// Control groups by the number of their folder: as they, or the ones they are below, are written in a `match`. Whose they are is each
@@ -356,6 +357,27 @@ impl Identities {
     /// How the source is.
     pub fn source(&self) -> SourceState {
         lock(&self.source).clone()
+    }
+
+    /// The node's own certificate, where the source gives it one.
+    pub fn node(&self) -> Option<NodeClock> {
+        lock(&self.node).clone()
+    }
+
+    /// Another one, or none.
+    pub fn set_node(&self, node: Option<NodeClock>) {
+        *lock(&self.node) = node;
+    }
+
+    /// It was not renewed. The same failure is said once.
+    pub fn node_failed(&self, error: String) {
+        if let Some(node) = &mut *lock(&self.node) {
+            node.failures = node.failures.saturating_add(1);
+            if node.error.as_ref() != Some(&error) {
+                log::error!("the node's own certificate stays as it was: cause={error}");
+            }
+            node.error = Some(error);
+        }
     }
 
     /// The source answered.

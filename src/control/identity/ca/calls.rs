@@ -14,7 +14,8 @@ use super::store::{Pair, Store};
 use super::{Anchor, CaSettings, Client, Desk, Failure, Trusted};
 use crate::ca::wire::{Ask, Join, Sync, MOST_ROOTS};
 use crate::ca::{keys, read_bounded};
-use crate::snapshot::identity::{verify, Bundle, TrustDomain};
+use crate::control::identity::pace::until_renewal;
+use crate::snapshot::identity::{verify, Bundle, NodeClock, TrustDomain};
 
 /// How the authority is called.
 pub(super) struct Calls {
@@ -51,6 +52,11 @@ impl Calls {
     pub(super) fn anchor(&self, trusted: Option<&Trusted>) -> Anchor {
         let bundle = trusted.and_then(|trusted| bundle(trusted, &self.domain).ok());
         bundle.map_or_else(|| self.pin(), |bundle| Anchor::Roots(Arc::new(bundle)))
+    }
+
+    /// The hash that is pinned.
+    pub(super) fn root_hash(&self) -> &str {
+        &self.root_hash
     }
 
     fn pin(&self) -> Anchor {
@@ -181,7 +187,7 @@ fn roots(trusted: &Trusted) -> Vec<X509> {
         .collect()
 }
 
-fn hashes(trusted: Option<&Trusted>) -> Vec<String> {
+pub(super) fn hashes(trusted: Option<&Trusted>) -> Vec<String> {
     trusted
         .map(roots)
         .unwrap_or_default()
@@ -213,6 +219,43 @@ pub(super) fn id(chain: &[X509]) -> Option<String> {
 pub(super) fn ends(chain: &[X509]) -> SystemTime {
     let ends = chain.iter().map(|link| crate::ca::ends(link).unwrap_or(0));
     SystemTime::UNIX_EPOCH + Duration::from_secs(ends.min().unwrap_or(0))
+}
+
+/// When the last of a chain begins.
+pub(super) fn begins(chain: &[X509]) -> SystemTime {
+    let begins = chain
+        .iter()
+        .map(|link| crate::ca::begins(link).unwrap_or(0));
+    SystemTime::UNIX_EPOCH + Duration::from_secs(begins.max().unwrap_or(0))
+}
+
+/// How long a chain is good, whatever time it is.
+pub(super) fn life(chain: &[X509]) -> Duration {
+    let life = ends(chain).duration_since(begins(chain));
+    life.unwrap_or_default()
+}
+
+/// How long until the next one is wanted. A clock that is behind makes it no longer than life is.
+pub(super) fn wait(chain: &[X509]) -> Duration {
+    let left = ends(chain).duration_since(SystemTime::now());
+    until_renewal(left.unwrap_or_default().min(life(chain)))
+}
+
+/// What is shown of the node's own certificate.
+pub(super) fn clock(chain: &[X509], renew_at: SystemTime) -> NodeClock {
+    let seconds = |at: SystemTime| {
+        let since = at.duration_since(SystemTime::UNIX_EPOCH);
+        since.map_or(0, |since| {
+            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        })
+    };
+    NodeClock {
+        id: id(chain).unwrap_or_default(),
+        not_before: seconds(begins(chain)),
+        not_after: seconds(ends(chain)),
+        renew_at: Some(renew_at),
+        ..NodeClock::default()
+    }
 }
 
 /// Runs beside the async threads. `None` if it panicked, which would be a bug.

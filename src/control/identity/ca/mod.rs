@@ -3,21 +3,25 @@
 //! Run by the keeper.
 
 mod calls;
+mod due;
 mod store;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use futures_util::future::join_all;
 
-use super::pace::{chance, until_renewal, Backoff};
+use super::pace::chance;
 use super::{Desk, Source};
 use crate::ca::client::{Anchor, Client, Failure};
 use crate::ca::wire::Trusted;
 use crate::snapshot::identity::{CaSettings, Svid, Workload};
 use calls::{off, Calls};
+use due::Due;
 use store::{Pair, Store};
 
 /// The built-in authority.
@@ -42,64 +46,16 @@ impl Source for Ca {
     }
 }
 
-/// Something that is due at a time.
-struct Due {
-    at: Instant,
-    backoff: Backoff,
-    /// When what there is ends.
-    ends: Option<SystemTime>,
-    /// The hash of the root that it chains to.
-    root: Option<String>,
-}
-
-impl Due {
-    fn now() -> Due {
-        Due {
-            at: Instant::now(),
-            backoff: Backoff::default(),
-            ends: None,
-            root: None,
-        }
-    }
-
-    fn is_due(&self) -> bool {
-        self.at <= Instant::now()
-    }
-
-    /// A certificate came: the next one is wanted at half of its life.
-    fn renewed(&mut self, pair: &Pair, trusted: Option<&Trusted>) -> SystemTime {
-        let ends = calls::ends(&pair.chain);
-        let wait = until_renewal(ends.duration_since(SystemTime::now()).unwrap_or_default());
-        self.at = Instant::now() + wait;
-        self.backoff.reset();
-        self.ends = Some(ends);
-        self.root = trusted.and_then(|trusted| calls::root_of(&pair.chain, trusted));
-        SystemTime::now() + wait
-    }
-
-    /// None came.
-    fn failed(&mut self) {
-        let left = self
-            .ends
-            .map(|ends| ends.duration_since(SystemTime::now()).unwrap_or_default());
-        self.at = Instant::now() + self.backoff.next(left);
-    }
-
-    /// Another root issues: the next one is wanted soon, but not from all at once.
-    fn hurry(&mut self, issuing: &str, spread: Duration) {
-        if self.ends.is_some() && self.root.as_deref() != Some(issuing) {
-            self.at = self.at.min(Instant::now() + spread.mul_f64(chance()));
-        }
-    }
-}
-
 /// A source at work.
 struct Run {
     store: Store,
     calls: Calls,
+    /// Kept also while the node joins again: the authority may have been wrong for a moment.
     node: Option<Pair>,
     trusted: Option<Trusted>,
     own: Due,
+    /// While a join is wanted.
+    joining: Option<Due>,
     sync: Due,
     workloads: Vec<(Arc<Workload>, Due)>,
 }
@@ -121,79 +77,86 @@ impl Run {
             node: None,
             trusted: None,
             own: Due::now(),
+            joining: None,
             sync: Due::now(),
             workloads,
         };
-        let disk = run.store.clone();
-        let (trusted, node) = off(move || (disk.trusted(), disk.node()))
-            .await
-            .unwrap_or_default();
-        if let Some(trusted) =
-            trusted.filter(|trusted| trusted.trust_domain == identity.trust_domain.as_str())
-        {
-            run.believe(trusted, desk);
-        }
-        let lives = |pair: &Pair| calls::ends(&pair.chain) > SystemTime::now();
-        if let Some(node) = node.filter(lives) {
-            run.own.renewed(&node, run.trusted.as_ref());
-            run.node = Some(node);
-        }
-        for (workload, due) in &mut run.workloads {
-            let (disk, id) = (run.store.clone(), workload.id.clone());
-            let Some(pair) = off(move || disk.workload(&id))
-                .await
-                .flatten()
-                .filter(lives)
-            else {
-                continue;
-            };
-            let renew_at = due.renewed(&pair, run.trusted.as_ref());
-            // One that does not fit is replaced at once.
-            if Svid::new(pair.chain, pair.key)
-                .and_then(|svid| desk.put(workload, svid, Some(renew_at)))
-                .is_err()
-            {
-                *due = Due::now();
-            }
+        run.take_up(desk).await;
+        if run.node.is_none() {
+            run.joining = Some(Due::now());
         }
         run.hurry();
         run
     }
 
+    /// Believes what is on disk as if it came now. What another authority gave counts for nothing.
+    async fn take_up(&mut self, desk: &Desk) {
+        let disk = self.store.clone();
+        let (trusted, node, pinned) = off(move || (disk.trusted(), disk.node(), disk.pinned()))
+            .await
+            .unwrap_or_default();
+        let domain = &desk.identity().trust_domain;
+        let trusted = trusted.filter(|trusted| trusted.trust_domain == domain.as_str());
+        let is_same = |pinned: &str| {
+            let hash = self.calls.root_hash();
+            pinned == hash
+                || calls::hashes(trusted.as_ref())
+                    .iter()
+                    .any(|known| known == hash)
+        };
+        // Who wrote no hash is of before; its roots may have outlived the pinned one.
+        if !pinned.as_deref().is_none_or(is_same) {
+            log::warn!("`root_hash` names another authority than the one that the state is from: the node joins anew");
+            return;
+        }
+        if let Some(trusted) = trusted {
+            self.believe(trusted, desk);
+        }
+        if let Some(node) = node {
+            self.pin().await;
+            self.use_node(node, desk);
+        }
+        let shelf = Shelf::of(&self.store, self.trusted.as_ref(), desk);
+        for (workload, due) in &mut self.workloads {
+            let (disk, id) = (self.store.clone(), workload.id.clone());
+            let Some(pair) = off(move || disk.workload(&id)).await.flatten() else {
+                continue;
+            };
+            if calls::ends(&pair.chain) > SystemTime::now() && !shelf.put(workload, due, pair) {
+                due.unless_held();
+            }
+        }
+    }
+
+    /// Notes by which hash the authority was known.
+    async fn pin(&self) {
+        let (store, hash) = (self.store.clone(), self.calls.root_hash().to_owned());
+        let noted = off(move || match store.pinned() {
+            Some(known) if known == hash => Ok(()),
+            _ => store.set_pinned(&hash),
+        });
+        if let Some(Err(problem)) = noted.await {
+            log::warn!("a change of `root_hash` will not be noticed: {problem}");
+        }
+    }
+
     /// How long nothing is due.
     fn idle(&self) -> Duration {
-        let node = [&self.own, &self.sync].map(|due| due.at);
-        let all = self
-            .workloads
-            .iter()
-            .map(|(_, due)| due.at)
-            .filter(|_| self.node.is_some());
-        let own = if self.node.is_some() {
-            node.into_iter().min()
-        } else {
-            Some(self.own.at)
-        };
-        let next = all.chain(own).min().unwrap_or_else(Instant::now);
-        next.saturating_duration_since(Instant::now())
-            .clamp(SHORTEST, LONGEST)
+        let joining = self.joining.iter();
+        let known = [&self.own, &self.sync].into_iter();
+        let all = known.chain(self.workloads.iter().map(|(_, due)| due));
+        let all = all.filter(|_| self.node.is_some());
+        let next = joining.chain(all).map(Due::left).min();
+        next.unwrap_or_default().clamp(SHORTEST, LONGEST)
     }
 
     /// Does what is due.
     async fn round(&mut self, desk: &Desk) {
-        if self
-            .node
-            .as_ref()
-            .is_some_and(|node| calls::ends(&node.chain) <= SystemTime::now())
-        {
-            self.node = None;
+        if self.joining.as_ref().is_some_and(Due::is_due) {
+            self.join(desk).await;
         }
         if self.node.is_none() {
-            if self.own.is_due() {
-                self.join(desk).await;
-            }
-            if self.node.is_none() {
-                return;
-            }
+            return;
         }
         if self.sync.is_due() {
             self.sync(desk).await;
@@ -204,37 +167,40 @@ impl Run {
         self.renew_workloads(desk).await;
     }
 
-    /// The first certificate, for a token.
+    /// The first certificate, for a token; or another first one.
     async fn join(&mut self, desk: &Desk) {
-        let joined = match self.calls.join(&self.store, self.trusted.as_ref()).await {
+        let known = self.trusted.as_ref();
+        let (pair, trusted) = match self.calls.join(&self.store, known).await {
             Ok(joined) => joined,
-            Err(failure) => {
-                self.own.failed();
-                return self.no_node(desk, &failure);
-            }
+            Err(failure) => return self.no_node(desk, &failure),
         };
-        let (pair, trusted) = joined;
         if calls::ends(&pair.chain) <= SystemTime::now() {
-            self.own.failed();
             let problem = "the certificate has ended already: this machine's clock is ahead of the authority's";
             return self.no_node(desk, &Failure::Unreachable(problem.into()));
         }
         desk.answered();
         // Roots first: a certificate knows then which of them it chains to. Killed here, the same key may ask again.
         self.take(trusted, desk).await;
-        self.keep_node(pair).await;
-        let store = self.store.clone();
-        off(move || store.joined()).await;
+        self.pin().await;
+        if self.keep_node(pair, desk).await {
+            let store = self.store.clone();
+            off(move || store.joined()).await;
+        }
+        self.joining = None;
         // Tells the census at once what is trusted now.
         self.sync = Due::now();
         self.workloads
             .iter_mut()
             .filter(|(_, due)| due.ends.is_none())
-            .for_each(|(_, due)| *due = Due::now());
+            .for_each(|(_, due)| due.after(Duration::ZERO));
     }
 
-    fn no_node(&self, desk: &Desk, failure: &Failure) {
-        let problem = format!("the node cannot join: {failure}");
+    fn no_node(&mut self, desk: &Desk, failure: &Failure) {
+        self.joining.get_or_insert_with(Due::now).failed();
+        let problem = match self.node.is_some() {
+            true => format!("the authority refuses the node, and it cannot join anew: {failure}"),
+            false => format!("the node cannot join: {failure}"),
+        };
         for (workload, _) in &self.workloads {
             desk.failed(workload, problem.clone());
         }
@@ -255,13 +221,14 @@ impl Run {
         match calls::sync(&client, self.trusted.as_ref()).await {
             Ok(trusted) => {
                 desk.answered();
+                // It knows the node after all.
+                self.joining = None;
                 let refresh = Duration::from_secs(trusted.refresh_seconds.clamp(1, 3600));
-                self.sync.backoff.reset();
                 let is_new = self.trusted.as_ref() != Some(&trusted);
-                self.sync.at = Instant::now() + refresh.mul_f64(0.9 + 0.2 * chance());
+                self.sync.worked(refresh.mul_f64(0.9 + 0.2 * chance()));
                 if is_new && self.take(trusted, desk).await {
                     // The census hears of it at once.
-                    self.sync.at = Instant::now();
+                    self.sync.after(Duration::ZERO);
                 }
             }
             Err(failure) => {
@@ -275,12 +242,16 @@ impl Run {
         let Some(client) = self.client() else { return };
         let Some(id) = self.node.as_ref().and_then(|node| calls::id(&node.chain)) else {
             self.node = None;
+            self.joining = Some(Due::now());
             return;
         };
         match calls::certificate(&client, &id).await {
-            Ok(pair) => self.keep_node(pair).await,
+            Ok(pair) => {
+                self.keep_node(pair, desk).await;
+            }
             Err(failure) => {
                 self.own.failed();
+                desk.identity().registry.node_failed(failure.to_string());
                 self.refused(desk, &failure);
             }
         }
@@ -296,33 +267,24 @@ impl Run {
             .collect();
         due.sort_by_key(|(_, due)| due.ends);
         due.truncate(AT_ONCE);
-        let answers = join_all(
-            due.iter()
-                .map(|(workload, _)| calls::certificate(&client, workload.id.as_str())),
-        )
+        let answers = join_all(due.iter_mut().map(|(workload, due)| {
+            let (client, held, id) = (&client, due.held(), workload.id.as_str());
+            async move {
+                match held {
+                    Some(pair) => Ok(pair),
+                    None => calls::certificate(client, id).await,
+                }
+            }
+        }))
         .await;
+        let shelf = Shelf::of(&self.store, self.trusted.as_ref(), desk);
         let mut worst = None;
         for ((workload, due), answer) in due.into_iter().zip(answers) {
             match answer {
                 Ok(pair) => {
-                    let renew_at = due.renewed(&pair, self.trusted.as_ref());
-                    let (store, id, kept) = (self.store.clone(), workload.id.clone(), pair.clone());
-                    let kept = off(move || store.set_workload(&id, &kept)).await;
-                    if let Some(Err(problem)) = kept {
-                        log::warn!("a restart will need the authority: {problem}");
-                    }
                     desk.answered();
-                    let judged =
-                        calls::judged(&pair, desk).and_then(|()| Svid::new(pair.chain, pair.key));
-                    let put = match judged {
-                        Ok(svid) => desk.put(workload, svid, Some(renew_at)),
-                        Err(problem) => {
-                            desk.failed(workload, problem.clone());
-                            Err(problem)
-                        }
-                    };
-                    if put.is_err() {
-                        due.failed();
+                    if shelf.put(workload, due, pair.clone()) {
+                        shelf.keep(workload, pair).await;
                     }
                 }
                 Err(failure) => {
@@ -337,32 +299,45 @@ impl Run {
         }
     }
 
-    /// An answer that is no certificate. A node that the authority does not know any more joins again, if there is a token.
+    /// An answer that is no certificate. A node that the authority does not know any more joins again, if there is a token; it
+    /// keeps what it has until then.
     fn refused(&mut self, desk: &Desk, failure: &Failure) {
-        match failure {
-            Failure::Refused { cause, .. } => {
-                desk.answered();
-                if matches!(cause.as_str(), "ca.node_unknown" | "ca.no_certificate")
-                    && self.calls.has_token()
-                {
-                    self.node = None;
-                    self.own.at = self
-                        .own
-                        .at
-                        .min(Instant::now() + self.own.backoff.next(None));
-                }
-            }
-            Failure::Unreachable(problem) => desk.unreachable(problem.clone()),
+        let cause = match failure {
+            Failure::Refused { cause, .. } => cause.as_str(),
+            Failure::Unreachable(problem) => return desk.unreachable(problem.clone()),
+        };
+        if !matches!(cause, "ca.node_unknown" | "ca.no_certificate") {
+            return desk.answered();
         }
+        if self.calls.has_token() {
+            // A join that failed has said more.
+            if self.joining.get_or_insert_with(Due::later).has_failed() {
+                return;
+            }
+        }
+        desk.unreachable(format!("the authority refuses the node: {failure}"));
     }
 
-    async fn keep_node(&mut self, pair: Pair) {
-        self.own.renewed(&pair, self.trusted.as_ref());
-        let (store, kept) = (self.store.clone(), pair.clone());
-        if let Some(Err(problem)) = off(move || store.set_node(&kept)).await {
-            log::error!("a restart will need another token: {problem}");
-        }
+    fn use_node(&mut self, pair: Pair, desk: &Desk) {
+        let wait = calls::wait(&pair.chain);
+        self.own.renewed(&pair, self.trusted.as_ref(), wait);
+        let clock = calls::clock(&pair.chain, SystemTime::now() + wait);
+        desk.identity().registry.set_node(Some(clock));
         self.node = Some(pair);
+    }
+
+    /// Puts the node's own certificate into use; says whether a restart will find it.
+    async fn keep_node(&mut self, pair: Pair, desk: &Desk) -> bool {
+        let (store, kept) = (self.store.clone(), pair.clone());
+        self.use_node(pair, desk);
+        match off(move || store.set_node(&kept)).await {
+            Some(Ok(())) => true,
+            Some(Err(problem)) => {
+                log::error!("a restart will need another token: {problem}");
+                false
+            }
+            None => false,
+        }
     }
 
     /// Puts roots into force and on disk; says whether they could be believed.
@@ -400,6 +375,64 @@ impl Run {
                 desk.unreachable(format!("its roots cannot be used: {problem}"));
                 false
             }
+        }
+    }
+}
+
+/// Where certificates of workloads are judged, put into use, and kept.
+struct Shelf<'a> {
+    store: &'a Store,
+    trusted: Option<&'a Trusted>,
+    desk: &'a Desk,
+}
+
+impl<'a> Shelf<'a> {
+    fn of(store: &'a Store, trusted: Option<&'a Trusted>, desk: &'a Desk) -> Shelf<'a> {
+        Shelf {
+            store,
+            trusted,
+            desk,
+        }
+    }
+
+    /// Puts a certificate into use; if peers would refuse it, what is in use stays, and so does what is on disk.
+    fn put(&self, workload: &Workload, due: &mut Due, pair: Pair) -> bool {
+        if calls::begins(&pair.chain) > SystemTime::now() {
+            let problem = "the new certificate has not begun: this machine's clock is behind the authority's by more than its `--clock-skew`";
+            self.desk.failed(workload, problem.into());
+            due.hold(pair);
+            return false;
+        }
+        let judged = calls::judged(&pair, self.desk)
+            .and_then(|()| Svid::new(pair.chain.clone(), pair.key.clone()));
+        let svid = match judged {
+            Ok(svid) => svid,
+            Err(problem) => {
+                self.desk.failed(workload, problem);
+                due.failed();
+                return false;
+            }
+        };
+        let wait = calls::wait(&pair.chain);
+        let renew_at = SystemTime::now() + wait;
+        match self.desk.put(workload, svid, Some(renew_at)) {
+            Ok(()) => {
+                due.renewed(&pair, self.trusted, wait);
+                true
+            }
+            Err(_) => {
+                due.failed();
+                false
+            }
+        }
+    }
+
+    /// For the next start.
+    async fn keep(&self, workload: &Workload, pair: Pair) {
+        let (store, id) = (self.store.clone(), workload.id.clone());
+        let kept = off(move || store.set_workload(&id, &pair)).await;
+        if let Some(Err(problem)) = kept {
+            log::warn!("a restart will need the authority: {problem}");
         }
     }
 }

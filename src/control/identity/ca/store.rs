@@ -79,6 +79,16 @@ impl Store {
         self.write(&path, &content)
     }
 
+    /// The hash of the root by which the authority was pinned when all of this came from it.
+    pub(super) fn pinned(&self) -> Option<String> {
+        let content = read_bounded(&self.0.join(PINNED), LARGEST).ok()?;
+        String::from_utf8(content).ok()
+    }
+
+    pub(super) fn set_pinned(&self, hash: &str) -> Result<(), String> {
+        self.write(&self.0.join(PINNED), hash.as_bytes())
+    }
+
     /// The key to join with: the same one until it worked, since the authority lets only that one ask again.
     pub(super) fn joining_key(&self) -> Result<PKey<Private>, String> {
         let path = self.0.join(JOINING);
@@ -132,5 +142,6 @@ fn name(id: &SpiffeId) -> String {
 
 const NODE: &str = "node.pem";
 const TRUSTED: &str = "roots.json";
+const PINNED: &str = "pinned";
 const JOINING: &str = "joining.key";
 const LARGEST: u64 = 1 << 20;
