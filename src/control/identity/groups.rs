@@ -69,6 +69,7 @@ mod tests {
         let made = desk.identity();
         let workloads = made.workloads.iter().zip(groups).map(|(one, group)| {
             Arc::new(Workload {
+                bounds: Default::default(),
                 name: one.name.clone(),
                 id: one.id.clone(),
                 matches: Matches {

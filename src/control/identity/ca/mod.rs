@@ -122,7 +122,10 @@ impl Run {
             let Some(pair) = off(move || disk.workload(&id)).await.flatten() else {
                 continue;
             };
-            if calls::ends(&pair.chain) > SystemTime::now() && !shelf.put(workload, due, pair) {
+            if calls::ends(&pair.chain) <= SystemTime::now() {
+                continue;
+            }
+            if !shelf.take(workload, due, pair) {
                 due.unless_held();
             }
         }
@@ -283,8 +286,10 @@ impl Run {
             match answer {
                 Ok(pair) => {
                     desk.answered();
-                    if shelf.put(workload, due, pair.clone()) {
-                        shelf.keep(workload, pair).await;
+                    if let Some(svid) = shelf.judge(workload, due, &pair) {
+                        // First, so that a restart finds what was in use.
+                        shelf.keep(workload, pair.clone()).await;
+                        shelf.put(workload, due, (pair, svid));
                     }
                 }
                 Err(failure) => {
@@ -395,24 +400,32 @@ impl<'a> Shelf<'a> {
         }
     }
 
-    /// Puts a certificate into use; if peers would refuse it, what is in use stays, and so does what is on disk.
-    fn put(&self, workload: &Workload, due: &mut Due, pair: Pair) -> bool {
+    /// A certificate that peers would take; otherwise what is in use stays, and so does what is on disk.
+    fn judge(&self, workload: &Workload, due: &mut Due, pair: &Pair) -> Option<Svid> {
         if calls::begins(&pair.chain) > SystemTime::now() {
             let problem = "the new certificate has not begun: this machine's clock is behind the authority's by more than its `--clock-skew`";
             self.desk.failed(workload, problem.into());
-            due.hold(pair);
-            return false;
+            due.hold(pair.clone());
+            return None;
         }
-        let judged = calls::judged(&pair, self.desk)
+        let judged = calls::judged(pair, self.desk)
             .and_then(|()| Svid::new(pair.chain.clone(), pair.key.clone()));
-        let svid = match judged {
-            Ok(svid) => svid,
-            Err(problem) => {
+        judged
+            .map_err(|problem| {
                 self.desk.failed(workload, problem);
                 due.failed();
-                return false;
-            }
-        };
+            })
+            .ok()
+    }
+
+    /// Puts a certificate into use if peers would take it.
+    fn take(&self, workload: &Workload, due: &mut Due, pair: Pair) -> bool {
+        let judged = self.judge(workload, due, &pair);
+        judged.is_some_and(|svid| self.put(workload, due, (pair, svid)))
+    }
+
+    /// Puts a certificate into use.
+    fn put(&self, workload: &Workload, due: &mut Due, (pair, svid): (Pair, Svid)) -> bool {
         let wait = calls::wait(&pair.chain);
         let renew_at = SystemTime::now() + wait;
         match self.desk.put(workload, svid, Some(renew_at)) {

@@ -45,11 +45,11 @@ async fn with_a_clock_that_is_behind_a_certificate_is_waited_for_and_not_asked_f
     let workload = desk.identity().workloads[0].clone();
     let shelf = Shelf::of(&store, None, &desk);
     let mut due = Due::now();
-    assert!(shelf.put(&workload, &mut due, pair(&maker, -1, 2)));
+    assert!(shelf.take(&workload, &mut due, pair(&maker, -1, 2)));
     let before = shown(&desk).0;
 
     let early = pair(&maker, 1, 3);
-    let is_used = shelf.put(&workload, &mut due, early.clone());
+    let is_used = shelf.take(&workload, &mut due, early.clone());
 
     let (serial, error) = shown(&desk);
     assert!(!is_used && serial == before);
@@ -73,14 +73,14 @@ async fn what_peers_would_refuse_is_neither_used_nor_asked_for_in_a_circle() {
     let workload = desk.identity().workloads[0].clone();
     let shelf = Shelf::of(&store, None, &desk);
     let mut due = Due::now();
-    assert!(shelf.put(&workload, &mut due, pair(&maker, -1, 2)));
+    assert!(shelf.take(&workload, &mut due, pair(&maker, -1, 2)));
     let before = shown(&desk).0;
 
     // One that ended already is what a clock that is ahead sees.
     for wrong in [pair(&maker, -2, -1), pair(&Maker::new("td"), -1, 2)] {
         let waits: Vec<Duration> = (0..6)
             .map(|_| {
-                assert!(!shelf.put(&workload, &mut due, wrong.clone()));
+                assert!(!shelf.take(&workload, &mut due, wrong.clone()));
                 due.left()
             })
             .collect();
