@@ -154,8 +154,13 @@ fn a_loop_ends_at_its_first_turn() {
 
     assert!(!reply.ends_with("200"), "{reply}");
     assert!(bytes.stdout.is_empty());
-    let looped = |line: &serde_json::Value| line["why"] == "capture_loop";
-    proxy.logged(looped);
+    // Known at once, or only when the request has been read, as the kernel has it.
+    until("the loop is told", || {
+        let looped = |line: &serde_json::Value| line["why"] == "capture_loop";
+        let marks = ["cause=\"capture_loop\""];
+        let refused = proxy.metric("windrose_connection_failures_total", &marks);
+        (refused > 0.0 || proxy.log().iter().any(looped)).then_some(())
+    });
     let opened = proxy.metric("windrose_connections_total", &["listener=\"out\""]);
     assert!(opened < 12.0, "{opened} connections");
     assert_eq!(proxy.admin_reply("/readyz").status, 200);

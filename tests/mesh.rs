@@ -419,7 +419,7 @@ fn policies_allow_and_deny(mesh: &Mesh) {
         .flatten()
         .find(|line| line["path"] == "/admin/users")
         .unwrap();
-    assert_eq!(denied["cause"], "policy_denied");
+    assert_eq!(denied["why"], "policy_denied");
 }
 
 /// Every node has had two more certificates.
@@ -517,6 +517,6 @@ fn a_principal_is_revoked(mesh: &Mesh) {
         begin.elapsed()
     );
     open.wait().unwrap();
-    let line = mesh.proxies[1].logged(|line| line["cause"] == "policy_denied");
+    let line = mesh.proxies[1].logged(|line| line["why"] == "policy_denied");
     assert_eq!(line["principal"], "spiffe://mesh.test/ns/shop/sa/web");
 }
