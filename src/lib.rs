@@ -33,7 +33,9 @@
 //! # Identities
 //! `control::identity` runs the one source of certificates and puts what it brings into `snapshot::identity`, which outlives reloads.
 //! `proxy::handshake` shows them to callers and `snapshot::mtls` to endpoints; `identity::verify` judges the other side of both.
-//! `proxy::caller` finds the local workload that calls, so that connections are made, and kept apart, as that workload.
+//! `proxy::caller` finds the local workload that calls, so that connections are made, and kept apart, as that workload; `fair` bounds
+//! what it uses. `proxy::tunnel` carries connections between nodes (HBONE): what comes out of a tunnel goes the way of any accepted
+//! connection. `ca` is the built-in authority, a process of its own that knows no proxy.
 //!
 //! # The path of a configuration
 //! `config::source` reads, `services` makes pools and routes of services, `check` and `decode` refuse what is unknown, `rules` and `lint` judge, `compile` builds the snapshot,
