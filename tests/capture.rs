@@ -2,7 +2,7 @@
 //! It must not touch the rules of the machine it runs on; what needs rules makes network namespaces of its own.
 //! Part of the test binary.
 
-use crate::support::{run, Conn, Proxy};
+use crate::support::{run, until, Conn, Proxy};
 
 /// What `windrose explain` says of a request on the listener `out`.
 fn explained(proxy: &Proxy, destination: &str) -> serde_json::Value {
@@ -83,8 +83,9 @@ routes: [{name: all, listeners: [out], rules: [{respond: {status: 200}}]}]
     assert!(conn.ends());
     let cause = format!("cause=\"{}\"", "capture_loop");
     let refused = ["listener=\"out\"", &*cause];
-    assert_eq!(
-        proxy.metric("windrose_connection_failures_total", &refused),
-        1.0
-    );
+    // The client hears of the end before it is counted.
+    until("the refusal is counted", || {
+        let counted = proxy.metric("windrose_connection_failures_total", &refused);
+        (counted == 1.0).then_some(())
+    });
 }
