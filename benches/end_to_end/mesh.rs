@@ -159,7 +159,7 @@ fn tls(side: &str, own: &str, peer: &str) -> String {
         "Downstream" => "require_client_certificate: true, ",
         _ => "",
     };
-    format!("{indent}transport_socket: {{name: tls, typed_config: {{\"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.{side}TlsContext, {require}common_tls_context: {{alpn_protocols: [h2], tls_params: {{tls_minimum_protocol_version: TLSv1_3}}, tls_certificates: [{{certificate_chain: {{filename: FOLDER/{own}.pem}}, private_key: {{filename: FOLDER/{own}.key}}}}], validation_context: {{trusted_ca: {{filename: FOLDER/root.pem}}, match_typed_subject_alt_names: [{{san_type: URI, matcher: {{exact: 'spiffe://bench/{peer}'}}}}]}}}}}}}}\n")
+    format!("{indent}transport_socket: {{name: tls, typed_config: {{\"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.{side}TlsContext, {require}common_tls_context: {{alpn_protocols: [h2], tls_params: {{tls_minimum_protocol_version: TLSv1_3, tls_maximum_protocol_version: TLSv1_3}}, tls_certificates: [{{certificate_chain: {{filename: FOLDER/{own}.pem}}, private_key: {{filename: FOLDER/{own}.key}}}}], validation_context: {{trusted_ca: {{filename: FOLDER/root.pem}}, match_typed_subject_alt_names: [{{san_type: URI, matcher: {{exact: 'spiffe://bench/{peer}'}}}}]}}}}}}}}\n")
 }
 
 /// Resident bytes of a node's proxy with this many services of ten endpoints each, after a request.
