@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 
+use http::header::COOKIE;
 use http::{HeaderMap, HeaderName};
 
 use super::{Caller, Head, Trace};
@@ -144,10 +145,12 @@ pub(super) fn field<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow
         .iter()
         .map(|value| value.to_str().unwrap_or("\u{fffd}"));
     let first = values.next()?;
+    // HTTP/2 sends cookies in pieces (RFC 9113, section 8.2.3); to a condition they are what HTTP/1.1 would have sent.
+    let between = if *name == COOKIE { "; " } else { "," };
     let mut joined = Cow::Borrowed(first);
     for value in values {
         let joined = joined.to_mut();
-        joined.push(',');
+        joined.push_str(between);
         joined.push_str(value);
     }
     Some(joined)

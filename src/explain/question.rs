@@ -128,13 +128,20 @@ impl Question {
             .filter(|principal| principal.kind != PrincipalKind::Consumer)
     }
 
-    /// The port that is connected to: the address's, else the listener's.
+    /// The port that is connected to, as traffic has it: of a captured connection and of a tunnel the one it was going to, of
+    /// any other the listener's. Where that is not told, the address of the question stands for it.
     pub(super) fn port(&self, listener: &Listener) -> Option<u16> {
-        let given = self.uri().ok().and_then(|uri| uri.port_u16());
-        given.or(match listener.bind {
-            Bind::Tcp(address) => Some(address.port()),
+        let asked = || self.uri().ok().and_then(|uri| uri.port_u16());
+        if listener.knows_destination() {
+            let usual = if self.is_tls() { 443 } else { 80 };
+            let going = self.destination.map(|to| to.port());
+            return going.or_else(asked).or(Some(usual));
+        }
+        match listener.bind {
+            Bind::Tcp(address) if address.port() != 0 => Some(address.port()),
+            Bind::Tcp(_) => asked(),
             Bind::Unix(_) => None,
-        })
+        }
     }
 
     /// The request of a record, as far as it was kept. Values that were redacted stay `***`: what depends on them is not decided

@@ -85,14 +85,19 @@ fn from(from: &PolicyFrom, action: PolicyAction, path: &str, report: &mut Report
             accept(report, &format!("{path}.{key}[{at}]"), principal(text));
         }
     }
-    let patterns = [
-        ("namespaces", &from.namespaces),
-        ("not_namespaces", &from.not_namespaces),
-        ("service_accounts", &from.service_accounts),
-        ("consumers", &from.consumers),
+    type Form = fn(&str) -> Result<(), Wrong>;
+    let patterns: [(&str, &Vec<String>, Form); 4] = [
+        ("namespaces", &from.namespaces, namespace),
+        ("not_namespaces", &from.not_namespaces, namespace),
+        ("service_accounts", &from.service_accounts, account),
+        ("consumers", &from.consumers, consumer),
     ];
-    for (key, list) in patterns {
-        Patterns(list).check(&format!("{path}.{key}"), report);
+    for (key, list, form) in patterns {
+        let path = format!("{path}.{key}");
+        Patterns(list).check(&path, report);
+        for (at, text) in list.iter().enumerate() {
+            accept(report, &format!("{path}[{at}]"), form(text));
+        }
     }
     let domains = [
         ("trust_domains", &from.trust_domains),
@@ -189,6 +194,44 @@ fn principal(text: &str) -> Result<(), Wrong> {
     }
 }
 
+/// A rule for a name that no caller can have would never fit, which for one that denies means that everybody passes.
+fn namespace(text: &str) -> Result<(), Wrong> {
+    match text.contains('/') {
+        false => Ok(()),
+        true => Err(Wrong {
+            fact: format!("\"{text}\" is no namespace: those have no \"/\""),
+            remedy:
+                "write the word after \"ns/\" of the SPIFFE ID, or the whole ID under `principals`"
+                    .to_owned(),
+        }),
+    }
+}
+
+fn account(text: &str) -> Result<(), Wrong> {
+    let words = text.split('/').count();
+    let is_whole = text.split('/').all(|word| !word.is_empty());
+    match text.is_empty() || (words <= 2 && is_whole) {
+        true => Ok(()),
+        false => Err(Wrong {
+            fact: format!("\"{text}\" is no service account"),
+            remedy: "write \"ACCOUNT\" or \"NAMESPACE/ACCOUNT\", or the whole SPIFFE ID under `principals`"
+                .to_owned(),
+        }),
+    }
+}
+
+fn consumer(text: &str) -> Result<(), Wrong> {
+    match text.strip_prefix("consumer:") {
+        None => Ok(()),
+        Some(name) => Err(Wrong {
+            fact: format!(
+                "\"{text}\" is no consumer's name: those are written without the word before"
+            ),
+            remedy: format!("write \"{name}\" here, or \"{text}\" under `principals`"),
+        }),
+    }
+}
+
 fn trust_domain(text: &str) -> Result<(), Wrong> {
     let is_plain = |byte: u8| {
         byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_')
@@ -229,11 +272,15 @@ fn when(when: &PolicyWhen, path: &str, report: &mut Report) {
         }
     }
     for name in when.headers.keys() {
-        accept(
-            report,
-            &format!("{path}.headers.{name}"),
-            token(name, "header name"),
-        );
+        let path = format!("{path}.headers.{name}");
+        accept(report, &path, token(name, "header name"));
+        if name.eq_ignore_ascii_case("host") {
+            report.error(
+                path,
+                "HTTP/2 has no such field, and HTTP/1.1 may write it in many ways",
+                "use `hosts`, which compares the canonical name of either",
+            );
+        }
     }
     values(&when.headers, &format!("{path}.headers"), report);
     for (key, list) in [("ports", &when.ports), ("not_ports", &when.not_ports)] {

@@ -43,7 +43,7 @@ pub struct Listener {
     /// Only for the two mesh roles: its connections were made for somebody else and brought here by rules of the kernel (`windrose capture` writes them). Where they were going is asked of the kernel, decides as `match.destinations`, and is logged. A connection that was made for this listener itself is refused as `capture_loop`. Default: not captured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capture: Option<Capture>,
-    /// Only with `capture`: what becomes of what no route and no service is for. `passthrough` sends it on to where it was going, `block` refuses it as `destination_unknown`. Nothing is sent on to this machine's loopback. Default: passthrough for `mesh-outbound`, block for `mesh-inbound`.
+    /// Only with `capture`: what becomes of what no route and no service is for. `passthrough` sends it on to where it was going, `block` refuses it as `destination_unknown`. Nothing is sent on to this machine's loopback nor to link-local addresses, such as 169.254.169.254, where clouds hand out credentials; a route or a service for such an address is. Default: passthrough for `mesh-outbound`, block for `mesh-inbound`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<Unknown>,
     /// Only with `capture` and protocol `auto`: how long both sides may be silent before a connection is taken for bytes. A server that speaks first does not wait for it: it is asked once the client has been silent for 50ms, or at once where servers did so at that port before. Default: 2s.

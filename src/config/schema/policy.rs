@@ -85,7 +85,7 @@ pub struct PolicyRule {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PolicyFrom {
-    /// Principals: SPIFFE IDs, `consumer:NAME` or `certificate:NAME`; `*` for anyone who is proven. The identity of the connection and that which a plugin proved both count. Default: any, also none.
+    /// Principals: SPIFFE IDs, `consumer:NAME` or `certificate:NAME`; `*` for anyone who is proven. The identity of the connection and that which a plugin proved both count; at `mesh-outbound` listeners, the workload of this node that calls. Default: any, also none.
     pub principals: Vec<String>,
     /// Principals that are not meant; `*` for callers of whom nothing is proven, which only a `deny` policy can mean.
     pub not_principals: Vec<String>,
@@ -93,7 +93,7 @@ pub struct PolicyFrom {
     pub trust_domains: Vec<String>,
     /// Trust domains that are not meant.
     pub not_trust_domains: Vec<String>,
-    /// Namespaces: the word after `/ns/` in a SPIFFE ID.
+    /// Namespaces: the word after `/ns/` in a SPIFFE ID of the form `/ns/NAMESPACE/sa/ACCOUNT` or Consul's.
     pub namespaces: Vec<String>,
     /// Namespaces that are not meant.
     pub not_namespaces: Vec<String>,

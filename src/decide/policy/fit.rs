@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::subject::{Subject, Workload};
+use super::subject::{Subject, Variables, Workload};
 use crate::decide::conditions::{field, holds};
 use crate::decide::Head;
 use crate::snapshot::policy::{Effect, From, PolicyRule, When};
@@ -26,6 +26,8 @@ pub enum Fit {
 pub enum Unknown {
     /// Nothing is proven of the caller.
     Identity,
+    /// What is proven of the caller has no such part.
+    Part,
     /// The connection is passed through as bytes.
     Http,
     /// The expression has no outcome, for this reason.
@@ -36,6 +38,9 @@ impl fmt::Display for Unknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Unknown::Identity => f.write_str("needs an identity, and none is proven"),
+            Unknown::Part => f.write_str(
+                "asks for a part of an identity that the caller's, which is proven, does not have",
+            ),
             Unknown::Http => {
                 f.write_str("asks about HTTP, and the connection is passed through as bytes")
             }
@@ -70,7 +75,7 @@ pub(super) fn fit(rule: &PolicyRule, effect: Effect, subject: &Subject<'_>) -> F
         Some(cel) if cel.is_of_request && subject.http.is_none() => {
             unknown = unknown.or(Some(Unknown::Http));
         }
-        Some(cel) => match cel.holds(subject) {
+        Some(cel) => match cel.holds(&Variables::of(subject)) {
             Ok(true) => {}
             Ok(false) => return Fit::No("cel"),
             Err(why) => return Fit::Unknown(Unknown::Expression(why.0)),
@@ -128,7 +133,8 @@ fn proven(from: &From, effect: Effect, subject: &Subject<'_>) -> [Compared; 3] {
     let other = Held::among(not.is_empty(), proven, UNPROVEN, |()| !is_one(not));
     let consumers = &from.consumers;
     let consumer = subject.consumer();
-    let consumer = Held::among(consumers.is_empty(), consumer, nobody(effect), |it| {
+    let missing = absent(effect, is_proven);
+    let consumer = Held::among(consumers.is_empty(), consumer, missing, |it| {
         any(consumers, it)
     });
     [
@@ -155,13 +161,18 @@ fn parts(from: &From, effect: Effect, subject: &Subject<'_>) -> [Compared; 5] {
     let (domains, not_domains) = (&from.trust_domains, &from.not_trust_domains);
     let (names, not_names) = (&from.namespaces, &from.not_namespaces);
     let no_accounts = from.service_accounts.is_empty();
-    let nobody = || nobody(effect);
-    let of_domain = Held::among(domains.is_empty(), domain, nobody(), |it| has(domains, it));
-    let not_domain = Held::among(not_domains.is_empty(), domain, UNPROVEN, |it| {
+    let is_proven = subject.principals().next().is_some();
+    let missing = || absent(effect, is_proven);
+    let spared = || match is_proven {
+        true => Held::Unknown(Unknown::Part),
+        false => UNPROVEN,
+    };
+    let of_domain = Held::among(domains.is_empty(), domain, missing(), |it| has(domains, it));
+    let not_domain = Held::among(not_domains.is_empty(), domain, spared(), |it| {
         !has(not_domains, it)
     });
-    let named = Held::among(names.is_empty(), namespace, nobody(), |it| any(names, it));
-    let not_named = Held::among(not_names.is_empty(), namespace, UNPROVEN, |it| {
+    let named = Held::among(names.is_empty(), namespace, missing(), |it| any(names, it));
+    let not_named = Held::among(not_names.is_empty(), namespace, spared(), |it| {
         !any(not_names, it)
     });
     [
@@ -171,7 +182,7 @@ fn parts(from: &From, effect: Effect, subject: &Subject<'_>) -> [Compared; 5] {
         ("not_namespaces", not_named),
         (
             "service_accounts",
-            Held::among(no_accounts, accounted, nobody(), is_account),
+            Held::among(no_accounts, accounted, missing(), is_account),
         ),
     ]
 }
@@ -238,6 +249,14 @@ fn nobody(effect: Effect) -> Held {
     match effect {
         Effect::Deny => Held::No,
         Effect::Allow => UNPROVEN,
+    }
+}
+
+/// What a condition on a part of an identity comes to where there is no such part: whoever is proven is simply another.
+fn absent(effect: Effect, is_proven: bool) -> Held {
+    match is_proven {
+        true => Held::No,
+        false => nobody(effect),
     }
 }
 

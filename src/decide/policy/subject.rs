@@ -5,9 +5,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::OnceLock;
 
 use cel::common::types::{CelInt, CelString};
-use cel::common::value::CowVal;
+use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use windrose_plugins::contract::{Principal, PrincipalKind};
 
@@ -48,24 +49,30 @@ pub(super) struct Workload<'a> {
 }
 
 impl<'a> Workload<'a> {
-    /// Reads `spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT` and Consul's `…/ns/NAMESPACE/dc/CENTER/svc/SERVICE`, also with a partition before.
+    /// Reads `spiffe://DOMAIN/ns/NAMESPACE/sa/ACCOUNT` and Consul's `…/ns/NAMESPACE/dc/CENTER/svc/SERVICE`, also with a partition
+    /// before. An ID of any other shape, a longer one included, has a trust domain only: whoever may hand out
+    /// `…/sa/web/anything` is not trusted to name `…/sa/web`.
     pub(super) fn of(id: &'a str) -> Option<Workload<'a>> {
         let (trust_domain, path) = id.strip_prefix("spiffe://")?.split_once('/')?;
-        let mut workload = Workload {
-            trust_domain,
-            namespace: "",
-            account: "",
-        };
-        let mut words = path.split('/');
-        while let (Some(key), Some(value)) = (words.next(), words.next()) {
-            match key {
-                "ns" => workload.namespace = value,
-                "sa" | "svc" => workload.account = value,
-                "ap" | "dc" => {}
-                _ => break,
-            }
+        let mut words = [""; 9];
+        let mut count = 0;
+        for (place, word) in words.iter_mut().zip(path.split('/')) {
+            *place = word;
+            count += 1;
         }
-        Some(workload)
+        let (namespace, account) = match words.get(..count) {
+            Some(["ns", namespace, "sa", account]) => (*namespace, *account),
+            Some(
+                ["ns", namespace, "dc", _, "svc", service]
+                | ["ap", _, "ns", namespace, "dc", _, "svc", service],
+            ) => (*namespace, *service),
+            _ => ("", ""),
+        };
+        Some(Workload {
+            trust_domain,
+            namespace,
+            account,
+        })
     }
 }
 
@@ -115,40 +122,58 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// The variables of expressions.
-impl VariableResolver for Subject<'_> {
+/// The variables of one expression about a subject.
+pub(super) struct Variables<'a> {
+    of: &'a Subject<'a>,
+    /// The map of fields, made when it is asked for first: an expression may name many fields.
+    fields: OnceLock<Option<Box<dyn Val>>>,
+}
+
+impl<'a> Variables<'a> {
+    pub(super) fn of(subject: &'a Subject<'a>) -> Variables<'a> {
+        Variables {
+            of: subject,
+            fields: OnceLock::new(),
+        }
+    }
+}
+
+impl Subject<'_> {
+    fn fields(&self) -> Option<Box<dyn Val>> {
+        let head = self.http.as_ref()?;
+        let fields = head.headers.keys();
+        let fields = fields.filter_map(|name| Some((name.as_str(), field(head.headers, name)?)));
+        let fields: HashMap<&str, Cow<'_, str>> = fields.collect();
+        cel::to_value(fields).ok()?.try_into().ok()
+    }
+}
+
+impl VariableResolver for Variables<'_> {
     fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
+        let subject = self.of;
         let text = |text: &'b str| Some(CowVal::owned(CelString::from(text)));
         let owned = |text: String| Some(CowVal::owned(CelString::from(text)));
-        let workload = || self.workload();
+        let workload = || subject.workload();
         match variable {
-            "request.method" => text(self.http.as_ref()?.method.as_str()),
-            "request.host" => text(self.http.as_ref()?.host),
-            "request.path" => text(self.http.as_ref()?.path),
-            "request.query" => text(self.http.as_ref()?.query.unwrap_or_default()),
+            "request.method" => text(subject.http.as_ref()?.method.as_str()),
+            "request.host" => text(subject.http.as_ref()?.host),
+            "request.path" => text(subject.http.as_ref()?.path),
+            "request.query" => text(subject.http.as_ref()?.query.unwrap_or_default()),
             "request.headers" => {
-                let head = self.http.as_ref()?;
-                let fields = head.headers.keys();
-                let fields =
-                    fields.filter_map(|name| Some((name.as_str(), field(head.headers, name)?)));
-                let fields: HashMap<&str, Cow<'_, str>> = fields.collect();
-                cel::to_value(fields)
-                    .ok()?
-                    .try_into()
-                    .ok()
-                    .map(CowVal::Owned)
+                let fields = self.fields.get_or_init(|| subject.fields());
+                fields.as_deref().map(CowVal::Borrowed)
             }
-            "source.principal" => owned(self.name()),
+            "source.principal" => owned(subject.name()),
             "source.trust_domain" => text(workload().map_or("", |it| it.trust_domain)),
             "source.namespace" => text(workload().map_or("", |it| it.namespace)),
             "source.service_account" => text(workload().map_or("", |it| it.account)),
-            "source.consumer" => text(self.consumer().unwrap_or_default()),
-            "source.address" => owned(self.client.to_canonical().to_string()),
-            "destination.listener" => text(self.listener),
-            "destination.route" => text(self.route),
-            "destination.pool" => text(self.pool),
+            "source.consumer" => text(subject.consumer().unwrap_or_default()),
+            "source.address" => owned(subject.client.to_canonical().to_string()),
+            "destination.listener" => text(subject.listener),
+            "destination.route" => text(subject.route),
+            "destination.pool" => text(subject.pool),
             "destination.port" => Some(CowVal::owned(CelInt::from(i64::from(
-                self.port.unwrap_or(0),
+                subject.port.unwrap_or(0),
             )))),
             _ => None,
         }

@@ -323,9 +323,32 @@ fn parts_of_a_workloads_id_can_be_asked_for() {
     ] {
         assert_eq!(asked(&set, Some(&workload(id))).0, "policy_denied", "{id}");
     }
-    // It has none of the parts.
+    // They have none of the parts, and are known to be somebody else.
+    let consumer = Principal {
+        kind: PrincipalKind::Consumer,
+        name: "web".to_owned(),
+    };
+    for other in [workload("spiffe://mesh.test/some/path"), consumer] {
+        assert_eq!(asked(&set, Some(&other)).0, "policy_denied");
+    }
+    assert_eq!(asked(&set, None).0, "identity_missing");
+}
+
+#[test]
+fn who_has_no_such_part_is_not_spared_by_a_rule_for_all_others() {
+    let others = || From {
+        not_namespaces: [PrincipalPattern::new("shop")].into(),
+        ..From::default()
+    };
+    let rules = || vec![(others(), When::default())];
+    let deny = set(Effect::Allow, vec![policy("deny", rules())]);
+    let allow = set(Effect::Deny, vec![policy("allow", rules())]);
     let other = workload("spiffe://mesh.test/some/path");
-    assert_eq!(asked(&set, Some(&other)).0, "identity_missing");
+
+    for set in [&deny, &allow] {
+        assert_eq!(asked(set, Some(&other)).0, "policy_denied");
+        assert_eq!(asked(set, None).0, "identity_missing");
+    }
 }
 
 #[test]
@@ -335,6 +358,10 @@ fn ids_are_read_by_their_words() {
     assert_eq!(of("spiffe://a/ns/b/sa/c"), Some(("a", "b", "c")));
     assert_eq!(of("spiffe://a/ap/p/ns/b/dc/d/svc/c"), Some(("a", "b", "c")));
     assert_eq!(of("spiffe://a/x/ns/b/sa/c"), Some(("a", "", "")));
+    // Who may name what is below an account must not pass for it.
+    assert_eq!(of("spiffe://a/ns/b/sa/c/d"), Some(("a", "", "")));
+    assert_eq!(of("spiffe://a/ns/x/ns/b/sa/c"), Some(("a", "", "")));
+    assert_eq!(of("spiffe://a/1/2/3/4/5/6/7/8/9/10"), Some(("a", "", "")));
     assert_eq!(of("consumer:ann"), None);
 }
 

@@ -78,6 +78,22 @@ fn callers_that_cannot_be_meant() {
             "policies[0].rules[0].from.namespaces[0]: \"a*b\" has a `*`",
         ),
         (
+            "rules: [{from: {namespaces: ['/ns/shop']}}]",
+            "policies[0].rules[0].from.namespaces[0]: \"/ns/shop\" is no namespace",
+        ),
+        (
+            "rules: [{from: {service_accounts: ['spiffe://m/ns/a/sa/b']}}]",
+            "policies[0].rules[0].from.service_accounts[0]: \"spiffe://m/ns/a/sa/b\" is no service account",
+        ),
+        (
+            "rules: [{from: {service_accounts: ['a/b/c']}}]",
+            "policies[0].rules[0].from.service_accounts[0]: \"a/b/c\" is no service account",
+        ),
+        (
+            "rules: [{from: {consumers: ['consumer:ann']}}]",
+            "policies[0].rules[0].from.consumers[0]: \"consumer:ann\" is no consumer's name",
+        ),
+        (
             "rules: [{from: {not_principals: ['*']}}]",
             "policies[0].rules[0].from.not_principals: \"*\" leaves only callers",
         ),
@@ -114,6 +130,10 @@ fn calls_that_cannot_be_meant() {
         (
             "rules: [{when: {headers: {'a b': x}}}]",
             "policies[0].rules[0].when.headers.a b: \"a b\" is not a header name",
+        ),
+        (
+            "rules: [{when: {headers: {Host: a.test}}}]",
+            "policies[0].rules[0].when.headers.Host: HTTP/2 has no such field",
         ),
         (
             "rules: [{when: {ports: [0]}}]",
