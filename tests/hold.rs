@@ -3,7 +3,7 @@
 //! Part of the test binary.
 
 use std::io::Read;
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use openssl::pkey::PKey;
@@ -193,4 +193,20 @@ fn connections_of_bytes_wait_for_the_first_endpoints_as_well() {
     let mut back = [0; 4];
     conn.stream.read_exact(&mut back).unwrap();
     assert_eq!(&back, b"ping");
+}
+
+#[test]
+fn a_caller_that_has_said_everything_still_waits() {
+    let echo = Echo::start();
+    let proxy = unborn("60s", ", protocol: tcp");
+
+    let mut conn = proxy.connect();
+    conn.send("ping");
+    conn.stream.shutdown(Shutdown::Write).unwrap();
+    assert!(is_held(&conn));
+    found(&proxy, &format!("['{}']", echo.address));
+
+    let mut back = String::new();
+    conn.stream.read_to_string(&mut back).unwrap();
+    assert_eq!(back, "ping<end>");
 }

@@ -119,3 +119,32 @@ fn bytes_in_a_tunnel_are_refused_before_the_service_hears_of_them() {
     let line = taking.logged(|line| line["principal"] == OTHER);
     assert_eq!(line["why"], "policy_denied");
 }
+
+#[test]
+fn a_workload_of_this_node_is_known_where_its_own_requests_leave() {
+    let authority = Authority::new();
+    let app = Upstream::answering("called");
+    let start = |allowed: &str, is_bytes: bool| {
+        let (folder, identity) = node(&authority, WEB);
+        let (protocol, route) = match is_bytes {
+            true => (", protocol: tcp", "protocol: tcp, "),
+            false => ("", ""),
+        };
+        Proxy::start_in(folder, &format!("listeners: [{{name: web, role: mesh-outbound, bind: '127.0.0.1:0'{protocol}}}]\n{identity}pools: [{{name: app{protocol}, endpoints: ['{}']}}]\nroutes: [{{name: all, {route}listeners: [web], rules: [{{pool: app}}]}}]\npolicies: [{{name: callers, action: allow, rules: [{{from: {{principals: ['{allowed}']}}}}]}}]\n", app.address))
+    };
+
+    let allowed = start(WEB, false).get("/");
+    let refused = start(OTHER, false).get("/");
+    let bytes = start(WEB, true);
+    let carried = bytes.get("/");
+
+    assert_eq!((allowed.status, &*allowed.text()), (200, "called"));
+    assert_eq!((refused.status, &*refused.why()), (403, "policy_denied"));
+    assert_eq!((carried.status, &*carried.text()), (200, "called"));
+    bytes.logged(|line| line["principal"] == WEB);
+    let other = start(OTHER, true);
+    let mut conn = other.connect();
+    conn.send(GET);
+    assert!(conn.reply().is_err());
+    other.logged(|line| line["why"] == "policy_denied");
+}

@@ -162,3 +162,43 @@ fn findings_in_what_a_service_becomes_are_told_at_the_service() {
         "{said}"
     );
 }
+
+#[test]
+fn services_that_change_during_a_probation_are_taken_up_after_it() {
+    let (first, second) = (Upstream::answering("first"), Upstream::answering("second"));
+    let folder = TempDir::new().unwrap();
+    let text = |to: &Upstream| {
+        format!(
+            "- {{name: one, ports: [{{port: 80}}], endpoints: ['{}']}}\n",
+            to.address
+        )
+    };
+    fs::write(folder.path().join("services.yaml"), text(&first)).unwrap();
+    let yaml = format!("{OUT}services_from: {{file: services.yaml}}\n");
+    let proxy = Proxy::start_in(folder, &yaml);
+    let config = proxy.config();
+    let command = |words: &[&str]| {
+        let done = run(&[words, &["-c", config.to_str().unwrap()]].concat());
+        assert!(done.status.success(), "{done:?}");
+    };
+    // The files are fresh, so it looks once more after the start.
+    until("it has looked again", || {
+        proxy.stderr().contains("services changed").then_some(())
+    });
+    proxy.rewrite(&format!(
+        "{yaml}pools: [{{name: spare, endpoints: ['127.0.0.1:9']}}]\n"
+    ));
+    command(&["reload", "--confirm", "60s", "--detach"]);
+
+    fs::write(proxy.file("next"), text(&second)).unwrap();
+    fs::rename(proxy.file("next"), proxy.file("services.yaml")).unwrap();
+    until("the change is refused for now", || {
+        proxy.stderr().contains("on probation for").then_some(())
+    });
+    assert_eq!(ask(&proxy, "out", "one"), (200, "first".into()));
+    command(&["confirm"]);
+
+    until("the change is in force", || {
+        (ask(&proxy, "out", "one") == (200, "second".into())).then_some(())
+    });
+}

@@ -2,8 +2,8 @@
 //! It must not know reloads; `reload` keeps streams alive across them.
 //! Part of the test binary.
 
-use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 
 use bytes::Bytes;
 
@@ -210,6 +210,44 @@ fn bytes_pass_both_ways_and_each_half_closes_by_itself() {
         (&line["request_bytes"], &line["response_bytes"]),
         (&5.into(), &10.into())
     );
+}
+
+/// Makes the kernel reset a connection instead of ending it.
+fn reset(stream: TcpStream) {
+    let socket = socket2::SockRef::from(&stream);
+    socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+}
+
+#[test]
+fn what_a_service_cuts_off_does_not_look_whole() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = tcp_proxy(listener.local_addr().unwrap(), "");
+    let mut stream = dial(proxy.address("raw"));
+    stream.write_all(b"go").unwrap();
+    let (mut service, _) = listener.accept().unwrap();
+    service.read_exact(&mut [0; 2]).unwrap();
+
+    reset(service);
+    let end = stream.read_to_end(&mut Vec::new());
+
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(proxy.logged(|_| true)["why"], "upstream_reset");
+}
+
+#[test]
+fn what_a_client_cuts_off_does_not_look_whole_and_is_no_fault_of_the_service() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = tcp_proxy(listener.local_addr().unwrap(), "");
+    let mut stream = dial(proxy.address("raw"));
+    stream.write_all(b"go").unwrap();
+    let (mut service, _) = listener.accept().unwrap();
+    service.read_exact(&mut [0; 2]).unwrap();
+
+    reset(stream);
+    let end = service.read_to_end(&mut Vec::new());
+
+    assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(proxy.logged(|_| true)["why"], "client_closed");
 }
 
 #[test]

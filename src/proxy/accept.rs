@@ -9,7 +9,9 @@ use std::sync::Arc;
 use http::HeaderValue;
 use pingora::apps::HttpServerOptions;
 use pingora::proxy::HttpProxy;
-use windrose_plugins::contract::{causes, Cause, ConnectionView, Effects, Principal};
+use windrose_plugins::contract::{
+    causes, Cause, ConnectionView, Effects, Principal, PrincipalKind,
+};
 
 use super::connection::{Connection, TlsFacts};
 use super::guard::Guarded;
@@ -117,6 +119,7 @@ impl Frontend {
             listener: listener.clone(),
             client,
             local,
+            known: known(listener, caller.as_deref()),
             caller,
             principal: None,
             told: None,
@@ -343,6 +346,16 @@ async fn terminate(
     Ok(Some((Guarded::tls(stream, connection.clone()), connection)))
 }
 
+/// Who calls, as policies know callers. Only for listeners that are there for callers on this machine: at others a workload is
+/// whom the connection is for.
+fn known(listener: &Listener, caller: Option<&Workload>) -> Option<Box<Principal>> {
+    let caller = caller.filter(|_| listener.role == Role::MeshOutbound)?;
+    Some(Box::new(Principal {
+        kind: PrincipalKind::Workload,
+        name: caller.id.to_string(),
+    }))
+}
+
 /// A connection past its bounds and PROXY header.
 #[derive(Clone)]
 pub(super) struct Arrival {
@@ -351,6 +364,8 @@ pub(super) struct Arrival {
     pub(super) local: SocketAddr,
     /// The workload of this node that calls, or that it is for.
     pub(super) caller: Option<Arc<Workload>>,
+    /// The caller as a principal, where it is a workload of this node that the kernel told of.
+    pub(super) known: Option<Box<Principal>>,
     /// Who the other end proved to be, by mutual TLS.
     pub(super) principal: Option<Box<Principal>>,
     /// What the application is told of that.
@@ -359,6 +374,11 @@ pub(super) struct Arrival {
 }
 
 impl Arrival {
+    /// Whom the connection proved: by its certificate, or, calling from this node, by what the kernel says of it.
+    pub(super) fn peer(&self) -> Option<&Principal> {
+        self.principal.as_deref().or(self.known.as_deref())
+    }
+
     /// What the TLS around a tunnel says of what is in it; `None` for a connection of its own.
     fn carried(&self) -> Option<TlsFacts> {
         let principal = self.principal.as_deref()?.clone();

@@ -27,10 +27,7 @@ pub(super) fn admit(
     ctx.facts.request_id = request_id(ctx.facts.trusted, headers);
     ctx.trace = Some(TraceContext::from_headers(headers, &ctx.snapshot.sampler));
     if ctx.principal.is_none() {
-        ctx.principal = connection
-            .tls
-            .as_ref()
-            .and_then(|tls| tls.principal.clone());
+        ctx.principal = connection.peer().cloned();
     }
     if !connection.http2 {
         strict(&session.as_downstream().to_h1_raw())?;

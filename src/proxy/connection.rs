@@ -34,6 +34,8 @@ pub(super) struct Connection {
     pub(super) http2: bool,
     /// The workload of this node at its other end, or that it is for: who calls when its requests go on.
     pub(super) caller: Option<Arc<Workload>>,
+    /// The same as a principal, where the kernel told who calls.
+    known: Option<Box<Principal>>,
     /// Ends the connection's stream when its route goes away (HTTP/1 upgrades).
     pub(super) cut: Arc<Cut>,
     header_seen: AtomicBool,
@@ -76,11 +78,13 @@ impl Connection {
             client,
             local,
             caller,
+            known,
             ..
         } = arrival;
         Connection {
             listener,
             caller,
+            known,
             client,
             address: WireText::new(&client.ip().to_canonical().to_string()).unwrap_or_default(),
             local,
@@ -91,6 +95,12 @@ impl Connection {
             body: AtomicU64::new(UNBOUNDED),
             fault: OnceLock::new(),
         }
+    }
+
+    /// Whom it proved: by its certificate, or, calling from this node, by what the kernel says of it.
+    pub(super) fn peer(&self) -> Option<&Principal> {
+        let proven = self.tls.as_ref().and_then(|tls| tls.principal.as_ref());
+        proven.or(self.known.as_deref())
     }
 
     /// Where it was going, if it was captured.

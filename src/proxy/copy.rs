@@ -2,7 +2,6 @@
 //! It must not know where the ends lead.
 //! Called by `tcp`.
 
-use std::io;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -21,68 +20,76 @@ pub(super) struct Counts {
     pub(super) down: AtomicU64,
 }
 
-/// Moves bytes both ways. An end of one direction is passed on as a half-close while the other goes on.
-pub(super) async fn copy(transport: Carrier, upstream: Line, counts: &Counts) -> io::Result<()> {
-    let (down_read, down_write) = match transport {
+/// Which end of a connection broke.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Broken {
+    /// The client's.
+    Downstream,
+    /// The endpoint's.
+    Upstream,
+}
+
+/// Moves bytes both ways. An end of one direction is passed on as a half-close while the other goes on; an end that breaks is
+/// passed on as a reset, so that nobody takes what was cut off for whole.
+///
+/// # Errors
+/// Which end broke.
+pub(super) async fn copy(
+    mut transport: Carrier,
+    mut upstream: Line,
+    counts: &Counts,
+) -> Result<(), Broken> {
+    let down = match &mut transport {
         Carrier::Plain(transport) => halves(transport),
         Carrier::Tls(stream) => halves(stream),
     };
-    match upstream {
-        Line::Plain(Socket::Tcp(upstream)) => {
-            let (up_read, up_write) = upstream.into_split();
-            both(down_read, down_write, up_read, up_write, counts).await
-        }
-        Line::Plain(Socket::Unix(upstream)) => {
-            let (up_read, up_write) = upstream.into_split();
-            both(down_read, down_write, up_read, up_write, counts).await
-        }
-        Line::Tunnel(upstream) => {
-            let (up_read, up_write) = halves(*upstream);
-            both(down_read, down_write, up_read, up_write, counts).await
-        }
-        Line::Tls(upstream) => {
-            let (up_read, up_write) = halves(upstream);
-            both(down_read, down_write, up_read, up_write, counts).await
-        }
+    let up = match &mut upstream {
+        Line::Plain(Socket::Tcp(upstream)) => halves(upstream),
+        Line::Plain(Socket::Unix(upstream)) => halves(upstream),
+        Line::Tunnel(upstream) => halves(upstream),
+        Line::Tls(upstream) => halves(upstream),
+    };
+    let copied = both(down, up, counts).await;
+    match copied {
+        Ok(()) => {}
+        Err(Broken::Downstream) => upstream.reset(),
+        Err(Broken::Upstream) => transport.reset(),
     }
+    copied
 }
 
-type Halves = (
-    Box<dyn AsyncRead + Send + Unpin>,
-    Box<dyn AsyncWrite + Send + Unpin>,
+type Halves<'s> = (
+    Box<dyn AsyncRead + Send + Unpin + 's>,
+    Box<dyn AsyncWrite + Send + Unpin + 's>,
 );
 
 /// One type for streams of several, so that the copying is compiled once.
-fn halves(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Halves {
+fn halves<'s>(stream: &'s mut (impl AsyncRead + AsyncWrite + Send + Unpin)) -> Halves<'s> {
     let (read, write) = tokio::io::split(stream);
     (Box::new(read), Box::new(write))
 }
 
-async fn both(
-    down_read: impl AsyncRead + Unpin,
-    down_write: impl AsyncWrite + Unpin,
-    up_read: impl AsyncRead + Unpin,
-    up_write: impl AsyncWrite + Unpin,
-    counts: &Counts,
-) -> io::Result<()> {
-    let up = one_way(down_read, up_write, &counts.up);
-    let down = one_way(up_read, down_write, &counts.down);
+async fn both(down: Halves<'_>, up: Halves<'_>, counts: &Counts) -> Result<(), Broken> {
+    use Broken::{Downstream, Upstream};
+    let ((down_read, down_write), (up_read, up_write)) = (down, up);
+    let up = one_way((down_read, Downstream), (up_write, Upstream), &counts.up);
+    let down = one_way((up_read, Upstream), (down_write, Downstream), &counts.down);
     tokio::try_join!(up, down).map(|_| ())
 }
 
 async fn one_way(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
+    (mut from, source): (impl AsyncRead + Unpin, Broken),
+    (mut to, sink): (impl AsyncWrite + Unpin, Broken),
     count: &AtomicU64,
-) -> io::Result<()> {
+) -> Result<(), Broken> {
     let mut buffer = vec![0; BUFFER];
     loop {
-        let read = from.read(&mut buffer).await?;
+        let read = from.read(&mut buffer).await.map_err(|_| source)?;
         if read == 0 {
-            return to.shutdown().await;
+            return to.shutdown().await.map_err(|_| sink);
         }
-        to.write_all(&buffer[..read]).await?;
-        to.flush().await?;
+        to.write_all(&buffer[..read]).await.map_err(|_| sink)?;
+        to.flush().await.map_err(|_| sink)?;
         count.fetch_add(read as u64, Relaxed);
     }
 }

@@ -2,7 +2,7 @@
 //! It must not know how that is counted.
 //! Called by `finish` for requests and by `tcp` for connections of mesh-inbound listeners.
 
-use windrose_plugins::contract::Principal;
+use windrose_plugins::contract::{causes, Blame, Cause, Principal};
 
 use super::accept::Arrival;
 use super::request::Ctx;
@@ -64,7 +64,7 @@ pub(super) fn connection(
             (None, false) => Transport::Plain,
         },
         client: arrival.client.ip().to_canonical(),
-        success: sample.cause.is_none(),
+        success: sample.cause.is_none_or(is_of_others),
         seconds: None,
         request_bytes: sample.request_bytes,
         response_bytes: sample.response_bytes,
@@ -75,6 +75,12 @@ pub(super) fn connection(
 fn is_success(sample: &RequestSample) -> bool {
     let is_grpc_failure = matches!(sample.grpc_status, Some(2 | 4 | 13 | 14 | 15));
     (100..500).contains(&sample.status) && !is_grpc_failure
+}
+
+/// Whether a connection ended as it did for a reason that is not the service's: its client's, policy's, or that nobody had
+/// anything to say for as long as the route allows.
+fn is_of_others(cause: &Cause) -> bool {
+    cause.blame != Blame::Upstream || *cause == causes::RESPONSE_TIMEOUT
 }
 
 /// Where a request goes that is answered or refused before a pool is chosen.

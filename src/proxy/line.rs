@@ -4,10 +4,13 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pingora::protocols::tls::SslStream;
 use pingora::tls::tokio_ssl;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use windrose_plugins::contract::{causes, Cause};
 
 use super::transport::Transport;
@@ -39,11 +42,18 @@ impl From<SslStream<Transport>> for Carrier {
 }
 
 impl Carrier {
-    /// Waits until the other side has closed.
-    pub(super) async fn left(&self) {
+    /// Waits until the other side is gone. One that only has nothing more to say still waits for what it gets.
+    pub(super) async fn gone(&self) {
         match self {
-            Carrier::Plain(transport) => transport.left().await,
-            Carrier::Tls(stream) => stream.get_ref().left().await,
+            Carrier::Plain(transport) => transport.gone().await,
+            Carrier::Tls(stream) => stream.get_ref().gone().await,
+        }
+    }
+
+    /// Lets the other side see a reset instead of an end. In TLS an end without its message says as much.
+    pub(super) fn reset(&self) {
+        if let Carrier::Plain(transport) = self {
+            transport.reset();
         }
     }
 }
@@ -62,6 +72,22 @@ pub(super) enum Line {
     Tls(Box<tokio_ssl::SslStream<Wire>>),
     /// Carried in a connection to the endpoint's node.
     Tunnel(Box<Tunnel>),
+}
+
+impl Line {
+    /// As for [`Carrier::reset`]. A tunnel that is dropped before its end resets its stream.
+    pub(super) fn reset(&self) {
+        if let Line::Plain(Socket::Tcp(socket)) = self {
+            reset(socket);
+        }
+    }
+}
+
+/// Makes the kernel send a reset when the socket is closed.
+pub(super) fn reset(socket: &TcpStream) {
+    if let Err(error) = SockRef::from(socket).set_linger(Some(Duration::ZERO)) {
+        log::debug!("a connection ends in order that should be reset: {error}");
+    }
 }
 
 /// Either kind of socket.

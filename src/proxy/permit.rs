@@ -31,11 +31,10 @@ pub(super) fn standing(
 ) -> Stood {
     let head = session.req_header();
     let (listener, facts) = (&connection.listener, &ctx.facts);
-    let tls = connection.tls.as_ref();
     let pool = ctx.pool.as_ref();
     Stood {
         principal: ctx.principal.clone(),
-        peer: tls.and_then(|tls| tls.principal.clone()),
+        peer: connection.peer().cloned(),
         client: facts.client.unwrap_or(connection.client.ip()),
         port: Some(connection.local.port()),
         listener: listener.name.clone(),
@@ -86,8 +85,8 @@ impl Bytes<'_> {
     pub(super) fn standing(&self) -> Stood {
         let arrival = self.arrival;
         Stood {
-            principal: arrival.principal.as_deref().cloned(),
-            peer: arrival.principal.as_deref().cloned(),
+            principal: arrival.peer().cloned(),
+            peer: arrival.peer().cloned(),
             client: arrival.client.ip(),
             port: Some(arrival.local.port()),
             listener: arrival.listener.name.clone(),
@@ -129,7 +128,7 @@ impl Bytes<'_> {
 
     fn subject(&self) -> Subject<'_> {
         let arrival = self.arrival;
-        let principal = arrival.principal.as_deref();
+        let principal = arrival.peer();
         Subject {
             principal,
             peer: principal,

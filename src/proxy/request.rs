@@ -254,7 +254,7 @@ pub(super) fn walk<'a>(
         tls: tls.map(TlsFacts::view),
         facts,
         principal,
-        peer: tls.and_then(|tls| tls.principal.as_ref()),
+        peer: connection.peer(),
         local_port: Some(connection.local.port()),
         ruled,
         slots,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use windrose_plugins::contract::{causes, Cause, Principal};
 
 use super::accept::{Arrival, Refusal};
-use super::copy::{copy, silence, Counts};
+use super::copy::{copy, silence, Broken, Counts};
 use super::line::{Carrier, Line};
 use super::reach::connect;
 use super::upstream::Held;
@@ -248,7 +248,7 @@ impl Way<'_> {
                 };
                 Ok((dialled.line, dialled.in_flight, dialled.held))
             }
-            None => connect(transport.left(), self, stream).await,
+            None => connect(transport.gone(), self, stream).await,
         };
         let carried = match upstream {
             Ok(upstream) => carry(transport, upstream, self.met.rule, &lease.cut, stream).await,
@@ -334,7 +334,10 @@ async fn carry(
     let counts = Counts::default();
     let idle = rule.timeouts.idle;
     let copied = tokio::select! {
-        copied = Box::pin(copy(transport, upstream, &counts)) => copied.map_err(|_| &causes::UPSTREAM_RESET),
+        copied = Box::pin(copy(transport, upstream, &counts)) => copied.map_err(|broken| match broken {
+            Broken::Downstream => &causes::CLIENT_CLOSED,
+            Broken::Upstream => &causes::UPSTREAM_RESET,
+        }),
         () = silence(&counts, idle) => Err(&causes::RESPONSE_TIMEOUT),
         () = cut.revoked() => Err(&causes::DRAINED),
     };
@@ -350,7 +353,7 @@ impl Way<'_> {
             return;
         }
         let client = arrival.client.ip().to_string();
-        let principal = arrival.principal.as_deref().map(Principal::id);
+        let principal = arrival.peer().map(Principal::id);
         shared.access_log.log(&Entry {
             time: stream.at,
             client: &client,

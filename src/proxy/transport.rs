@@ -22,6 +22,7 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
+use super::line;
 use super::tunnel::Tunnel;
 use crate::snapshot::incoming::Socket;
 
@@ -160,6 +161,26 @@ impl Transport {
                 return;
             }
             tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Waits until the other side is gone: it reset the connection, or its tunnel ended. That it says no more is not enough.
+    pub(super) async fn gone(&self) {
+        let broken = match &self.socket {
+            Under::Tcp(socket) => socket.ready(Interest::ERROR).await,
+            Under::Unix(socket) => socket.ready(Interest::ERROR).await,
+            Under::Tunnel(tunnel) => {
+                return poll_fn(|cx| lock(tunnel).poll_left(cx)).await;
+            }
+        };
+        // What is wrong with it shows when it is read.
+        drop(broken);
+    }
+
+    /// Lets the other side see a reset instead of an end. A tunnel that is dropped before its end does so by itself.
+    pub(super) fn reset(&self) {
+        if let Under::Tcp(socket) = &self.socket {
+            line::reset(socket);
         }
     }
 

@@ -3,7 +3,7 @@
 //! Part of a listener; built by `config::compile`, read by `control::listeners` (for the socket) and `proxy::capture`.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::Duration;
@@ -68,14 +68,19 @@ impl Capture {
     ///
     /// # Errors
     /// The cause to refuse it with. What goes on never goes to this machine's loopback: whoever is captured could reach
-    /// what listens there for the proxy's own user alone.
+    /// what listens there for the proxy's own user alone. Nor does it go to link-local addresses, where clouds hand out
+    /// credentials by who asks: a workload that may ask for some has a route or a service for that address.
     pub fn unknown(
         &self,
         destination: Option<SocketAddr>,
     ) -> Result<&Arc<Candidate>, &'static Cause> {
         let may_go = |to: SocketAddr| {
             let ip = to.ip().to_canonical();
-            !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast() && to.port() != 0
+            !ip.is_loopback()
+                && !ip.is_unspecified()
+                && !ip.is_multicast()
+                && !is_of_the_link(ip)
+                && to.port() != 0
         };
         match &self.unknown {
             Unknown::Passthrough(candidate) if destination.is_some_and(may_go) => Ok(candidate),
@@ -89,6 +94,17 @@ impl Capture {
         self.hints.get(&port).copied().or(usual)
     }
 }
+
+/// Addresses that mean something else at each machine: those of the link (RFC 3927, RFC 4291 section 2.5.6), and the metadata
+/// service of Amazon's cloud in IPv6.
+fn is_of_the_link(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || ip == METADATA,
+    }
+}
+
+const METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 
 /// Ports whose protocols cannot be told by looking, or whose servers speak first: SMTP, MySQL and Galera, PostgreSQL, Redis,
 /// Elasticsearch, memcached. The list is Linkerd's, which users of meshes know.
@@ -113,5 +129,18 @@ impl Learned {
     /// Whether a server did the last time.
     pub fn is_server_first(&self, port: u16) -> bool {
         self.0[usize::from(port)].load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_means_another_thing_at_each_machine_is_not_gone_on_to() {
+        let at = |ip: &str| is_of_the_link(ip.parse().unwrap());
+
+        assert!(at("169.254.169.254") && at("fe80::1") && at("fd00:ec2::254"));
+        assert!(!at("10.0.0.1") && !at("fd00::1") && !at("2001:db8::1"));
     }
 }

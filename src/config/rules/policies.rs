@@ -108,6 +108,18 @@ fn from(from: &PolicyFrom, action: PolicyAction, path: &str, report: &mut Report
             accept(report, &format!("{path}.{key}[{at}]"), trust_domain(text));
         }
     }
+    contradictions(from, path, report);
+    if action == PolicyAction::Allow && from.not_principals.iter().any(|text| text == "*") {
+        report.error(
+            format!("{path}.not_principals"),
+            "\"*\" leaves only callers of whom nothing is proven, and `allow` takes what is not known for no match: the rule never matches",
+            "leave `not_principals` out: a rule without conditions on the principal lets those callers in too",
+        );
+    }
+}
+
+/// Lists that take away all of each other.
+fn contradictions(from: &PolicyFrom, path: &str, report: &mut Report) {
     contradictory(
         "principals",
         &from.principals,
@@ -130,13 +142,6 @@ fn from(from: &PolicyFrom, action: PolicyAction, path: &str, report: &mut Report
         report,
     );
     contradictory("clients", &from.clients, &from.not_clients, path, report);
-    if action == PolicyAction::Allow && from.not_principals.iter().any(|text| text == "*") {
-        report.error(
-            format!("{path}.not_principals"),
-            "\"*\" leaves only callers of whom nothing is proven, and `allow` takes what is not known for no match: the rule never matches",
-            "leave `not_principals` out: a rule without conditions on the principal lets those callers in too",
-        );
-    }
 }
 
 /// Texts that may end in `*`.
