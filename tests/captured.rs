@@ -9,10 +9,10 @@ use crate::support::netns::{serve, Netns, World};
 use crate::support::{until, Proxy};
 
 /// The user of applications.
-const APP: &str = "64200";
-const SERVERS: &str =
+pub(crate) const APP: &str = "64200";
+pub(crate) const SERVERS: &str =
     "http=10.77.0.2:8080 http=[fd77::2]:8080 banner=10.77.0.2:2525 udp=10.77.0.2:5353";
-const OUT: &str = "listeners:
+pub(crate) const OUT: &str = "listeners:
 - {name: out, role: mesh-outbound, bind: '[::]:15001', protocol: auto, capture: redirect}
 ";
 
@@ -24,7 +24,7 @@ fn serves() {
     }
 }
 
-fn capture(node: &Netns, proxy: &Proxy, act: &str, flags: &[&str]) -> Output {
+pub(crate) fn capture(node: &Netns, proxy: &Proxy, act: &str, flags: &[&str]) -> Output {
     let state = proxy.file("state");
     let mut line = vec![env!("CARGO_BIN_EXE_windrose"), "capture", act];
     let config = proxy.config();
@@ -38,14 +38,14 @@ fn capture(node: &Netns, proxy: &Proxy, act: &str, flags: &[&str]) -> Output {
     node.run(&line)
 }
 
-fn applied(node: &Netns, proxy: &Proxy, flags: &[&str]) {
+pub(crate) fn applied(node: &Netns, proxy: &Proxy, flags: &[&str]) {
     let done = capture(node, proxy, "apply", flags);
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "{said}\n{}", proxy.stderr());
 }
 
 /// What curl prints: the body, a line break, and the status.
-fn curl(node: &Netns, user: &str, url: &str) -> String {
+pub(crate) fn curl(node: &Netns, user: &str, url: &str) -> String {
     let line = ["curl", "-gs", "--max-time", "10", "-w", "%{http_code}", url];
     String::from_utf8_lossy(&node.run_as(user, &line).stdout).into_owned()
 }

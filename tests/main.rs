@@ -10,6 +10,8 @@
 mod amplification;
 mod balance;
 mod capture;
+mod capture_groups;
+mod capture_rules;
 mod captured;
 mod certs;
 mod chaos;

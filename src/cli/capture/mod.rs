@@ -2,19 +2,23 @@
 //! It must not know how the rules read; `rules` writes them.
 //! Called by `cli`; nothing else of the binary touches the kernel's rules.
 
+mod chains;
+mod group;
 mod kernel;
+mod record;
 mod rules;
 mod wish;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use serde::{Deserialize, Serialize};
 use windrose_plugins::PluginDef;
 
 use kernel::{Backend, Kernel};
-use rules::{Takers, Wanted, Whom};
+pub(super) use record::{records, Record};
+use rules::{Family, Wanted};
 pub(super) use wish::Wish;
 
 /// What to do with rules.
@@ -60,45 +64,31 @@ impl Place {
                 self.name
             ));
         }
+        let is_bad = |name: &String| name.contains(is_strange) || name.starts_with(['-', '.']);
+        if let Some(name) = self
+            .netns
+            .as_ref()
+            .filter(|name| name.is_empty() || is_bad(name))
+        {
+            return Err(format!(
+                "\"{}\" names no network namespace; `ip netns` lists them",
+                name.escape_debug()
+            ));
+        }
         Kernel::new(self.netns.clone(), self.iptables)
     }
-}
 
-/// What was put in force.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Record {
-    /// The capture's name.
-    pub(super) name: String,
-    netns: Option<String>,
-    backend: Backend,
-    tproxy: bool,
-    /// The user whose connections are captured, if it is for one.
-    pub(super) user: Option<u32>,
-    rules: String,
-}
-
-impl Record {
-    /// Whether the kernel still has the rules.
-    ///
-    /// # Errors
-    /// Why it cannot be asked.
-    pub(super) fn is_in_force(&self) -> Result<bool, String> {
-        let iptables = self.backend == Backend::Iptables;
-        Kernel::new(self.netns.clone(), iptables)?.has(&self.name)
+    /// Where the rules go.
+    fn kernel_there(&self) -> Result<Kernel, String> {
+        let kernel = self.kernel()?;
+        match kernel.is_gone() {
+            true => Err(format!(
+                "no network namespace is named \"{}\"; `ip netns` lists them",
+                self.netns.as_deref().unwrap_or_default()
+            )),
+            false => Ok(kernel),
+        }
     }
-}
-
-/// What is recorded in a folder.
-pub(super) fn records(state: &Path) -> Vec<Record> {
-    let entries = std::fs::read_dir(state).into_iter().flatten().flatten();
-    let texts = entries.filter_map(|entry| {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let is_record = name.starts_with("capture-") && name.ends_with(".json");
-        is_record.then(|| std::fs::read_to_string(entry.path()).ok())?
-    });
-    texts
-        .filter_map(|text| serde_json::from_str(&text).ok())
-        .collect()
 }
 
 /// Exit code 0 done, 1 refused by the kernel, 2 not understood.
@@ -118,61 +108,66 @@ pub(super) fn run(config: &Path, act: &Act, plugins: &[PluginDef]) -> ExitCode {
 }
 
 fn plan(config: &Path, wish: &Wish, plugins: &[PluginDef]) -> Result<(), String> {
-    let kernel = wish.place.kernel()?;
+    let kernel = wish.place.kernel_there()?;
     let wanted = wish.wanted(config, plugins)?;
-    for sentence in sentences(&wanted, &wish.place) {
+    let earlier = record::read(&wish.place.record());
+    let lost = earlier.as_ref().and_then(Record::lost_group);
+    let sentences = words::sentences(&wanted, wish.place.netns.as_deref());
+    for sentence in sentences.iter().chain(&lost) {
         println!("# {sentence}");
     }
-    match kernel.backend {
-        Backend::Nft => print!("{}", wanted.nft()),
-        Backend::Iptables => {
-            println!("# iptables-restore");
-            print!("{}", wanted.iptables(true));
-            println!("# ip6tables-restore");
-            print!("{}", wanted.iptables(false));
-        }
-    }
+    print!("{}", text(&kernel, &wanted));
     for command in kernel.routes(&wanted) {
         println!("# ip {}", command.join(" "));
+    }
+    match kernel.try_out(&wanted) {
+        Ok(()) => println!("# the kernel would take these rules"),
+        Err(fact) => {
+            let fact = fact.lines().collect::<Vec<_>>().join("; ");
+            println!("# the kernel would NOT take these rules: {fact}");
+        }
     }
     Ok(())
 }
 
 fn apply(config: &Path, wish: &Wish, plugins: &[PluginDef]) -> Result<(), String> {
-    let kernel = wish.place.kernel()?;
+    let kernel = wish.place.kernel_there()?;
     let wanted = wish.wanted(config, plugins)?;
     // First the record: rules that nobody remembers are worse than a record of rules that are not there.
-    let record = Record {
-        name: wanted.name.clone(),
-        netns: wish.place.netns.clone(),
-        user: match wanted.whom {
-            Whom::User(user) => Some(user),
-            Whom::Cgroup(_) | Whom::Everybody => None,
-        },
-        backend: kernel.backend,
-        tproxy: wanted.outbound.has(true) || wanted.inbound.has(true),
-        rules: match kernel.backend {
-            Backend::Nft => wanted.nft(),
-            Backend::Iptables => wanted.iptables(true) + &wanted.iptables(false),
-        },
-    };
+    let record = Record::new(&kernel, &wanted, text(&kernel, &wanted));
     let path = wish.place.record();
+    let before = std::fs::read(&path).ok();
     let text = serde_json::to_string_pretty(&record).map_err(|error| error.to_string())?;
     let written = std::fs::create_dir_all(&wish.place.state);
     let written = written.and_then(|()| std::fs::write(&path, text));
     written.map_err(|error| format!("{} cannot be written: {error}", path.display()))?;
-    kernel.apply(&wanted)?;
-    for sentence in sentences(&wanted, &wish.place) {
+    kernel.put(&wanted).map_err(|fact| {
+        let back = match before {
+            Some(text) => std::fs::write(&path, text),
+            None => std::fs::remove_file(&path),
+        };
+        match back {
+            Ok(()) => fact,
+            Err(error) => format!("{fact}\n{} is wrong now: {error}", path.display()),
+        }
+    })?;
+    kernel.clear(&wanted)?;
+    for sentence in words::sentences(&wanted, wish.place.netns.as_deref()) {
         println!("{sentence}");
     }
     Ok(())
 }
 
 fn remove(place: &Place) -> Result<(), String> {
-    let kernel = place.kernel()?;
     let path = place.record();
-    let record = std::fs::read_to_string(&path).ok();
-    let record: Option<Record> = record.and_then(|text| serde_json::from_str(&text).ok());
+    let record = record::read(&path);
+    let kernel = place.kernel()?;
+    if kernel.is_gone() && record.is_some() {
+        let _ = std::fs::remove_file(path);
+        println!("the network namespace is gone, and the rules with it");
+        return Ok(());
+    }
+    let kernel = place.kernel_there()?;
     let backend = record.map_or(kernel.backend, |record| record.backend);
     Kernel { backend, ..kernel }.remove(&place.name)?;
     let _ = std::fs::remove_file(path);
@@ -180,43 +175,20 @@ fn remove(place: &Place) -> Result<(), String> {
     Ok(())
 }
 
-/// What the rules do, in words.
-fn sentences(wanted: &Wanted, place: &Place) -> Vec<String> {
-    let whose = match &wanted.whom {
-        Whom::User(user) => format!("of user {user}"),
-        Whom::Cgroup(path) => format!("of the control group {path}"),
-        Whom::Everybody => match &place.netns {
-            Some(name) => format!("of the network namespace {name}"),
-            None => "of everybody".to_owned(),
-        },
-    };
-    let mut all = Vec::new();
-    let mut told = |what: &str, takers: Takers| {
-        for (family, taker) in [("IPv4", takers.v4), ("IPv6", takers.v6)] {
-            let Some(taker) = taker else { continue };
-            let how = if taker.is_tproxy {
-                "TPROXY"
-            } else {
-                "REDIRECT"
-            };
-            all.push(format!(
-                "{what} over {family} goes to the listener at port {} ({how})",
-                taker.port
-            ));
-        }
-    };
-    told(&format!("TCP {whose} that goes out"), wanted.outbound);
-    told("TCP that comes in", wanted.inbound);
-    for (family, taker) in [("IPv4", wanted.outbound.v4), ("IPv6", wanted.outbound.v6)] {
-        if taker.is_none() {
-            all.push(format!(
-                "{family} is NOT captured when it goes out: no capturing mesh-outbound listener is bound for it"
-            ));
+/// The rules as the kernel's tools read them.
+fn text(kernel: &Kernel, wanted: &Wanted) -> String {
+    match kernel.backend {
+        Backend::Nft => wanted.nft(),
+        Backend::Iptables => {
+            let families = Family::ALL.into_iter();
+            let families = families.filter(|family| wanted.takes(*family));
+            let of = |family: Family| format!("# {}\n{}", family.name(), wanted.iptables(family));
+            families.map(of).collect()
         }
     }
-    all.push(
-        "left alone: UDP and DNS, what a machine says to itself, and the proxy's own connections"
-            .into(),
-    );
-    all
+}
+
+/// What no path and no rule can have in it.
+fn is_strange(c: char) -> bool {
+    c == '/' || c == '"' || c.is_control()
 }
