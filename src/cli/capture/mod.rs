@@ -64,18 +64,13 @@ impl Place {
                 self.name
             ));
         }
-        let is_bad = |name: &String| name.contains(is_strange) || name.starts_with(['-', '.']);
-        if let Some(name) = self
-            .netns
-            .as_ref()
-            .filter(|name| name.is_empty() || is_bad(name))
-        {
-            return Err(format!(
+        match &self.netns {
+            Some(name) if !is_namespace(name) => Err(format!(
                 "\"{}\" names no network namespace; `ip netns` lists them",
                 name.escape_debug()
-            ));
+            )),
+            _ => Kernel::new(self.netns.clone(), self.iptables),
         }
-        Kernel::new(self.netns.clone(), self.iptables)
     }
 
     /// Where the rules go.
@@ -188,7 +183,8 @@ fn text(kernel: &Kernel, wanted: &Wanted) -> String {
     }
 }
 
-/// What no path and no rule can have in it.
-fn is_strange(c: char) -> bool {
-    c == '/' || c == '"' || c.is_control()
+/// Whether a namespace can have this name, which becomes part of paths.
+fn is_namespace(name: &str) -> bool {
+    let is_strange = |c: char| c == '/' || c == '"' || c.is_control();
+    !name.is_empty() && !name.starts_with(['-', '.']) && !name.contains(is_strange)
 }
