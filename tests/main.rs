@@ -18,6 +18,7 @@ mod chaos;
 mod cli;
 mod connections;
 mod deadlines;
+mod detect;
 mod discovery;
 mod draining;
 mod envoy;

@@ -17,8 +17,11 @@ use super::connection::{Connection, TlsFacts};
 use super::guard::Guarded;
 use super::handshake::Alpn;
 use super::hello::{Opening, MOST};
+use super::inside::Inside;
 use super::line::Carrier;
 use super::proxy_protocol::{read, Reading};
+use super::sniff::{Heard, Layer, Look as _};
+use super::tcp::Dialled;
 use super::transport::Transport;
 use super::{caller, capture, fair, handshake, serve, sniff, tcp, Gateway, Shared};
 use crate::observe::event;
@@ -141,48 +144,39 @@ impl Frontend {
     ) -> Result<Opened, Refusal> {
         let listener = arrival.listener.clone();
         if matches!((&listener.protocol, &listener.mtls), (Protocol::Tcp, None)) {
-            return self.bytes(transport.into(), arrival, None).await;
+            return self.bytes(transport.into(), arrival, None, None).await;
         }
-        if let (Some(capture), Protocol::Auto(_), None) =
-            (&listener.capture, &listener.protocol, &listener.mtls)
-        {
-            let racing = sniff::race(&self.shared, &mut transport, &arrival, capture);
-            return match Box::pin(racing).await? {
-                (Opening::Opaque, Some(dialled)) => {
-                    tcp::carry_on(&self.shared, transport.into(), arrival, dialled).await?;
-                    Ok(None)
-                }
-                (opening, _) => self.by_opening(transport, arrival, opening).await,
-            };
-        }
-        let opening = sniff::first_bytes(&mut transport, &listener).await?;
-        let opening = match way(&listener, &arrival, opening)? {
-            Way::Plain(opening) => opening,
-            Way::Bytes(sni) => return self.bytes(transport.into(), arrival, sni).await,
-            // Large and only here: in place it would make every connection's future as large.
-            Way::Mutual(mtls, sni) => {
-                return Box::pin(self.workload(transport, arrival, mtls, sni)).await
+        // In boxes what is large and not for all: in place it would make every connection's future as large.
+        let heard = match sniff::may_be_quiet(&arrival) {
+            true => {
+                let racing = sniff::race(&self.shared, &mut transport, &arrival, Layer::Outside);
+                Box::pin(racing).await?
             }
+            false => sniff::first_bytes(&mut transport, &listener).await?.into(),
         };
-        self.by_opening(transport, arrival, opening).await
+        match way(&listener, &arrival, heard)? {
+            Way::Plain(heard) => self.by_opening(transport, arrival, heard).await,
+            Way::Bytes(sni, dialled) => self.bytes(transport.into(), arrival, sni, dialled).await,
+            Way::Mutual(mtls, sni) => Box::pin(self.workload(transport, arrival, mtls, sni)).await,
+        }
     }
 
     pub(super) async fn by_opening(
         &self,
         transport: Transport,
         arrival: Arrival,
-        opening: Opening,
+        heard: Heard,
     ) -> Result<Opened, Refusal> {
         let listener = arrival.listener.clone();
-        match (&listener.protocol, opening) {
+        match (&listener.protocol, heard.opening) {
             (_, Opening::Unknown) => Ok(None),
             (Protocol::TlsPassthrough, Opening::Tls(sni)) => {
-                self.bytes(transport.into(), arrival, Some(sni)).await
+                self.bytes(transport.into(), arrival, Some(sni), None).await
             }
             (Protocol::Auto(_), Opening::Tls(sni))
                 if sni.as_ref().is_some_and(|sni| listener.tcp.names(sni)) =>
             {
-                self.bytes(transport.into(), arrival, Some(sni)).await
+                self.bytes(transport.into(), arrival, Some(sni), None).await
             }
             (
                 Protocol::Https(termination) | Protocol::Auto(Some(termination)),
@@ -195,21 +189,15 @@ impl Frontend {
                 Ok(plain(transport, arrival, true))
             }
             (Protocol::Auto(_), Opening::Tls(sni)) => {
-                self.bytes(transport.into(), arrival, Some(sni)).await
+                self.bytes(transport.into(), arrival, Some(sni), None).await
             }
             (Protocol::Auto(_), Opening::Opaque) if listener.takes_bytes() => {
-                self.bytes(transport.into(), arrival, None).await
+                let dialled = heard.dialled;
+                self.bytes(transport.into(), arrival, None, dialled).await
             }
             (Protocol::Http, Opening::Http1 | Opening::Opaque)
             | (Protocol::Auto(_), Opening::Http1) => Ok(plain(transport, arrival, false)),
-            (protocol, opening) => {
-                let detail = format!(
-                    "listener speaks {}, client sent {}",
-                    protocol.as_str(),
-                    word(&opening)
-                );
-                Err(Refusal::new(&causes::PROTOCOL_MISMATCH, detail))
-            }
+            (_, opening) => Err(mismatch(&listener, &opening)),
         }
     }
 
@@ -244,18 +232,36 @@ impl Frontend {
         })?;
         arrival.caller = Some(workload.clone());
         let (stream, shaken) = handshake::mutual(transport, mtls, workload, &listener).await?;
-        let is_opaque = match listener.protocol {
-            Protocol::Tcp => true,
-            Protocol::Auto(_) => shaken.alpn == Alpn::None && listener.takes_bytes(),
-            Protocol::Http | Protocol::Https(_) | Protocol::TlsPassthrough => false,
-        };
         arrival.principal = Some(Box::new(shaken.principal.clone()));
         if mtls.hbone {
             return self.tunnels(stream, arrival, shaken).await;
         }
-        if is_opaque {
-            return self.bytes(stream.into(), arrival, Some(sni)).await;
-        }
+        let mut inside = Inside::from(stream);
+        let heard = match (&listener.protocol, shaken.alpn) {
+            (Protocol::Tcp, _) => Opening::Opaque.into(),
+            // What nobody has agreed on may be anything: only what is no HTTP goes past rules and policies for requests.
+            (Protocol::Auto(_), Alpn::None) if listener.takes_bytes() => {
+                sniff::race(
+                    &self.shared,
+                    &mut inside,
+                    &arrival,
+                    Layer::Mutual(sni.as_deref()),
+                )
+                .await?
+            }
+            (_, Alpn::Http2) => Opening::Http2.into(),
+            (_, Alpn::Http1 | Alpn::None) => Opening::Http1.into(),
+        };
+        let http2 = match heard.opening {
+            Opening::Unknown => return Ok(None),
+            Opening::Opaque | Opening::Tls(_) => {
+                return self
+                    .bytes(inside.into(), arrival, Some(sni), heard.dialled)
+                    .await
+            }
+            Opening::Http1 => false,
+            Opening::Http2 => true,
+        };
         let tls = TlsFacts {
             sni: sni.map(Into::into),
             version: shaken.version,
@@ -264,9 +270,11 @@ impl Frontend {
             principal: Some(shaken.principal),
             told: Some(shaken.told),
         };
-        let http2 = shaken.alpn == Alpn::Http2;
         let connection = Arc::new(Connection::new(arrival, Some(tls), http2));
-        Ok(Some((Guarded::tls(stream, connection.clone()), connection)))
+        Ok(Some((
+            Guarded::inside(inside, connection.clone()),
+            connection,
+        )))
     }
 
     /// Passes a connection through as bytes, to its end.
@@ -275,8 +283,9 @@ impl Frontend {
         carrier: Carrier,
         arrival: Arrival,
         sni: Option<Option<String>>,
+        dialled: Option<Box<Dialled>>,
     ) -> Result<Opened, Refusal> {
-        tcp::serve(&self.shared, carrier, arrival, sni).await?;
+        tcp::serve(&self.shared, carrier, arrival, sni, dialled).await?;
         Ok(None)
     }
 }
@@ -284,37 +293,33 @@ impl Frontend {
 /// What becomes of a connection, by the listener's `mtls`.
 enum Way<'l> {
     /// What the listener does without.
-    Plain(Opening),
-    /// It is carried as bytes; the name asked for, where it is TLS.
-    Bytes(Option<Option<String>>),
+    Plain(Heard),
+    /// It is carried as bytes; the name asked for, where it is TLS, and what it is carried on, where that is there.
+    Bytes(Option<Option<String>>, Option<Box<Dialled>>),
     /// Another workload's; the name asked for.
     Mutual(&'l Inbound, Option<String>),
 }
 
 /// Mutual TLS, or what a permissive port takes in the clear.
-fn way<'l>(
-    listener: &'l Listener,
-    arrival: &Arrival,
-    opening: Opening,
-) -> Result<Way<'l>, Refusal> {
+fn way<'l>(listener: &'l Listener, arrival: &Arrival, heard: Heard) -> Result<Way<'l>, Refusal> {
     let Some(mtls) = &listener.mtls else {
-        return Ok(Way::Plain(opening));
+        return Ok(Way::Plain(heard));
     };
     let is_strict = mtls.mode(arrival.local.port()) == Mode::Strict;
-    match opening {
-        Opening::Unknown => Ok(Way::Plain(opening)),
+    match heard.opening {
+        Opening::Unknown => Ok(Way::Plain(Opening::Unknown.into())),
         Opening::Tls(sni)
             if !is_strict && sni.as_ref().is_some_and(|sni| listener.tcp.names(sni)) =>
         {
-            Ok(Way::Bytes(Some(sni)))
+            Ok(Way::Bytes(Some(sni), None))
         }
         Opening::Tls(sni) => Ok(Way::Mutual(mtls, sni)),
         opening if is_strict => Err(Refusal::new(
             &causes::MTLS_PLAINTEXT_REFUSED,
             format!("client sent {}", word(&opening)),
         )),
-        _ if matches!(listener.protocol, Protocol::Tcp) => Ok(Way::Bytes(None)),
-        opening => Ok(Way::Plain(opening)),
+        _ if matches!(listener.protocol, Protocol::Tcp) => Ok(Way::Bytes(None, heard.dialled)),
+        opening => Ok(Way::Plain(Heard { opening, ..heard })),
     }
 }
 
@@ -409,6 +414,12 @@ fn full(full: Full) -> Refusal {
         Full::Listener => Refusal::new(&causes::CONNECTION_LIMIT, ""),
         Full::Client => Refusal::new(&causes::CLIENT_CONNECTION_LIMIT, ""),
     }
+}
+
+fn mismatch(listener: &Listener, opening: &Opening) -> Refusal {
+    let (speaks, sent) = (listener.protocol.as_str(), word(opening));
+    let detail = format!("listener speaks {speaks}, client sent {sent}");
+    Refusal::new(&causes::PROTOCOL_MISMATCH, detail)
 }
 
 fn word(opening: &Opening) -> &'static str {

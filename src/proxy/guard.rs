@@ -25,6 +25,7 @@ use windrose_plugins::contract::{causes, Cause};
 
 use super::connection::Connection;
 use super::fault::farewell;
+use super::inside::Inside;
 use super::scan::{announced, HeaderScan};
 use super::transport::Transport;
 
@@ -81,6 +82,14 @@ impl Guarded {
     /// Guards a TLS stream.
     pub(super) fn tls(stream: SslStream<Transport>, connection: Arc<Connection>) -> Guarded {
         Guarded::new(Layer::Tls(Box::new(stream)), connection)
+    }
+
+    /// Guards a TLS stream of which something was looked at.
+    pub(super) fn inside(inside: Inside, connection: Arc<Connection>) -> Guarded {
+        let (stream, early) = inside.into_parts();
+        let mut guarded = Guarded::tls(stream, connection);
+        guarded.early = early;
+        guarded
     }
 
     fn new(layer: Layer, connection: Arc<Connection>) -> Guarded {

@@ -6,13 +6,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pingora::protocols::tls::SslStream;
 use pingora::tls::tokio_ssl;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use windrose_plugins::contract::{causes, Cause};
 
+use super::inside::Inside;
 use super::transport::Transport;
 use super::tunnel::Tunnel;
 use crate::observe::event;
@@ -26,7 +26,7 @@ pub(super) enum Carrier {
     /// In the clear.
     Plain(Transport),
     /// In mutual TLS.
-    Tls(Box<SslStream<Transport>>),
+    Tls(Box<Inside>),
 }
 
 impl From<Transport> for Carrier {
@@ -35,9 +35,9 @@ impl From<Transport> for Carrier {
     }
 }
 
-impl From<SslStream<Transport>> for Carrier {
-    fn from(stream: SslStream<Transport>) -> Carrier {
-        Carrier::Tls(Box::new(stream))
+impl From<Inside> for Carrier {
+    fn from(inside: Inside) -> Carrier {
+        Carrier::Tls(Box::new(inside))
     }
 }
 
@@ -46,7 +46,7 @@ impl Carrier {
     pub(super) async fn gone(&self) {
         match self {
             Carrier::Plain(transport) => transport.gone().await,
-            Carrier::Tls(stream) => stream.get_ref().gone().await,
+            Carrier::Tls(inside) => inside.transport().gone().await,
         }
     }
 

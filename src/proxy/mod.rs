@@ -20,6 +20,7 @@ mod guard;
 mod handshake;
 pub mod hello;
 mod inject;
+mod inside;
 mod line;
 mod mirror;
 mod permit;

@@ -53,6 +53,10 @@ fn meets<'l>(
     let Some(capture) = &listener.capture else {
         return Err(unrouted(asked));
     };
+    if listener.speaks_http(destination) {
+        let detail = format!("only HTTP is spoken at destination={destination}");
+        return Err(Refusal::new(&causes::PROTOCOL_MISMATCH, detail));
+    }
     match capture.unknown(Some(destination)) {
         Ok(candidate) => Ok(Met {
             rule: &candidate.rule,
@@ -78,9 +82,13 @@ pub(super) struct Dialled {
 }
 
 /// Connects before anybody has spoken; `None` where that cannot be, which then shows again without hurry.
-pub(super) async fn dial_ahead(shared: &Arc<Shared>, arrival: &Arrival) -> Option<Dialled> {
+pub(super) async fn dial_ahead(
+    shared: &Arc<Shared>,
+    arrival: &Arrival,
+    sni: Option<Option<&str>>,
+) -> Option<Dialled> {
     let listener = &arrival.listener;
-    let met = meets(listener, arrival.client, arrival.local, None).ok()?;
+    let met = meets(listener, arrival.client, arrival.local, sni).ok()?;
     let pool = pool(shared, met.rule, arrival).ok()?;
     let mut stream = Stream::new();
     let way = Way {
@@ -88,7 +96,7 @@ pub(super) async fn dial_ahead(shared: &Arc<Shared>, arrival: &Arrival) -> Optio
         arrival,
         met,
         pool: &pool,
-        sni: None,
+        sni,
     };
     // A service does not hear of callers who are refused.
     if !way.asked().may_pass(shared) {
@@ -117,24 +125,15 @@ pub(super) async fn spoke(dialled: Option<&Dialled>) {
     drop(ready);
 }
 
-/// Carries a connection to its end.
+/// Carries a connection to its end, on the one there is upstream already if there is.
 pub(super) async fn serve(
     shared: &Arc<Shared>,
     transport: Carrier,
     arrival: Arrival,
     sni: Option<Option<String>>,
+    dialled: Option<Box<Dialled>>,
 ) -> Result<(), Refusal> {
-    Box::pin(through(shared, transport, arrival, sni, None)).await
-}
-
-/// Carries a connection for which there is one upstream already.
-pub(super) async fn carry_on(
-    shared: &Arc<Shared>,
-    transport: Carrier,
-    arrival: Arrival,
-    dialled: Dialled,
-) -> Result<(), Refusal> {
-    Box::pin(through(shared, transport, arrival, None, Some(dialled))).await
+    Box::pin(through(shared, transport, arrival, sni, dialled)).await
 }
 
 async fn through(
@@ -142,7 +141,7 @@ async fn through(
     transport: Carrier,
     arrival: Arrival,
     sni: Option<Option<String>>,
-    dialled: Option<Dialled>,
+    dialled: Option<Box<Dialled>>,
 ) -> Result<(), Refusal> {
     let listener = arrival.listener.clone();
     let name = sni.as_ref().map(Option::as_deref);
@@ -195,7 +194,7 @@ impl Way<'_> {
         }
     }
 
-    async fn go(&self, transport: Carrier, dialled: Option<Dialled>) {
+    async fn go(&self, transport: Carrier, dialled: Option<Box<Dialled>>) {
         let mut stream = Stream::new();
         let cause = self.permitted(transport, dialled, &mut stream).await;
         let sample = RequestSample {
@@ -221,7 +220,7 @@ impl Way<'_> {
     async fn permitted(
         &self,
         transport: Carrier,
-        dialled: Option<Dialled>,
+        dialled: Option<Box<Dialled>>,
         stream: &mut Stream,
     ) -> Option<&'static Cause> {
         let tenancy = Tenancy {

@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, Re
 use tokio::net::{TcpStream, UnixStream};
 
 use super::line;
+use super::sniff::Look;
 use super::tunnel::Tunnel;
 use crate::snapshot::incoming::Socket;
 
@@ -94,29 +95,6 @@ impl Transport {
             received: 0,
             sent: 0,
         }
-    }
-
-    /// Reads more bytes to look at without consuming them; all bytes seen so far, or `None` at the end of the stream.
-    pub(super) async fn look(&mut self, most: usize) -> io::Result<Option<&[u8]>> {
-        let have = self.prefix.len();
-        if have < most {
-            self.prefix.reserve((most - have).min(have.max(1024)));
-            let read = match &mut self.socket {
-                Under::Tcp(socket) => socket.read_buf(&mut self.prefix).await?,
-                Under::Unix(socket) => socket.read_buf(&mut self.prefix).await?,
-                Under::Tunnel(tunnel) => bare(tunnel).read_buf(&mut self.prefix).await?,
-            };
-            self.received += read as u64;
-            if read == 0 {
-                return Ok(None);
-            }
-        }
-        Ok(Some(&self.prefix))
-    }
-
-    /// The bytes looked at so far.
-    pub(super) fn seen(&self) -> &[u8] {
-        &self.prefix[self.prefix_read..]
     }
 
     /// Consumes bytes that were looked at.
@@ -219,6 +197,29 @@ impl Transport {
             self.prefix = Vec::new();
             self.prefix_read = 0;
         }
+    }
+}
+
+impl Look for Transport {
+    async fn look(&mut self, most: usize) -> io::Result<Option<&[u8]>> {
+        let have = self.prefix.len();
+        if have < most {
+            self.prefix.reserve((most - have).min(have.max(1024)));
+            let read = match &mut self.socket {
+                Under::Tcp(socket) => socket.read_buf(&mut self.prefix).await?,
+                Under::Unix(socket) => socket.read_buf(&mut self.prefix).await?,
+                Under::Tunnel(tunnel) => bare(tunnel).read_buf(&mut self.prefix).await?,
+            };
+            self.received += read as u64;
+            if read == 0 {
+                return Ok(None);
+            }
+        }
+        Ok(Some(&self.prefix))
+    }
+
+    fn seen(&self) -> &[u8] {
+        &self.prefix[self.prefix_read..]
     }
 }
 

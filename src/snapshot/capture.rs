@@ -34,7 +34,7 @@ pub enum Unknown {
 /// What is spoken at a port, as far as it was written down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hint {
-    /// HTTP: however long the client takes, nothing else is assumed.
+    /// HTTP: silence and other bytes are refused.
     Http,
     /// Bytes: nothing is looked at.
     Tcp,
@@ -88,10 +88,14 @@ impl Capture {
         }
     }
 
-    /// What is spoken at a port: as written, else bytes where servers are known to speak first.
-    pub fn hint(&self, port: u16) -> Option<Hint> {
-        let usual = SERVERS_FIRST.contains(&port).then_some(Hint::Tcp);
-        self.hints.get(&port).copied().or(usual)
+    /// What is spoken at a port, where it is written.
+    pub fn written(&self, port: u16) -> Option<Hint> {
+        self.hints.get(&port).copied()
+    }
+
+    /// What is spoken at a port where nothing is known of it: bytes where servers speak first.
+    pub fn usual(&self, port: u16) -> Option<Hint> {
+        SERVERS_FIRST.contains(&port).then_some(Hint::Tcp)
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::capture::{Capture, Unknown};
+use super::capture::{Capture, Hint, Unknown};
 use super::certs::Termination;
 use super::chain::Chain;
 use super::mtls::Inbound;
@@ -170,6 +170,15 @@ impl Listener {
     /// Whether connections of bytes can go anywhere from here.
     pub fn takes_bytes(&self) -> bool {
         !self.tcp.is_empty() || self.capture.is_some()
+    }
+
+    /// Whether nothing but HTTP is spoken where a captured connection was going: a service's address, as it is written of the
+    /// port, or as the listener stands for a service of requests.
+    pub fn speaks_http(&self, destination: SocketAddr) -> bool {
+        let capture = self.capture.as_ref();
+        let written = capture.and_then(|capture| capture.written(destination.port()));
+        let stands_for = self.service.is_some() && self.capture.is_some() && !self.tcp.has_own();
+        written == Some(Hint::Http) || stands_for || self.routes.is_service(destination)
     }
 
     /// The policies for requests of a route; `None` where it has no such route.

@@ -29,7 +29,7 @@ pub enum Unknown {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PortHint {
-    /// HTTP in the clear. However long a client says nothing, nothing else is assumed.
+    /// HTTP in the clear, or in TLS that ends here. Nothing else passes: other bytes, and TLS that could only be passed through, are refused as `connection.protocol`, and a client that says nothing for `limits.header_timeout` as `connection.timeout`.
     Http,
     /// Bytes. Nothing is looked at, so rules and policies on requests do not see what is HTTP all the same.
     Tcp,

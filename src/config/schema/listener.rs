@@ -46,10 +46,10 @@ pub struct Listener {
     /// Only with `capture`: what becomes of what no route and no service is for. `passthrough` sends it on to where it was going, `block` refuses it as `destination_unknown`. Nothing is sent on to this machine's loopback nor to link-local addresses, such as 169.254.169.254, where clouds hand out credentials; a route or a service for such an address is. Default: passthrough for `mesh-outbound`, block for `mesh-inbound`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<Unknown>,
-    /// Only with `capture` and protocol `auto`: how long both sides may be silent before a connection is taken for bytes. A server that speaks first does not wait for it: it is asked once the client has been silent for 50ms, or at once where servers did so at that port before. Default: 2s.
+    /// Only with `capture` and protocol `auto`: how long both sides may be silent before a connection is taken for bytes. A server that speaks first does not wait for it: it is asked once the client has been silent for 50ms, or at once where servers did so at that port before (not beside `mtls`). Silence is never taken for bytes at the address of a service of requests, at ports with the hint `http`, and at ports that rules for requests name in `destinations` while no `tcp` rule is for them. Default: 2s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detect_timeout: Option<Time>,
-    /// Only with `capture` and protocol `auto`: what is spoken at destination ports, such as `"8080": http` or `"3307": tcp`, so that nothing needs to be found out. Default: `tcp` at 25, 587, 3306, 4444, 5432, 6379, 9300 and 11211.
+    /// Only with `capture` and protocol `auto`: what is spoken at destination ports, such as `"8080": http` or `"3307": tcp`, so that nothing needs to be found out. At a service's address the service says it. Beside `mtls` a permissive port still looks whether a caller begins with mutual TLS, and the hint is for what is inside. Default: `tcp` at 25, 587, 3306, 4444, 5432, 6379, 9300 and 11211.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, PortHint>")]
     pub ports: BTreeMap<u16, PortHint>,

@@ -19,8 +19,9 @@ use super::trunk::{CONNECTION_WINDOW, FRAME, MOST_FIELDS, STREAM_WINDOW};
 use super::Tunnel;
 use crate::proxy::accept::{refused, Arrival, Frontend, Opened, Refusal};
 use crate::proxy::handshake::{Alpn, Proven};
+use crate::proxy::sniff::{first_bytes, race, Layer};
 use crate::proxy::transport::Transport;
-use crate::proxy::{serve, sniff, tcp};
+use crate::proxy::{serve, tcp};
 use crate::snapshot::listener::{Limits, Protocol};
 
 /// Serves the tunnels of a connection until it ends: by its client, idle for `limits.keep_alive`, or with the listener.
@@ -102,11 +103,14 @@ impl Frontend {
     ) -> Result<(), Refusal> {
         let mut transport = Transport::tunnel(tunnel, arrival.client, arrival.local);
         if matches!(arrival.listener.protocol, Protocol::Tcp) {
-            return tcp::serve(&self.shared, transport.into(), arrival, None).await;
+            return tcp::serve(&self.shared, transport.into(), arrival, None, None).await;
         }
-        let opening = sniff::first_bytes(&mut transport, &arrival.listener).await?;
+        let heard = match arrival.listener.takes_bytes() {
+            true => race(&self.shared, &mut transport, &arrival, Layer::Tunnel).await?,
+            false => first_bytes(&mut transport, &arrival.listener).await?.into(),
+        };
         let drain = arrival.slot.drain.clone();
-        match self.by_opening(transport, arrival, opening).await? {
+        match self.by_opening(transport, arrival, heard).await? {
             Some((stream, connection)) => serve::http(&self.http, stream, connection, drain).await,
             None => Ok(()),
         }

@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ahash::AHashMap;
+use ipnet::IpNet;
 
-use super::{Candidate, PathPattern};
+use super::{Candidate, DestinationPattern, PathPattern};
 
 /// The candidates under one host pattern.
 #[derive(Debug, Default)]
@@ -96,6 +97,8 @@ pub struct RouteTable {
     any: PathTable,
     /// Services by the addresses they are called at.
     destinations: AHashMap<SocketAddr, PathTable>,
+    /// The ports that rules ask for, each with networks; `None` for any.
+    ports: AHashMap<u16, Vec<Option<IpNet>>>,
 }
 
 impl RouteTable {
@@ -103,6 +106,7 @@ impl RouteTable {
     pub fn new(candidates: impl IntoIterator<Item = Candidate>) -> RouteTable {
         let mut table = RouteTable::default();
         for candidate in candidates {
+            table.ask_for(&candidate.conditions.destinations);
             let paths = match candidate.host.strip_prefix('*') {
                 Some(suffix) => table.wildcard.entry(suffix.into()).or_default(),
                 None if candidate.host.is_empty() => &mut table.any,
@@ -116,6 +120,17 @@ impl RouteTable {
         table
     }
 
+    fn ask_for(&mut self, destinations: &[DestinationPattern]) {
+        for one in destinations {
+            for port in &one.ports {
+                let nets = self.ports.entry(*port).or_default();
+                if !nets.contains(&one.net) {
+                    nets.push(one.net);
+                }
+            }
+        }
+    }
+
     /// Adds candidates that stand under a destination.
     pub fn at(
         mut self,
@@ -127,6 +142,21 @@ impl RouteTable {
         }
         self.destinations.values_mut().for_each(PathTable::finish);
         self
+    }
+
+    /// Whether a service of requests is called at this address.
+    pub fn is_service(&self, destination: SocketAddr) -> bool {
+        self.destinations.contains_key(&destination)
+    }
+
+    /// Whether a rule is for requests to this port of this address, by its number.
+    pub fn asks_port(&self, destination: SocketAddr) -> bool {
+        let nets = self.ports.get(&destination.port());
+        let address = destination.ip().to_canonical();
+        nets.is_some_and(|nets| {
+            let mut nets = nets.iter();
+            nets.any(|net| net.is_none_or(|net| net.contains(&address)))
+        })
     }
 
     /// Tables for a request: those of its host, its destination's, then that of any host.

@@ -117,6 +117,11 @@ impl TcpTable {
         self.by_destination.contains_key(&destination)
     }
 
+    /// Whether the service that the listener stands for is one of bytes.
+    pub fn has_own(&self) -> bool {
+        self.own.is_some()
+    }
+
     /// Whether a rule or a service names this server name, rather than taking whatever comes.
     pub fn names(&self, sni: &str) -> bool {
         let is_named = |rule: &TcpRule| {
