@@ -3,9 +3,10 @@
 //! Called by `config::lint::check`.
 
 use crate::config::report::Report;
+use crate::config::rules::protocol_of;
 use crate::config::schema::{
-    Config, Policy, PolicyAction, PolicyFrom, PolicyMode, PolicyRule, PolicyTarget, PolicyWhen,
-    Route, RouteProtocol,
+    Config, Endpoint, Listener, Policy, PolicyAction, PolicyFrom, PolicyMode, PolicyRule,
+    PolicyTarget, PolicyWhen, PortHint, Protocol, Role, Route, RouteProtocol, Unknown,
 };
 
 /// Warns of what policies hardly mean.
@@ -14,6 +15,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         let path = format!("policies[{at}]");
         extent(policy, &path, report);
         bytes(config, policy, &path, report);
+        passed_by(config, policy, &path, report);
         for (nth, rule) in policy.rules.iter().enumerate() {
             let path = format!("{path}.rules[{nth}]");
             if let Some(wider) = wider(config, at, nth) {
@@ -86,6 +88,79 @@ fn bytes(config: &Config, policy: &Policy, path: &str, report: &mut Report) {
             format!("[http_policy_on_bytes] asks about HTTP, and route \"{}\" passes bytes through, {effect}", route.name),
             "name in `to` the routes and listeners it is for, and give connections a policy of their own",
         );
+    }
+}
+
+/// Policies of routes for requests whose endpoints the same listener also reaches with bytes, which such policies do not see.
+fn passed_by(config: &Config, policy: &Policy, path: &str, report: &mut Report) {
+    let named = |route: &&Route| policy.to.routes.contains(&route.name);
+    let is_asked = |listener: &&Listener| {
+        let listeners = &policy.to.listeners;
+        listeners.is_empty() || listeners.contains(&listener.name)
+    };
+    let requests = config.routes.iter().filter(named);
+    for route in requests.filter(|route| route.protocol == RouteProtocol::Http) {
+        let listeners = config.listeners.iter().filter(is_asked);
+        let mut looking = listeners.filter(|one| protocol_of(one) == Protocol::Auto);
+        let around = looking.find_map(|listener| {
+            let way = around(config, listener, route, policy)?;
+            Some((listener, way))
+        });
+        if let Some((listener, way)) = around {
+            report.warning(
+                format!("{path}.to.routes"),
+                format!("[policy_passed_by] route \"{}\" is for requests, and listener \"{}\" leads to the same place with bytes, by {way}, which this policy is not for", route.name, listener.name),
+                "name that route in `to.routes` as well, or let the listener take only requests: `protocol: http`, or the hint `http` in its `ports`",
+            );
+        }
+    }
+}
+
+/// How bytes get where a route's requests go.
+fn around(config: &Config, listener: &Listener, route: &Route, policy: &Policy) -> Option<String> {
+    let is_served = |route: &Route| match &route.listeners {
+        Some(names) => names.contains(&listener.name),
+        None => listener.role == Role::Ingress,
+    };
+    if !is_served(route) {
+        return None;
+    }
+    let is_http = |hint: &PortHint| matches!(hint, PortHint::Http);
+    let passes = listener.unknown == Some(Unknown::Passthrough);
+    if listener.role == Role::MeshInbound && passes && !listener.ports.values().any(is_http) {
+        return Some("`unknown: passthrough`".to_owned());
+    }
+    let ends = ends(config, route);
+    let mut others = config.routes.iter().filter(|other| {
+        other.protocol == RouteProtocol::Tcp
+            && is_served(other)
+            && !policy.to.routes.contains(&other.name)
+    });
+    let same = |other: &&Route| {
+        self::ends(config, other)
+            .iter()
+            .any(|end| ends.contains(end))
+    };
+    Some(format!("route \"{}\"", others.find(same)?.name))
+}
+
+/// The pools of a route, and the addresses of their endpoints.
+fn ends<'c>(config: &'c Config, route: &'c Route) -> Vec<&'c str> {
+    let pools = route.rules.iter().flat_map(|rule| rule.destinations());
+    let mut ends: Vec<&str> = pools.map(|(pool, _)| pool).collect();
+    let pools = config.pools.iter();
+    let of_route = pools.filter(|pool| ends.contains(&&*pool.name));
+    let endpoints: Vec<&str> = of_route
+        .flat_map(|pool| pool.endpoints.iter().map(address))
+        .collect();
+    ends.extend(endpoints);
+    ends
+}
+
+fn address(endpoint: &Endpoint) -> &str {
+    match endpoint {
+        Endpoint::Address(address) => address,
+        Endpoint::Full(settings) => &settings.address,
     }
 }
 

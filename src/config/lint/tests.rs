@@ -91,6 +91,14 @@ const POLICIES_THAT_HARDLY_MEAN_IT: &[(&str, &str)] = &[
         "pools: [{name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]\nlisteners: [{name: raw, bind: '127.0.0.1:2', protocol: tcp}]\nroutes: [{name: r, protocol: tcp, rules: [{pool: t}]}]\npolicies: [{name: a, action: deny, rules: [{when: {methods: [GET]}}]}]",
         "policies[0].rules[0].when: [http_policy_on_bytes] asks about HTTP",
     ),
+    (
+        "pools: [{name: p, endpoints: ['10.0.0.1:1']}, {name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]\nlisteners: [{name: any, bind: '127.0.0.1:2', protocol: auto}]\nroutes: [{name: r, rules: [{pool: p}]}, {name: raw, protocol: tcp, rules: [{pool: t}]}]\npolicies: [{name: a, action: deny, to: {routes: [r]}, rules: [{when: {methods: [GET]}}]}]",
+        "policies[0].to.routes: [policy_passed_by] route \"r\" is for requests, and listener \"any\" leads to the same place with bytes, by route \"raw\"",
+    ),
+    (
+        "pools: [{name: p, endpoints: ['10.0.0.1:1']}]\nlisteners: [{name: any, role: mesh-inbound, bind: '127.0.0.1:2', protocol: auto, capture: redirect, unknown: passthrough}]\nroutes: [{name: r, listeners: [any], rules: [{pool: p}]}]\npolicies: [{name: a, action: deny, to: {routes: [r]}, rules: [{when: {methods: [GET]}}]}]",
+        "policies[0].to.routes: [policy_passed_by] route \"r\" is for requests, and listener \"any\" leads to the same place with bytes, by `unknown: passthrough`",
+    ),
 ];
 
 const ROUTES_THAT_NEVER_WIN: &[(&str, &str)] = &[
