@@ -341,6 +341,38 @@ async fn a_silent_stream_of_grpc_is_reset_alone_and_the_next_call_refused() {
     assert_eq!(line["why"], "policy_denied");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_whose_endpoint_holds_its_header_back_is_ended_as_well() {
+    let service = Grpc::start();
+    let base = format!(
+        "{WEB}pools: [{{name: app, protocol: http2, endpoints: ['{}']}}]\n{ALL_TO_APP}",
+        service.address
+    );
+    let proxy = Proxy::start(&base);
+    let client = Client::connect(proxy.address("web")).await;
+    let call = http::Request::post("http://test/goes/held")
+        .header("content-type", "application/grpc")
+        .body(())
+        .unwrap();
+    let (reply, mut sending) = client.open(call).await.unwrap();
+    sending.send_data("piece".into(), false).unwrap();
+    until("the call arrives", || (service.calls() > 0).then_some(()));
+
+    let deny =
+        "policies: [{name: revoked, action: deny, rules: [{when: {paths: [{prefix: /goes}]}}]}]\n";
+    proxy.reload(&format!("{base}{deny}"));
+    let ended = tokio::time::timeout(SECOND, reply).await;
+
+    assert!(ended.expect("it ends in time").is_err());
+    let line = proxy.logged(|line| line["path"] == "/goes/held");
+    assert_eq!(
+        (&line["why"], &line["policy"]),
+        (&"policy_denied".into(), &"revoked[0]".into())
+    );
+    let cut = ["policy=\"revoked\""];
+    assert_eq!(proxy.metric("windrose_policy_streams_cut_total", &cut), 1.0);
+}
+
 const ASKED: &str = "routes:\n- {name: pay, hosts: [payments], rules: [{respond: {status: 200, body: x}}]}\npolicies:\n- name: callers\n  action: allow\n  to: {routes: [pay]}\n  rules:\n  - from: {principals: ['spiffe://mesh.test/ns/shop/*']}\n    when: {methods: [POST]}\n- name: not-old\n  action: deny\n  rules: [{from: {principals: ['spiffe://mesh.test/ns/shop/sa/old']}}]\n";
 
 #[test]

@@ -127,7 +127,8 @@ fn close(ended: &Ended<'_>, ctx: &mut Ctx, shared: &Shared) {
         });
     }
     span(ended.request, ctx, shared, status, duration);
-    if ctx.lease.take().is_some() {
+    ctx.lease = None;
+    if std::mem::take(&mut ctx.is_open) {
         if let Some(candidate) = &ctx.candidate {
             candidate.metrics.stream_closed();
         }

@@ -2,7 +2,6 @@
 //! It must not know how endpoints are chosen.
 //! Called by the hooks in `proxy` for each attempt, header and piece of body.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,13 +12,11 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 use windrose_plugins::contract::{causes, Answer, Effects, Response};
 
-use super::finish::Unfinished;
 use super::request::{refuse, walk, Ctx};
-use super::{finish, permit, serve, upstream, Shared};
+use super::{finish, upstream};
 use crate::decide::{self, attempts, fields, Hop, Silent, REQUEST_ID};
 use crate::observe::clock;
 use crate::observe::trace::TraceContext;
-use crate::snapshot::lease::Tenancy;
 
 /// What Connection says besides names of fields, and fields that are Pingora's.
 const OPTIONS: [&str; 4] = ["keep-alive", "close", "upgrade", "transfer-encoding"];
@@ -111,7 +108,6 @@ pub(super) fn response(
     session: &mut Session,
     head: &mut ResponseHeader,
     ctx: &mut Ctx,
-    shared: &Arc<Shared>,
 ) -> Result<()> {
     let (Some(candidate), Some(listener)) = (ctx.candidate.clone(), ctx.listener.clone()) else {
         return Ok(());
@@ -159,9 +155,11 @@ pub(super) fn response(
     if ctx.is_endless && goes_on(head) {
         ctx.due = None;
     }
-    if ctx.is_stream {
-        lease(session, head, ctx, shared);
-    } else if let Some(unfinished) = &mut ctx.unfinished {
+    if ctx.is_stream && !ctx.is_open {
+        ctx.is_open = true;
+        candidate.metrics.stream_opened();
+    }
+    if let Some(unfinished) = &mut ctx.unfinished {
         unfinished.status = head.status.as_u16();
     }
     Ok(())
@@ -193,37 +191,6 @@ fn strip_nominated(head: &mut ResponseHeader) {
     for name in nominated {
         head.remove_header(&name);
     }
-}
-
-/// Enters a stream that outlives its header, so that a reload that takes its route away can end it.
-fn lease(session: &Session, head: &ResponseHeader, ctx: &mut Ctx, shared: &Arc<Shared>) {
-    let (Some(candidate), Some(pool), Some(listener), Some(connection)) =
-        (&ctx.candidate, &ctx.pool, &ctx.listener, &ctx.connection)
-    else {
-        return;
-    };
-    let tenancy = Tenancy {
-        listener: listener.name.clone(),
-        route: candidate.rule.route.clone(),
-        pool: pool.name.clone(),
-    };
-    // On HTTP/1 the socket ends with the stream while the lease is held; a stream of HTTP/2 ends alone.
-    let cut = if connection.http2 {
-        ctx.unfinished = Some(Box::new(Unfinished {
-            head: session.req_header().clone(),
-            status: head.status.as_u16(),
-            shared: shared.clone(),
-        }));
-        serve::stream_cut()
-    } else {
-        connection.cut.clone()
-    };
-    candidate.metrics.stream_opened();
-    let standing = permit::standing(session, ctx, connection, candidate);
-    let refusal = standing.refusal.clone();
-    let lease = permit::enter(shared, tenancy, cut, standing, ctx.snapshot.generation);
-    ctx.lease = Some(lease);
-    ctx.ruled.get_or_insert_default().fallen = Some(refusal);
 }
 
 /// A piece of the response body.

@@ -217,7 +217,7 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        forward::response(session, response, ctx, &self.shared)
+        forward::response(session, response, ctx)
     }
 
     fn response_body_filter(

@@ -1,6 +1,6 @@
 //! What streams and connections passed through as bytes are let through on, told to the policies in force and to those to come.
 //! It must not decide; `decide::policy` does.
-//! Called by `forward` for streams and by `tcp` for connections.
+//! Called by `request` for streams and by `tcp` for connections.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use windrose_plugins::contract::Cause;
 
 use super::accept::Arrival;
 use super::connection::Connection;
-use super::request::Ctx;
+use super::request::{ending, Ctx};
 use super::Shared;
 use crate::decide::policy::{authorize, Asked, Deaf, Ruled, Stood, Subject};
 use crate::snapshot::lease::{Cut, Lease, Standing, Tenancy, Why};
@@ -22,13 +22,37 @@ pub(super) fn fallen(ctx: &Ctx) -> Option<&Ruled> {
     ctx.ruled.as_ref()?.fallen.as_ref()?.ruled()
 }
 
+/// Enters a stream before it goes on, so that a reload that takes its route away or no longer lets its caller through can end it,
+/// also while its endpoint holds the response's header back.
+pub(super) fn lease(session: &Session, ctx: &mut Ctx, shared: &Arc<Shared>) {
+    let (Some(candidate), Some(pool), Some(listener), Some(connection)) = (
+        ctx.candidate.clone(),
+        &ctx.pool,
+        &ctx.listener,
+        ctx.connection.clone(),
+    ) else {
+        return;
+    };
+    let tenancy = Tenancy {
+        listener: listener.name.clone(),
+        route: candidate.rule.route.clone(),
+        pool: pool.name.clone(),
+    };
+    let cut = ending(session, ctx, shared, &connection);
+    let standing = standing(session, ctx, &connection, &candidate);
+    let refusal = standing.refusal.clone();
+    ctx.lease = Some(enter(
+        shared,
+        tenancy,
+        cut,
+        standing,
+        ctx.snapshot.generation,
+    ));
+    ctx.ruled.get_or_insert_default().fallen = Some(refusal);
+}
+
 /// What a stream was let through on.
-pub(super) fn standing(
-    session: &Session,
-    ctx: &Ctx,
-    connection: &Connection,
-    candidate: &Candidate,
-) -> Stood {
+fn standing(session: &Session, ctx: &Ctx, connection: &Connection, candidate: &Candidate) -> Stood {
     let head = session.req_header();
     let (listener, facts) = (&connection.listener, &ctx.facts);
     let pool = ctx.pool.as_ref();
@@ -54,7 +78,7 @@ pub(super) fn standing(
 
 /// Enters a stream that the policies of a generation let through. If another one is in force by now, it judges at once:
 /// nobody else will.
-pub(super) fn enter(
+fn enter(
     shared: &Shared,
     tenancy: Tenancy,
     cut: Arc<Cut>,

@@ -15,7 +15,7 @@ use super::due::Due;
 use super::finish::Unfinished;
 use super::mirror::Mirroring;
 use super::upstream::{Held, Watched};
-use super::{admit, fair, finish, inject, random, serve, Shared};
+use super::{admit, fair, finish, inject, permit, random, serve, Shared};
 use crate::decide::attempts::{self, Told};
 use crate::decide::policy::Ruled;
 use crate::decide::{class, Deadline, Facts, Silent, Walk};
@@ -23,7 +23,7 @@ use crate::observe::clock;
 use crate::observe::trace::{AttemptSpan, TraceContext};
 use crate::snapshot::endpoint::{Endpoint, InFlight};
 use crate::snapshot::identity::{Share, Used};
-use crate::snapshot::lease::Lease;
+use crate::snapshot::lease::{Cut, Lease};
 use crate::snapshot::limits::Priority;
 use crate::snapshot::listener::Listener;
 use crate::snapshot::outlier::Probe;
@@ -69,6 +69,8 @@ pub struct Ctx {
     pub(super) mirroring: Option<Box<Mirroring>>,
     /// Whether it begins something long-lived: other times and bounds hold for it.
     pub(super) is_stream: bool,
+    /// Whether the stream has had a response's header, and is counted as open.
+    pub(super) is_open: bool,
     /// Whether it asks for another protocol on its connection.
     pub(super) is_upgrade: bool,
     /// Whether its deadline holds only until the response's header.
@@ -162,6 +164,7 @@ impl Ctx {
             mirroring: None,
             share: None,
             is_stream: false,
+            is_open: false,
             is_upgrade: false,
             is_endless: false,
             is_grpc: false,
@@ -304,6 +307,9 @@ pub(super) async fn route(
     if let Some(deadline) = next.deadline {
         limit(session, ctx, shared, &connection, deadline);
     }
+    if ctx.is_stream {
+        permit::lease(session, ctx, shared);
+    }
     if next.mirrors != 0 {
         ctx.mirroring = Some(Mirroring::new(
             &candidate,
@@ -326,17 +332,27 @@ fn limit(
     connection: &Connection,
     deadline: Deadline,
 ) {
-    let cut = match connection.http2 {
-        // The stream is dropped as it stands, and accounted for then.
-        true => {
-            ctx.unfinished = Some(Box::new(Unfinished {
-                head: session.req_header().clone(),
-                status: 0,
-                shared: shared.clone(),
-            }));
-            serve::stream_cut()
-        }
-        false => connection.cut.clone(),
-    };
+    let cut = ending(session, ctx, shared, connection);
     ctx.due = Some(Due::arm(deadline, ctx.started, cut));
+}
+
+/// What ends a request early: on HTTP/1 its connection ends with it, a stream of HTTP/2 is dropped as it stands and accounted for
+/// then.
+pub(super) fn ending(
+    session: &Session,
+    ctx: &mut Ctx,
+    shared: &Arc<Shared>,
+    connection: &Connection,
+) -> Arc<Cut> {
+    if !connection.http2 {
+        return connection.cut.clone();
+    }
+    if ctx.unfinished.is_none() {
+        ctx.unfinished = Some(Box::new(Unfinished {
+            head: session.req_header().clone(),
+            status: 0,
+            shared: shared.clone(),
+        }));
+    }
+    serve::stream_cut()
 }

@@ -1,6 +1,6 @@
 //! Long-lived streams and what they depend on, so that a reload ends exactly those whose listener, route or pool went away.
 //! It must not know what a stream carries.
-//! The proxy takes a lease when a stream outlives its request's header; `control::reload` revokes.
+//! The proxy takes a lease before a stream goes on to its endpoint; `control::reload` revokes.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicU8, Ordering::Relaxed};

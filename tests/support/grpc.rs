@@ -13,7 +13,8 @@ use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A service over HTTP/2 in the clear. The path's last part says what it does: `unary`, `server`, `client`, `bidi`, `missing`.
+/// A service over HTTP/2 in the clear. The path's last part says what it does: `unary`, `server`, `client`, `bidi`, `missing`,
+/// `held`, which holds the response's header back until the call has ended.
 pub(crate) struct Grpc {
     pub(crate) address: SocketAddr,
     status: Arc<AtomicU16>,
@@ -84,6 +85,9 @@ async fn serve(
     if method.as_deref() == Some("missing") {
         let head = head.header("grpc-status", "12").body(()).unwrap();
         let _ = respond.send_response(head, true);
+        return;
+    }
+    if method.as_deref() == Some("held") && all(&mut body).await.is_none() {
         return;
     }
     let Ok(mut sending) = respond.send_response(head.body(()).unwrap(), false) else {
