@@ -32,7 +32,7 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::observe::recorder::Recorder;
 use crate::observe::trace::Tracer;
-use crate::proxy::{Connections, Frontend, Gateway, Own, Shared};
+use crate::proxy::{Connections, Frontend, Gateway, Shared};
 use crate::snapshot::endpoint::Endpoints;
 use crate::snapshot::identity::Identities;
 use crate::snapshot::incoming::Incoming;
@@ -130,7 +130,6 @@ impl Parts {
             recorder: Arc::new(Recorder::new(&boot::recorder(&config), metrics.recorder())),
             tracer: ArcSwapOption::empty(),
             leases: Arc::new(Leases::default()),
-            own: Own::default(),
             mirrors: Connections::new(config.server.upstream_idle_connections),
             kept: Default::default(),
             trunks: Default::default(),

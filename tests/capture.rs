@@ -2,6 +2,7 @@
 //! It must not touch the rules of the machine it runs on; what needs rules makes network namespaces of its own.
 //! Part of the test binary.
 
+use crate::support::netns::World;
 use crate::support::{run, until, Conn, Proxy};
 
 /// What `windrose explain` says of a request on the listener `out`.
@@ -88,4 +89,36 @@ routes: [{name: all, listeners: [out], rules: [{respond: {status: 200}}]}]
         let counted = proxy.metric("windrose_connection_failures_total", &refused);
         (counted == 1.0).then_some(())
     });
+}
+
+#[test]
+fn the_proxys_own_calls_are_marked_whoever_makes_them() {
+    let Some(world) = World::new() else { return };
+    let _authority = world.outside.server("http=10.77.0.2:15012");
+    let node = &world.node;
+    let rules = "table inet mine { chain out { type nat hook output priority -100; meta mark != 119 meta l4proto tcp redirect to :15001; }; }";
+    assert!(node.run(&["nft", rules]).status.success());
+    let folder = tempfile::TempDir::new().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "one.two").unwrap();
+
+    let proxy = node.proxy(&format!(
+        "server: {{mark: 119}}
+listeners: [{{name: out, role: mesh-outbound, bind: '[::]:15001', protocol: auto, capture: redirect}}]
+identity:
+  trust_domain: td
+  hold: 0s
+  source: {{ca: {{address: '10.77.0.2:15012', root_hash: 'sha256:{}', token_file: '{}', state: FOLDER/state}}}}
+  workloads: [{{name: web, id: 'spiffe://td/web'}}]
+",
+        "0".repeat(64),
+        token.display()
+    ));
+    until("the authority was called", || {
+        let failures = proxy.admin("/certs")["workloads"][0]["failures"].as_u64();
+        failures.filter(|failures| *failures > 0)
+    });
+
+    let came = proxy.metric("windrose_connections_total", &["listener=\"out\""]);
+    assert_eq!(came, 0.0);
 }

@@ -160,6 +160,22 @@ fn nothing_is_unwrapped_outside_tests() {
     assert_eq!(wrong, Vec::<String>::new());
 }
 
+/// The process's own connections are marked and known again in one place. Commands that people run are other processes.
+#[test]
+fn the_process_connects_in_one_place() {
+    let calls = [
+        ["TcpStream::", "connect"].concat(),
+        ["TcpSocket::", "new"].concat(),
+    ];
+    let is_command = |path: &Path| path.starts_with("src/cli");
+    let code = sources("src").into_iter();
+    let code = code.filter(|(path, _)| !is_test(path) && !is_command(path));
+
+    let wild = code.filter(|(_, text)| calls.iter().any(|call| self::code(text).contains(call)));
+    let wild: Vec<_> = wild.map(|(path, _)| path.display().to_string()).collect();
+    assert_eq!(wild, ["src/snapshot/own.rs"]);
+}
+
 #[test]
 fn only_one_file_is_unsafe() {
     let marks = [

@@ -24,6 +24,7 @@ use tokio_openssl::SslStream;
 use super::keys;
 use super::wire::{self, Ask, Issued, Join, Joined, Sync, Trusted, CA_PATH};
 use crate::snapshot::identity::{verify, Bundle, Trust, TrustDomain};
+use crate::snapshot::own;
 
 /// How the server is known.
 #[derive(Debug, Clone)]
@@ -158,7 +159,7 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<SslStream<TcpStream>, Failure> {
-        let stream = TcpStream::connect(&self.address).await;
+        let stream = own::connect_to(&self.address).await;
         let stream = stream.map_err(|error| unreachable(format!("{}: {error}", self.address)))?;
         let mut builder = SslConnector::builder(SslMethod::tls_client())?;
         builder.set_min_proto_version(Some(SslVersion::TLS1_3))?;

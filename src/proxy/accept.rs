@@ -94,9 +94,7 @@ impl Frontend {
         if let Some(capture) = &listener.capture {
             let snapshot = self.shared.current.load();
             local = capture::destination(&incoming.socket, local, capture.how, &snapshot)?;
-            if self.shared.own.has_made(client).await {
-                return Err(capture::looped("it is the proxy's own connection"));
-            }
+            capture::not_own(client, local)?;
         }
         let caller = self.caller(listener, &incoming.socket, (client, local));
         let share = fair::share(&self.shared, caller.as_ref(), Used::Connections);

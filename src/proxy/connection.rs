@@ -39,6 +39,7 @@ pub(super) struct Connection {
     /// Ends the connection's stream when its route goes away (HTTP/1 upgrades).
     pub(super) cut: Arc<Cut>,
     header_seen: AtomicBool,
+    was_asked: AtomicBool,
     body: AtomicU64,
     fault: OnceLock<&'static Cause>,
 }
@@ -92,6 +93,7 @@ impl Connection {
             http2,
             cut: Arc::default(),
             header_seen: AtomicBool::new(false),
+            was_asked: AtomicBool::new(false),
             body: AtomicU64::new(UNBOUNDED),
             fault: OnceLock::new(),
         }
@@ -112,6 +114,11 @@ impl Connection {
     /// Expects a request's header from now on.
     pub(super) fn expect_header(&self) {
         self.header_seen.store(false, Relaxed);
+    }
+
+    /// Whether nobody asked this before: it is the first request.
+    pub(super) fn is_first(&self) -> bool {
+        !self.was_asked.swap(true, Relaxed)
     }
 
     /// Says that a request's header arrived whole: the guard rests until the next request.

@@ -9,6 +9,7 @@ mod caller;
 mod capture;
 mod connection;
 mod copy;
+mod diag;
 mod dial;
 mod due;
 mod edge;
@@ -41,7 +42,6 @@ mod tunnel;
 mod upstream;
 
 pub use accept::Frontend;
-pub use capture::Own;
 pub use mirror::Connections;
 pub use tunnel::Trunks;
 pub use upstream::Kept;
@@ -65,7 +65,7 @@ use crate::observe::metrics::Metrics;
 use crate::observe::recorder::Recorder;
 use crate::observe::trace::Tracer;
 use crate::snapshot::lease::Leases;
-use crate::snapshot::Current;
+use crate::snapshot::{own, Current};
 use request::Ctx;
 
 /// What every part of the fast path shares.
@@ -82,8 +82,6 @@ pub struct Shared {
     pub tracer: ArcSwapOption<Tracer>,
     /// Long-lived streams.
     pub leases: Arc<Leases>,
-    /// The proxy's own connections, to know them when they are captured.
-    pub own: Own,
     /// Connections for copies of requests.
     pub mirrors: Connections,
     /// Since when connections to endpoints are idle.
@@ -154,8 +152,8 @@ impl ProxyHttp for Gateway {
         digest: Option<&Digest>,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        if !reused && ctx.snapshot.captures() {
-            capture::remember(&self.shared.own, digest);
+        if !reused && own::is_watched() {
+            capture::remember(fd, digest);
         }
         upstream::connected(ctx, &self.shared.kept, fd, reused);
         upstream::proven(ctx, digest)

@@ -7,7 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use windrose_plugins::contract::{causes, Cause};
 
 use super::line::{self, Line};
@@ -138,7 +138,6 @@ async fn dial(way: &Way<'_>, endpoint: &Endpoint) -> Result<Line, &'static Cause
         match &endpoint.address {
             Address::Tcp(address) => {
                 let mut socket = own::connect(*address).await?;
-                way.remember(&socket);
                 socket.set_nodelay(true)?;
                 if let Some(header) = &header {
                     socket.write_all(header).await?;
@@ -182,15 +181,5 @@ impl Way<'_> {
             upgrade: false,
         };
         Some(tunnel::through(&through, *address).await)
-    }
-
-    /// The connection may be captured itself, and has to be known then.
-    fn remember(&self, socket: &TcpStream) {
-        if !self.shared.current.peek().captures() {
-            return;
-        }
-        if let Ok(local) = socket.local_addr() {
-            self.shared.own.made(local);
-        }
     }
 }

@@ -10,6 +10,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 use windrose_plugins::contract::{causes, Answer, Cause, Effects, Principal, Slots};
 
+use super::capture::is_own;
 use super::connection::{Connection, TlsFacts};
 use super::due::Due;
 use super::finish::Unfinished;
@@ -277,8 +278,9 @@ pub(super) async fn route(
     admit::admit(session, ctx, &connection, &listener).map_err(refuse)?;
     let share = fair::share(shared, connection.caller.as_ref(), Used::Requests);
     ctx.share = share.map_err(|_| refuse(&causes::WORKLOAD_LIMIT))?;
-    // Only now is it certain that the other end knows its connection as its own, should that be us.
-    if connection.listener.capture.is_some() && shared.own.has_made(connection.client).await {
+    // Only now is it certain that the other end knows its connection as its own, should that be us; for further requests as well.
+    let is_captured = connection.listener.capture.is_some();
+    if is_captured && connection.is_first() && is_own(connection.client, connection.local) {
         return Err(refuse(&causes::CAPTURE_LOOP));
     }
     let (principal, ruled, slots) = (&mut ctx.principal, &mut ctx.ruled, &mut ctx.slots);

@@ -213,8 +213,8 @@ async fn whoever(
         return Ok(told(listener, opening?).into());
     }
     // By now it is certain that our own connections are known as such.
-    if arrival.is_captured() && shared.own.has_made(arrival.client).await {
-        return Err(super::capture::looped("it is the proxy's own connection"));
+    if arrival.is_captured() {
+        super::capture::not_own(arrival.client, arrival.local)?;
     }
     let mut asked = None;
     let asking = tcp::dial_ahead(shared, arrival, layer.sni());

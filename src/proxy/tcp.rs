@@ -146,8 +146,8 @@ async fn through(
     let listener = arrival.listener.clone();
     let name = sni.as_ref().map(Option::as_deref);
     let met = meets(&listener, arrival.client, arrival.local, name)?;
-    if arrival.is_captured() && shared.own.has_made(arrival.client).await {
-        return Err(super::capture::looped("it is the proxy's own connection"));
+    if arrival.is_captured() {
+        super::capture::not_own(arrival.client, arrival.local)?;
     }
     met.metrics.started();
     let pool = match (&dialled, admitted(shared, met.rule)) {

@@ -140,6 +140,7 @@ pub struct Current(ArcSwap<Snapshot>);
 impl Current {
     /// Starts with this one.
     pub fn new(snapshot: Snapshot) -> Current {
+        watch(&snapshot);
         Current(ArcSwap::from_pointee(snapshot))
     }
 
@@ -155,6 +156,14 @@ impl Current {
 
     /// Makes this the snapshot of new requests.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        watch(&snapshot);
         self.0.store(snapshot);
+    }
+}
+
+/// Where connections are captured the process has to know its own.
+fn watch(snapshot: &Snapshot) {
+    if snapshot.captures() {
+        own::watch();
     }
 }

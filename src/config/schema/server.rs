@@ -20,7 +20,7 @@ pub struct Server {
     pub drain_timeout: Time,
     /// How long long-lived streams (upgraded connections, TCP, gRPC streams) may go on while draining. Default: 30s. Counted from the same moment as `drain_timeout`.
     pub stream_drain_timeout: Time,
-    /// The mark of every TCP connection that the process makes (SO_MARK), from 1 on, so that rules of the kernel can tell them from those of applications (`windrose capture`). The best is one below 65536: `capture: tproxy` uses the upper half of marks. Needs `CAP_NET_ADMIN`; without it no endpoint can be reached. Default: none.
+    /// The mark of every TCP connection that the process makes (SO_MARK), to endpoints, authorities and agents alike, but for those to a collector of traces (`observe.traces.otlp`), which should be on this machine; from 1 on, so that rules of the kernel can tell them from those of applications (`windrose capture`). The best is one below 65536: `capture: tproxy` uses the upper half of marks. Needs `CAP_NET_ADMIN`; without it no endpoint can be reached. Default: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mark: Option<u32>,
     /// Idle upstream connections kept for reuse, in the whole process. Default: 1024.

@@ -76,10 +76,6 @@ impl Through {
         let connect = || async {
             let socket = own::connect(between.address).await.map_err(failed)?;
             socket.set_nodelay(true).map_err(failed)?;
-            let shared = &self.shared;
-            if let (true, Ok(local)) = (shared.current.peek().captures(), socket.local_addr()) {
-                shared.own.made(local);
-            }
             let made = line::tls(Socket::Tcp(socket), mtls, &svid, ALPN).await;
             made.map_err(|(cause, detail)| {
                 line::tell(&self.pool, cause, &detail);

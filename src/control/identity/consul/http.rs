@@ -13,12 +13,13 @@ use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::ca::read_bounded;
 use crate::snapshot::identity::{ConsulAddress, ConsulSettings};
+use crate::snapshot::own;
 
 /// Whom to ask.
 pub(super) struct Agent {
@@ -78,7 +79,7 @@ impl Agent {
         let asked = async {
             match &self.address {
                 ConsulAddress::Tcp(address) => {
-                    self.ask(TcpStream::connect(address).await, &target).await
+                    self.ask(own::connect(*address).await, &target).await
                 }
                 ConsulAddress::Unix(path) => {
                     self.ask(UnixStream::connect(path).await, &target).await

@@ -9,13 +9,14 @@ use h2::{Ping, PingPong, RecvStream};
 use http::{HeaderMap, Request, StatusCode};
 use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 use zeroize::Zeroize;
 
 use super::message::X509SvidResponse;
 use crate::control::pools::Task;
 use crate::snapshot::identity::SpireSocket;
+use crate::snapshot::own;
 
 /// A stream of messages.
 pub(super) struct Stream {
@@ -41,7 +42,7 @@ impl Stream {
         let opened = timeout(PATIENCE, async {
             match socket {
                 SpireSocket::Unix(path) => over(UnixStream::connect(path).await).await,
-                SpireSocket::Tcp(address) => over(TcpStream::connect(address).await).await,
+                SpireSocket::Tcp(address) => over(own::connect(*address).await).await,
             }
         });
         opened
