@@ -222,8 +222,8 @@ causes! {
         "A captured connection was on its way to the proxy itself, or was made by it: carried on, it would come in again without end.",
         "Exclude the proxy's user or mark from the rules that capture (`windrose capture plan` shows them); applications must not dial a capturing port themselves.";
     DESTINATION_UNKNOWN = "destination_unknown", Policy, 502, "Destination not allowed",
-        "A captured connection or request was going somewhere that no route and no service is for, and the listener blocks what is unknown (`unknown: block`), or it was going to this machine's own loopback.",
-        "Add a service or a route for the destination, or set `unknown: passthrough` on the listener.";
+        "A captured connection or request was going somewhere that no route and no service is for, and the listener blocks what is unknown (`unknown: block`), or it was going to this machine's own loopback. Or a tunnel (HBONE) was asked for to an address that is none of this machine's and in no rule's `destinations`.",
+        "Add a service or a route for the destination (with `destinations`, for tunnels), or set `unknown: passthrough` on the listener.";
     NO_TCP_ROUTE = "connection.no_route", Client, 0, "Connection closed",
         "No `tcp` route of the listener matches the connection's SNI and client address.",
         "Add a route, or one without `hosts` as default.";

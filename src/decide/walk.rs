@@ -189,14 +189,14 @@ impl Walk<'_> {
     ) -> Result<(), Refused> {
         match &candidate.policies {
             None => Ok(()),
-            Some(set) => self.rule_on(set, &candidate.rule.route, head, pool, trace),
+            Some(set) => self.rule_on(set, candidate, head, pool, trace),
         }
     }
 
     fn rule_on<T: Trace>(
         &mut self,
         set: &PolicySet,
-        route: &str,
+        candidate: &Candidate,
         head: &RequestHeader,
         pool: &str,
         trace: &mut T,
@@ -206,9 +206,9 @@ impl Walk<'_> {
             principal: self.principal.as_ref(),
             peer: self.peer,
             client: client.ok_or_else(|| refuse(&causes::INTERNAL))?,
-            port: self.local_port,
+            port: self.known_port(candidate),
             listener: &self.listener.name,
-            route,
+            route: &candidate.rule.route,
             pool,
             sni: None,
             http: Some(self.head(head)),
@@ -226,6 +226,15 @@ impl Walk<'_> {
         match cause {
             None => Ok(()),
             Some(cause) => Err(Box::new(forbidden(cause))),
+        }
+    }
+
+    /// The port that was connected to, as far as more than the caller says it.
+    fn known_port(&self, candidate: &Candidate) -> Option<u16> {
+        let met = &candidate.conditions.destinations;
+        match (self.listener.has_tunnels(), self.facts.destination) {
+            (false, _) => self.local_port,
+            (true, to) => self.listener.known_port(to?, met),
         }
     }
 

@@ -283,7 +283,7 @@ impl Frontend {
         sni: Option<Option<String>>,
         dialled: Option<Box<Dialled>>,
     ) -> Result<Opened, Refusal> {
-        tcp::serve(&self.shared, carrier, arrival, sni, dialled).await?;
+        tcp::serve(&self.shared, carrier.into(), arrival, sni, dialled).await?;
         Ok(None)
     }
 }

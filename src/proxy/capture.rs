@@ -71,7 +71,7 @@ fn is_own_address(address: SocketAddr, snapshot: &Snapshot) -> bool {
 }
 
 /// Whether an address is one of this machine's: only such can be bound.
-fn is_local(address: IpAddr) -> bool {
+pub(super) fn is_local(address: IpAddr) -> bool {
     address.is_loopback() || UdpSocket::bind((address, 0)).is_ok()
 }
 

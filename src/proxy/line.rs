@@ -14,12 +14,51 @@ use windrose_plugins::contract::{causes, Cause};
 
 use super::inside::Inside;
 use super::transport::Transport;
-use super::tunnel::Tunnel;
+use super::tunnel::{Knock, Tunnel};
 use crate::observe::event;
 use crate::snapshot::identity::{Svid, Workload};
 use crate::snapshot::incoming::Socket;
 use crate::snapshot::mtls::{self, Outbound};
 use crate::snapshot::pool::Pool;
+
+/// The client's end, which may still have to be answered.
+pub(super) enum Arriving {
+    /// There.
+    There(Carrier),
+    /// A tunnel that is asked for.
+    Knock(Box<Knock>),
+}
+
+impl From<Carrier> for Arriving {
+    fn from(carrier: Carrier) -> Arriving {
+        Arriving::There(carrier)
+    }
+}
+
+impl Arriving {
+    /// What can be carried from now on; `None` where the client has left.
+    pub(super) fn open(self) -> Option<Carrier> {
+        match self {
+            Arriving::There(carrier) => Some(carrier),
+            Arriving::Knock(knock) => knock.open().map(Carrier::Plain),
+        }
+    }
+
+    /// Says why it ends before anything was carried, to those who can be told.
+    pub(super) fn refuse(self, cause: &Cause) {
+        if let Arriving::Knock(knock) = self {
+            knock.refuse(cause);
+        }
+    }
+
+    /// Waits until the other side is gone.
+    pub(super) async fn gone(&mut self) {
+        match self {
+            Arriving::There(carrier) => carrier.gone().await,
+            Arriving::Knock(knock) => knock.gone().await,
+        }
+    }
+}
 
 /// The client's end.
 pub(super) enum Carrier {
@@ -43,7 +82,7 @@ impl From<Inside> for Carrier {
 
 impl Carrier {
     /// Waits until the other side is gone. One that only has nothing more to say still waits for what it gets.
-    pub(super) async fn gone(&self) {
+    async fn gone(&self) {
         match self {
             Carrier::Plain(transport) => transport.gone().await,
             Carrier::Tls(inside) => inside.transport().gone().await,

@@ -60,7 +60,7 @@ fn standing(session: &Session, ctx: &Ctx, connection: &Connection, candidate: &C
         principal: ctx.principal.clone(),
         peer: connection.peer().cloned(),
         client: facts.client.unwrap_or(connection.client.ip()),
-        port: Some(connection.local.port()),
+        port: listener.known_port(connection.local, &candidate.conditions.destinations),
         listener: listener.name.clone(),
         route: candidate.rule.route.clone(),
         pool: pool.map_or_else(|| "".into(), |pool| pool.name.clone()),
@@ -98,6 +98,8 @@ fn enter(
 pub(super) struct Bytes<'a> {
     pub(super) arrival: &'a Arrival,
     pub(super) route: &'a Arc<str>,
+    /// The port, as far as more than the caller says it.
+    pub(super) port: Option<u16>,
     /// Those it met; none where everybody may.
     pub(super) policies: Option<&'a Arc<PolicySet>>,
     pub(super) pool: &'a Pool,
@@ -112,7 +114,7 @@ impl Bytes<'_> {
             principal: arrival.peer().cloned(),
             peer: arrival.peer().cloned(),
             client: arrival.client.ip(),
-            port: Some(arrival.local.port()),
+            port: self.port,
             listener: arrival.listener.name.clone(),
             route: self.route.clone(),
             pool: self.pool.name.clone(),
@@ -157,7 +159,7 @@ impl Bytes<'_> {
             principal,
             peer: principal,
             client: arrival.client.ip(),
-            port: Some(arrival.local.port()),
+            port: self.port,
             listener: &arrival.listener.name,
             route: self.route,
             pool: &self.pool.name,

@@ -10,7 +10,7 @@ use windrose_plugins::contract::{causes, Cause, Principal};
 
 use super::accept::{Arrival, Refusal};
 use super::copy::{copy, silence, Broken, Counts};
-use super::line::{Carrier, Line};
+use super::line::{Arriving, Carrier, Line};
 use super::reach::connect;
 use super::upstream::Held;
 use super::{edge, permit, random, Shared};
@@ -25,13 +25,15 @@ use crate::snapshot::lease::{Cut, Tenancy, Why};
 use crate::snapshot::listener::Listener;
 use crate::snapshot::policy::PolicySet;
 use crate::snapshot::pool::{Pool, PoolProtocol};
-use crate::snapshot::route::{Action, Rule};
+use crate::snapshot::route::{Action, DestinationPattern, Rule};
 
 /// What a connection meets: a rule with its counters, and who may use it.
 pub(super) struct Met<'l> {
     pub(super) rule: &'l Arc<Rule>,
     pub(super) metrics: &'l Arc<RouteMetrics>,
     policies: Option<&'l Arc<PolicySet>>,
+    /// What the rule asks of destinations.
+    destinations: &'l [DestinationPattern],
 }
 
 /// What a connection meets at its listener: a rule, or what there is for unknown destinations. `sni` is `None` for connections
@@ -48,6 +50,7 @@ fn meets<'l>(
             rule: &rule.rule,
             metrics: &rule.metrics,
             policies: rule.policies.as_ref(),
+            destinations: &rule.destinations,
         });
     }
     let Some(capture) = &listener.capture else {
@@ -62,6 +65,7 @@ fn meets<'l>(
             rule: &candidate.rule,
             metrics: &candidate.metrics,
             policies: candidate.policies.as_ref(),
+            destinations: &[],
         }),
         Err(cause) => Err(Refusal::new(cause, format!("destination={destination}"))),
     }
@@ -128,7 +132,7 @@ pub(super) async fn spoke(dialled: Option<&Dialled>) {
 /// Carries a connection to its end, on the one there is upstream already if there is.
 pub(super) async fn serve(
     shared: &Arc<Shared>,
-    transport: Carrier,
+    transport: Arriving,
     arrival: Arrival,
     sni: Option<Option<String>>,
     dialled: Option<Box<Dialled>>,
@@ -138,7 +142,7 @@ pub(super) async fn serve(
 
 async fn through(
     shared: &Arc<Shared>,
-    transport: Carrier,
+    transport: Arriving,
     arrival: Arrival,
     sni: Option<Option<String>>,
     dialled: Option<Box<Dialled>>,
@@ -188,13 +192,19 @@ impl Way<'_> {
         permit::Bytes {
             arrival: self.arrival,
             route: &self.met.rule.route,
+            port: self.port(),
             policies: self.met.policies,
             pool: self.pool,
             sni: self.sni.flatten(),
         }
     }
 
-    async fn go(&self, transport: Carrier, dialled: Option<Box<Dialled>>) {
+    fn port(&self) -> Option<u16> {
+        let listener = &self.arrival.listener;
+        listener.known_port(self.arrival.local, self.met.destinations)
+    }
+
+    async fn go(&self, transport: Arriving, dialled: Option<Box<Dialled>>) {
         let mut stream = Stream::new();
         let cause = self.permitted(transport, dialled, &mut stream).await;
         let sample = RequestSample {
@@ -219,7 +229,7 @@ impl Way<'_> {
     /// Carries a connection for as long as policies let it; why it ended early, if it did.
     async fn permitted(
         &self,
-        transport: Carrier,
+        mut transport: Arriving,
         dialled: Option<Box<Dialled>>,
         stream: &mut Stream,
     ) -> Option<&'static Cause> {
@@ -236,6 +246,7 @@ impl Way<'_> {
         let lease = leases.take_judged(tenancy, Arc::default(), Arc::new(standing));
         if let Err(cause) = asked.judge(self.shared, &mut stream.ruled) {
             self.arrival.listener.metrics.refused(cause);
+            transport.refuse(cause);
             return Some(cause);
         }
         let upstream = match dialled {
@@ -250,8 +261,16 @@ impl Way<'_> {
             None => connect(transport.gone(), self, stream).await,
         };
         let carried = match upstream {
-            Ok(upstream) => carry(transport, upstream, self.met.rule, &lease.cut, stream).await,
-            Err(cause) => Err(cause),
+            Ok(upstream) => match transport.open() {
+                Some(transport) => {
+                    carry(transport, upstream, self.met.rule, &lease.cut, stream).await
+                }
+                None => Err(&causes::CLIENT_CLOSED),
+            },
+            Err(cause) => {
+                transport.refuse(cause);
+                Err(cause)
+            }
         };
         match (lease.cut.why(), refusal.ruled()) {
             (Some(Why::Denied), Some(ruled)) => {

@@ -14,7 +14,7 @@ use super::chain::Chain;
 use super::mtls::Inbound;
 use super::net::NetSet;
 use super::policy::PolicySet;
-use super::route::{Candidate, RouteTable, TcpTable};
+use super::route::{Candidate, DestinationPattern, RouteTable, TcpTable};
 use crate::observe::metrics::{ListenerMetrics, RouteMetrics};
 
 /// Who is calling and where to.
@@ -181,6 +181,23 @@ impl Listener {
         written == Some(Hint::Http) || stands_for || self.routes.is_service(destination)
     }
 
+    /// Whether its connections come in tunnels, which say themselves where they go.
+    pub fn has_tunnels(&self) -> bool {
+        self.mtls.as_ref().is_some_and(|mtls| mtls.hbone)
+    }
+
+    /// The port that policies are told of a connection to an address that was met by these patterns. In a tunnel it is the caller's
+    /// own word, and counts only where a pattern names it: then it decided where the connection leads.
+    pub fn known_port(&self, to: SocketAddr, met: &[DestinationPattern]) -> Option<u16> {
+        let is_met = |one: &DestinationPattern| one.ports.contains(&to.port()) && one.matches(to);
+        (!self.has_tunnels() || met.iter().any(is_met)).then_some(to.port())
+    }
+
+    /// Whether a rule is for connections to this address, by a network that has it.
+    pub fn names_address(&self, to: SocketAddr) -> bool {
+        self.routes.names_address(to) || self.tcp.names_address(to)
+    }
+
     /// The policies for requests of a route; `None` where it has no such route.
     pub fn policies_of_requests(&self, route: &str) -> Option<Option<&Arc<PolicySet>>> {
         let mut all = self.routes.all();
@@ -217,6 +234,6 @@ impl fmt::Debug for Listener {
 impl Listener {
     /// Whether connections say where they were going: captured ones, and those in tunnels.
     pub fn knows_destination(&self) -> bool {
-        self.capture.is_some() || self.mtls.as_ref().is_some_and(|mtls| mtls.hbone)
+        self.capture.is_some() || self.has_tunnels()
     }
 }

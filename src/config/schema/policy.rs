@@ -125,11 +125,11 @@ pub struct PolicyWhen {
     pub not_hosts: Vec<String>,
     /// Fields, all of them: a text for an exact value, or `{regex: …}`, or `{present: true}`. Callers write fields as they like, so they narrow a rule but prove nothing.
     pub headers: BTreeMap<String, ValueMatch>,
-    /// Ports that the caller connected to; for captured traffic the original ones.
+    /// Ports that the caller connected to; for captured traffic the original ones. In tunnels (HBONE) the port is the caller's own word: it counts only where the route's `destinations` name it, and is unknown elsewhere; then a policy that denies matches, and one that allows does not.
     pub ports: Vec<u16>,
     /// Ports that are not meant.
     pub not_ports: Vec<u16>,
-    /// An expression in CEL that must be true. Variables: `request.method`, `request.host`, `request.path`, `request.query` (texts), `request.headers` (map by lower-case name), `source.principal`, `source.trust_domain`, `source.namespace`, `source.service_account`, `source.consumer`, `source.address` (texts, empty where nothing is proven), `destination.listener`, `destination.route`, `destination.pool` (texts), `destination.port` (number, 0 where it is not known). Functions: `contains`, `startsWith`, `endsWith`, `size`, `has`, `int`, `string`. It is compiled when the configuration is read; at most 2 KiB and 200 parts, without loops (`all`, `exists`, `map`, `filter`) and regular expressions, so its cost is bounded. One that cannot be evaluated, such as by reading a field that is not there, refuses with the cause `policy_unevaluable`.
+    /// An expression in CEL that must be true. Variables: `request.method`, `request.host`, `request.path`, `request.query` (texts), `request.headers` (map by lower-case name), `source.principal`, `source.trust_domain`, `source.namespace`, `source.service_account`, `source.consumer`, `source.address` (texts, empty where nothing is proven), `destination.listener`, `destination.route`, `destination.pool` (texts), `destination.port` (number; where it is not known the rule is taken as one with `ports` is). Functions: `contains`, `startsWith`, `endsWith`, `size`, `has`, `int`, `string`. It is compiled when the configuration is read; at most 2 KiB and 200 parts, without loops (`all`, `exists`, `map`, `filter`) and regular expressions, so its cost is bounded. One that cannot be evaluated, such as by reading a field that is not there, refuses with the cause `policy_unevaluable`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cel: Option<String>,
 }

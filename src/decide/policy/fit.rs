@@ -30,6 +30,8 @@ pub enum Unknown {
     Part,
     /// The connection is passed through as bytes.
     Http,
+    /// Only the caller says which port it is.
+    Port,
     /// The expression has no outcome, for this reason.
     Expression(String),
 }
@@ -44,6 +46,9 @@ impl fmt::Display for Unknown {
             Unknown::Http => {
                 f.write_str("asks about HTTP, and the connection is passed through as bytes")
             }
+            Unknown::Port => f.write_str(
+                "asks for the port, which in a tunnel is the caller's own word: no rule's `destinations` names it",
+            ),
             Unknown::Expression(why) => write!(f, "cannot be evaluated: {why}"),
         }
     }
@@ -74,6 +79,9 @@ pub(super) fn fit(rule: &PolicyRule, effect: Effect, subject: &Subject<'_>) -> F
     match rule.when.cel.as_ref() {
         Some(cel) if cel.is_of_request && subject.http.is_none() => {
             unknown = unknown.or(Some(Unknown::Http));
+        }
+        Some(cel) if cel.asks_port && subject.port.is_none() => {
+            unknown = unknown.or(Some(Unknown::Port));
         }
         Some(cel) => match cel.holds(&Variables::of(subject)) {
             Ok(true) => {}
@@ -194,8 +202,8 @@ fn connected(from: &From, when: &When, subject: &Subject<'_>) -> [Compared; 6] {
     let is_host = |all: &[HostPattern], it: &str| all.iter().any(|host| host.matches(it));
     let (ports, not_ports) = (&when.ports, &when.not_ports);
     let (hosts, not_hosts) = (&when.hosts, &when.not_hosts);
-    let at_port = Held::among(ports.is_empty(), port, BYTES, |it| ports.contains(&it));
-    let not_port = Held::among(not_ports.is_empty(), port, BYTES, |it| {
+    let at_port = Held::among(ports.is_empty(), port, PORT, |it| ports.contains(&it));
+    let not_port = Held::among(not_ports.is_empty(), port, PORT, |it| {
         !not_ports.contains(&it)
     });
     let of_host = Held::among(hosts.is_empty(), host, BYTES, |it| is_host(hosts, it));
@@ -262,6 +270,7 @@ fn absent(effect: Effect, is_proven: bool) -> Held {
 
 const UNPROVEN: Held = Held::Unknown(Unknown::Identity);
 const BYTES: Held = Held::Unknown(Unknown::Http);
+const PORT: Held = Held::Unknown(Unknown::Port);
 
 fn is_at(pattern: &PathPattern, path: &str) -> bool {
     match pattern {

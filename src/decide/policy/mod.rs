@@ -215,7 +215,7 @@ fn allowed<'s, H: Hear>(
 fn cause_of(unknown: &Unknown) -> &'static Cause {
     match unknown {
         Unknown::Identity => &causes::IDENTITY_MISSING,
-        Unknown::Part | Unknown::Http => &causes::POLICY_DENIED,
+        Unknown::Part | Unknown::Http | Unknown::Port => &causes::POLICY_DENIED,
         Unknown::Expression(_) => &causes::POLICY_UNEVALUABLE,
     }
 }

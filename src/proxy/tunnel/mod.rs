@@ -3,10 +3,12 @@
 //! `accept` hands it connections of listeners with `mtls.hbone`; `tcp` and `upstream` open tunnels to endpoints.
 
 mod client;
+mod knock;
 mod server;
 mod stream;
 mod trunk;
 
 pub(super) use client::{through, Through};
+pub(super) use knock::Knock;
 pub(super) use stream::Tunnel;
 pub use trunk::Trunks;

@@ -16,9 +16,11 @@ use tokio::time::{interval_at, Instant};
 use windrose_plugins::contract::causes;
 
 use super::trunk::{CONNECTION_WINDOW, FRAME, MOST_FIELDS, STREAM_WINDOW};
-use super::Tunnel;
+use super::Knock;
 use crate::proxy::accept::{refused, Arrival, Frontend, Opened, Refusal};
+use crate::proxy::capture::is_local;
 use crate::proxy::handshake::{Alpn, Proven};
+use crate::proxy::line::Arriving;
 use crate::proxy::sniff::{first_bytes, race, Layer};
 use crate::proxy::transport::Transport;
 use crate::proxy::{serve, tcp};
@@ -98,13 +100,17 @@ impl Frontend {
     /// A connection that came in a tunnel, with what its node has proven.
     async fn tunnelled(
         self: &Arc<Frontend>,
-        tunnel: Tunnel,
+        knock: Knock,
         arrival: Arrival,
     ) -> Result<(), Refusal> {
-        let mut transport = Transport::tunnel(tunnel, arrival.client, arrival.local);
         if matches!(arrival.listener.protocol, Protocol::Tcp) {
-            return tcp::serve(&self.shared, transport.into(), arrival, None, None).await;
+            let knock = Arriving::Knock(Box::new(knock));
+            return tcp::serve(&self.shared, knock, arrival, None, None).await;
         }
+        // What asks for HTTP is judged when it is there, and told so in HTTP.
+        let Some(mut transport) = knock.open() else {
+            return Ok(());
+        };
         let heard = match arrival.listener.takes_bytes() {
             true => race(&self.shared, &mut transport, &arrival, Layer::Tunnel).await?,
             false => first_bytes(&mut transport, &arrival.listener).await?.into(),
@@ -136,7 +142,7 @@ fn broken(error: &h2::Error) -> Refusal {
     Refusal::new(cause, error.to_string())
 }
 
-/// A stream: the connection it carries is answered for before anything is known of it but where it goes.
+/// A stream: a connection of bytes is judged and has its endpoint before it is answered, one that may be HTTP is answered first.
 async fn one(
     frontend: &Arc<Frontend>,
     request: Request<RecvStream>,
@@ -151,22 +157,27 @@ async fn one(
         let refusal = Refusal::new(&causes::PROTOCOL_MISMATCH, detail);
         return refused(&listener, client, &refusal);
     };
-    let Ok(send) = respond.send_response(status(StatusCode::OK), false) else {
-        return;
-    };
-    let tunnel = Tunnel::new(send, request.into_body());
+    if !is_local(target.ip()) && !listener.names_address(target) {
+        let _ = respond.send_response(status(StatusCode::NOT_FOUND), true);
+        let detail = format!(
+            "a tunnel to {target}, which is no address of this machine, nor in a rule's `destinations`"
+        );
+        let refusal = Refusal::new(&causes::DESTINATION_UNKNOWN, detail);
+        return refused(&listener, client, &refusal);
+    }
+    let knock = Knock::new(respond, request.into_body(), (client, target));
     let arrival = Arrival {
         local: target,
         ..arrival
     };
     // Large, and its task is small.
-    let outcome = Box::pin(frontend.tunnelled(tunnel, arrival)).await;
+    let outcome = Box::pin(frontend.tunnelled(knock, arrival)).await;
     if let Err(refusal) = outcome {
         refused(&listener, client, &refusal);
     }
 }
 
-fn status(status: StatusCode) -> Response<()> {
+pub(super) fn status(status: StatusCode) -> Response<()> {
     let mut answer = Response::new(());
     *answer.status_mut() = status;
     answer

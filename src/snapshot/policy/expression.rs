@@ -16,6 +16,8 @@ pub struct Expression {
     pub text: Box<str>,
     /// Whether it asks about a request, which connections passed through as bytes have none of.
     pub is_of_request: bool,
+    /// Whether it asks for the port, which may not be known.
+    pub asks_port: bool,
     program: Program,
 }
 
@@ -61,6 +63,7 @@ impl Expression {
         Ok(Expression {
             text: text.into(),
             is_of_request,
+            asks_port: text.contains("destination.port"),
             program,
         })
     }

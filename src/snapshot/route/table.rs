@@ -99,6 +99,8 @@ pub struct RouteTable {
     destinations: AHashMap<SocketAddr, PathTable>,
     /// The ports that rules ask for, each with networks; `None` for any.
     ports: AHashMap<u16, Vec<Option<IpNet>>>,
+    /// The networks that rules ask for at any port.
+    nets: Vec<IpNet>,
 }
 
 impl RouteTable {
@@ -122,6 +124,10 @@ impl RouteTable {
 
     fn ask_for(&mut self, destinations: &[DestinationPattern]) {
         for one in destinations {
+            let whole = one
+                .net
+                .filter(|net| one.ports.is_empty() && !self.nets.contains(net));
+            self.nets.extend(whole);
             for port in &one.ports {
                 let nets = self.ports.entry(*port).or_default();
                 if !nets.contains(&one.net) {
@@ -157,6 +163,14 @@ impl RouteTable {
             let mut nets = nets.iter();
             nets.any(|net| net.is_none_or(|net| net.contains(&address)))
         })
+    }
+
+    /// Whether a rule is for requests to this address, by a network that has it.
+    pub fn names_address(&self, to: SocketAddr) -> bool {
+        let address = to.ip().to_canonical();
+        let of_port = self.ports.get(&to.port()).into_iter().flatten();
+        let mut nets = self.nets.iter().chain(of_port.flatten());
+        nets.any(|net| net.contains(&address))
     }
 
     /// Tables for a request: those of its host, its destination's, then that of any host.

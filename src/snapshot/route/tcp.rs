@@ -117,6 +117,12 @@ impl TcpTable {
         self.by_destination.contains_key(&destination)
     }
 
+    /// Whether a rule is for connections to this address, by a network that has it.
+    pub fn names_address(&self, to: SocketAddr) -> bool {
+        let mut all = self.rules.iter().flat_map(|rule| &rule.destinations);
+        all.any(|one| one.net.is_some() && one.matches(to))
+    }
+
     /// Whether the service that the listener stands for is one of bytes.
     pub fn has_own(&self) -> bool {
         self.own.is_some()
