@@ -200,17 +200,14 @@ impl Listener {
 
     /// The policies for requests of a route; `None` where it has no such route.
     pub fn policies_of_requests(&self, route: &str) -> Option<Option<&Arc<PolicySet>>> {
-        let mut all = self.routes.all();
-        let found = all.find(|one| *one.rule.route == *route);
-        let found = found.or_else(|| self.unknown(route));
-        found.map(|one| one.policies.as_ref())
+        let of_unknown = || self.unknown(route).map(|one| one.policies.as_ref());
+        self.routes.policies(route).or_else(of_unknown)
     }
 
     /// The policies for connections of bytes of a route; `None` where it has no such route.
     pub fn policies_of_bytes(&self, route: &str) -> Option<Option<&Arc<PolicySet>>> {
-        let found = self.tcp.all().find(|one| *one.rule.route == *route);
-        let found = found.map(|one| one.policies.as_ref());
-        found.or_else(|| self.unknown(route).map(|one| one.policies.as_ref()))
+        let of_unknown = || self.unknown(route).map(|one| one.policies.as_ref());
+        self.tcp.policies(route).or_else(of_unknown)
     }
 
     /// The rule for what nothing else is for, if it goes by this name.

@@ -34,16 +34,11 @@ pub(super) fn capture(
     let previous = previous.and_then(|it| it.listener(&listener.name)?.capture.as_ref());
     let unknown = match unknown(listener) {
         schema::Unknown::Block => Unknown::Block,
-        schema::Unknown::Passthrough => match previous.map(|it| &it.unknown) {
-            // With it go the destinations it knows.
-            Some(Unknown::Passthrough(same)) => Unknown::Passthrough(Arc::new(Candidate {
-                policies: workshop.book.set(&listener.name, PASSTHROUGH),
-                ..(**same).clone()
-            })),
-            Some(Unknown::Block) | None => {
-                Unknown::Passthrough(Arc::new(passthrough(workshop, listener, path, report)))
-            }
-        },
+        schema::Unknown::Passthrough => {
+            let before = previous.and_then(before);
+            let made = passthrough(workshop, listener, path, before, report);
+            Unknown::Passthrough(Arc::new(made))
+        }
     };
     let hints = listener.ports.iter().map(|(port, hint)| {
         let hint = match hint {
@@ -59,6 +54,32 @@ pub(super) fn capture(
         hints: Arc::new(hints.collect()),
         learned: previous.map_or_else(Arc::default, |it| it.learned.clone()),
     })
+}
+
+/// How a broken listener captures on: as before, under the policies of now.
+pub(super) fn kept(workshop: &Workshop<'_>, name: &str, running: &Capture) -> Capture {
+    let unknown = match &running.unknown {
+        Unknown::Block => Unknown::Block,
+        Unknown::Passthrough(same) => Unknown::Passthrough(Arc::new(Candidate {
+            policies: workshop.book.set(name, PASSTHROUGH),
+            ..(**same).clone()
+        })),
+    };
+    Capture {
+        unknown,
+        ..running.clone()
+    }
+}
+
+/// What knows the destinations so far.
+fn before(previous: &Capture) -> Option<&Passthrough> {
+    match &previous.unknown {
+        Unknown::Passthrough(candidate) => match &candidate.rule.action {
+            Action::Passthrough(before) => Some(before),
+            _ => None,
+        },
+        Unknown::Block => None,
+    }
 }
 
 /// Applications that are captured go on to reach what the proxy knows nothing of; what comes from other nodes is let in only as
@@ -81,6 +102,7 @@ fn passthrough(
     workshop: &Workshop<'_>,
     listener: &schema::Listener,
     path: &str,
+    before: Option<&Passthrough>,
     report: &mut Report,
 ) -> Candidate {
     let means = workshop.means;
@@ -109,7 +131,7 @@ fn passthrough(
         index: 0,
         place: (means.place)(&path).into(),
         path: path.into(),
-        action: Action::Passthrough(Arc::new(Passthrough::new(prototypes, metrics))),
+        action: Action::Passthrough(Arc::new(Passthrough::new(prototypes, metrics, before))),
         experiments: None,
         rewrite: Rewrite::default(),
         request_headers: HeaderOps::default(),

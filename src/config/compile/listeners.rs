@@ -68,7 +68,10 @@ fn kept(workshop: &Workshop<'_>, rules: &Rules, at: usize, name: &str) -> Option
         trusted_proxies: running.trusted_proxies.clone(),
         service: running.service.clone(),
         mtls: running.mtls.clone(),
-        capture: running.capture.clone(),
+        capture: running
+            .capture
+            .as_ref()
+            .map(|capture| capture::kept(workshop, name, capture)),
         limits: running.limits.clone(),
         chain: running.chain.clone(),
         routes: workshop.table(&shape, role, rules),

@@ -9,6 +9,7 @@ use ahash::AHashMap;
 use ipnet::IpNet;
 
 use super::{Candidate, DestinationPattern, PathPattern};
+use crate::snapshot::policy::PolicySet;
 
 /// The candidates under one host pattern.
 #[derive(Debug, Default)]
@@ -101,6 +102,8 @@ pub struct RouteTable {
     ports: AHashMap<u16, Vec<Option<IpNet>>>,
     /// The networks that rules ask for at any port.
     nets: Vec<IpNet>,
+    /// Who may use each route.
+    policies: AHashMap<Arc<str>, Option<Arc<PolicySet>>>,
 }
 
 impl RouteTable {
@@ -109,6 +112,7 @@ impl RouteTable {
         let mut table = RouteTable::default();
         for candidate in candidates {
             table.ask_for(&candidate.conditions.destinations);
+            table.judged(&candidate);
             let paths = match candidate.host.strip_prefix('*') {
                 Some(suffix) => table.wildcard.entry(suffix.into()).or_default(),
                 None if candidate.host.is_empty() => &mut table.any,
@@ -120,6 +124,18 @@ impl RouteTable {
         tables.for_each(PathTable::finish);
         table.any.finish();
         table
+    }
+
+    fn judged(&mut self, candidate: &Candidate) {
+        if !self.policies.contains_key(&candidate.rule.route) {
+            let route = candidate.rule.route.clone();
+            self.policies.insert(route, candidate.policies.clone());
+        }
+    }
+
+    /// The policies for requests of a route; `None` where it is not in the table.
+    pub fn policies(&self, route: &str) -> Option<Option<&Arc<PolicySet>>> {
+        self.policies.get(route).map(Option::as_ref)
     }
 
     fn ask_for(&mut self, destinations: &[DestinationPattern]) {
@@ -143,6 +159,7 @@ impl RouteTable {
         candidates: impl IntoIterator<Item = (SocketAddr, Candidate)>,
     ) -> RouteTable {
         for (destination, candidate) in candidates {
+            self.judged(&candidate);
             let paths = self.destinations.entry(destination).or_default();
             paths.add(Arc::new(candidate));
         }

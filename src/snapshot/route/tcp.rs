@@ -69,6 +69,8 @@ pub struct TcpTable {
     by_destination: AHashMap<SocketAddr, usize>,
     by_name: AHashMap<Box<str>, Vec<usize>>,
     by_suffix: Vec<usize>,
+    /// Who may use each route.
+    policies: AHashMap<Arc<str>, Option<Arc<PolicySet>>>,
     /// The service that the listener stands for.
     own: Option<usize>,
 }
@@ -98,6 +100,10 @@ impl TcpTable {
             }
         }
         table.services = services.into();
+        let judged = table
+            .all()
+            .map(|one| (one.rule.route.clone(), one.policies.clone()));
+        table.policies = judged.collect();
         table
     }
 
@@ -105,6 +111,11 @@ impl TcpTable {
     pub fn all(&self) -> impl Iterator<Item = &TcpRule> {
         let services = self.services.iter().map(|service| &service.rule);
         self.rules.iter().chain(services)
+    }
+
+    /// The policies for connections of a route; `None` where it is not in the table.
+    pub fn policies(&self, route: &str) -> Option<Option<&Arc<PolicySet>>> {
+        self.policies.get(route).map(Option::as_ref)
     }
 
     /// Whether there is nothing in it.
