@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use tempfile::TempDir;
 
 use crate::support::tls::{connect, Wish};
-use crate::support::{Authority, Proxy, Upstream};
+use crate::support::{run, Authority, Conn, Proxy, Upstream};
 
 const WEB: &str = "spiffe://mesh.test/ns/shop/sa/web";
 const OTHER: &str = "spiffe://mesh.test/ns/shop/sa/other";
@@ -147,4 +147,95 @@ fn a_workload_of_this_node_is_known_where_its_own_requests_leave() {
     conn.send(GET);
     assert!(conn.reply().is_err());
     other.logged(|line| line["why"] == "policy_denied");
+}
+
+/// A node with workloads `own`, known by a listener, and `other`, known by another; services of HTTP and of bytes, and a route of
+/// its own that leads to the first one's pool.
+fn caller(authority: &Authority, app: &Upstream, policies: &str) -> Proxy {
+    let (folder, _) = node(authority, WEB);
+    authority.svid(OTHER).write(folder.path(), "other");
+    let workload = |name: &str, id: &str| {
+        format!("  - {{name: {name}, id: '{id}', certificate: {{cert: {name}.crt, key: {name}.key}}, match: {{listeners: [{name}, {name}-db]}}}}\n")
+    };
+    let workloads = workload("own", WEB) + &workload("other", OTHER);
+    let listener = |name: &str| {
+        format!("- {{name: {name}, role: mesh-outbound, bind: '127.0.0.1:0'}}\n- {{name: {name}-db, role: mesh-outbound, bind: '127.0.0.1:0', protocol: tcp, service: db}}\n")
+    };
+    let listeners = listener("own") + &listener("other");
+    let address = app.address;
+    Proxy::start_in(folder, &format!("listeners:\n{listeners}identity:\n  trust_domain: mesh.test\n  source: {{files: {{bundle: bundle.pem}}}}\n  hold: 0s\n  workloads:\n{workloads}services:\n- {{name: pay, ports: [{{port: 80}}], endpoints: ['{address}']}}\n- {{name: db, ports: [{{port: 5432, protocol: tcp}}], endpoints: ['{address}']}}\n- {{name: free, ports: [{{port: 80}}], endpoints: ['{address}']}}\nroutes: [{{name: by-the-way, listeners: [own, other], hosts: [side.test], rules: [{{pool: pay}}]}}]\n{policies}"))
+}
+
+#[test]
+fn a_service_is_guarded_on_the_callers_node_by_the_workload_that_calls() {
+    let authority = Authority::new();
+    let app = Upstream::answering("paid");
+    let policies = format!("policies: [{{name: callers, action: allow, to: {{services: [pay, db]}}, rules: [{{from: {{principals: ['{WEB}']}}}}]}}]\n");
+    let proxy = caller(&authority, &app, &policies);
+    let ask = |listener: &str, host: &str| {
+        let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        Conn::open(proxy.address(listener)).ask(request).status
+    };
+
+    let asked = ["own", "other"].map(|who| ["pay", "side.test", "free"].map(|host| ask(who, host)));
+
+    assert_eq!(asked, [[200, 200, 200], [403, 403, 200]]);
+    let line = proxy.logged(|line| line["host"] == "side.test" && line["status"] == 403);
+    assert_eq!(
+        (&line["why"], &line["policy"]),
+        (&"policy_denied".into(), &"callers".into())
+    );
+    let view = proxy.admin("/policies");
+    let policy = &view["policies"][0];
+    assert_eq!(policy["services"], serde_json::json!(["pay", "db"]));
+    assert_eq!(policy["unmatched"]["examples"][0]["principal"], OTHER);
+    // Bytes.
+    let before = app.connections();
+    let mut refused = Conn::open(proxy.address("other-db"));
+    refused.send(GET);
+    assert!(refused.reply().is_err());
+    assert_eq!(app.connections(), before);
+    assert_eq!(Conn::open(proxy.address("own-db")).ask(GET).status, 200);
+}
+
+#[test]
+fn explain_and_who_can_know_the_policies_of_services() {
+    let authority = Authority::new();
+    let app = Upstream::answering("paid");
+    let policies = format!("policies: [{{name: callers, action: allow, to: {{services: [pay]}}, rules: [{{from: {{principals: ['{WEB}']}}}}]}}]\n");
+    let proxy = caller(&authority, &app, &policies);
+    let config = proxy.config();
+    let config = config.to_str().unwrap();
+    let explain = |who: &str, host: &str| {
+        let url = format!("http://{host}/");
+        let done = run(&[
+            "explain",
+            "-c",
+            config,
+            "GET",
+            &url,
+            "--listener",
+            "own",
+            "--as",
+            who,
+        ]);
+        (done.status.code(), String::from_utf8(done.stdout).unwrap())
+    };
+
+    let (web, allowed) = explain(WEB, "side.test");
+    let (other, denied) = explain(OTHER, "pay");
+
+    assert_eq!((web, other), (Some(0), Some(1)), "{allowed}{denied}");
+    assert!(
+        allowed.contains("=> allow callers[0]: matches"),
+        "{allowed}"
+    );
+    assert!(denied.contains("no rule of policy \"callers\""), "{denied}");
+    let done = run(&["who-can", "-c", config, "GET", "pay/", "--listener", "own"]);
+    let text = String::from_utf8(done.stdout).unwrap();
+    let of = |who: &str| text.lines().find(|line| line.contains(who)).unwrap();
+    assert!(
+        of(WEB).starts_with("yes") && of(OTHER).starts_with("no"),
+        "{text}"
+    );
 }

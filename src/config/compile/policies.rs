@@ -2,7 +2,7 @@
 //! It must not know requests.
 //! Called by `compile`; tables of routes take their sets from [`Book`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::routes::{pattern_of_path, value};
@@ -10,8 +10,8 @@ use super::Means;
 use crate::config::schema::{self, Config, PolicyAction, PolicyMode};
 use crate::snapshot::net::NetSet;
 use crate::snapshot::policy::{
-    Callers, Effect, Expression, From, Mode, Policies, Policy, PolicyRule, PolicySet, Target, When,
-    NO_POLICY,
+    Callers, Effect, Expression, From, Mode, Policies, Policy, PolicyRule, PolicySet, Services,
+    Target, When, NO_POLICY,
 };
 use crate::snapshot::route::{HostPattern, PrincipalPattern};
 
@@ -26,7 +26,10 @@ pub(super) struct Book {
 impl Book {
     pub(super) fn of(config: &Config, means: &Means<'_>) -> Book {
         let all = config.policies.iter().enumerate();
-        let all = all.filter_map(|(at, one)| policy(one, &format!("policies[{at}]"), means));
+        let all = all.filter_map(|(at, one)| {
+            let target = target(&one.to, config);
+            policy(one, target, &format!("policies[{at}]"), means)
+        });
         Book {
             policies: Policies {
                 default: effect(config.authorization.default),
@@ -90,8 +93,12 @@ fn effect(action: PolicyAction) -> Effect {
 }
 
 /// `None` where rules have found it impossible.
-fn policy(policy: &schema::Policy, path: &str, means: &Means<'_>) -> Option<Policy> {
-    let names = |names: &[String]| names.iter().map(|name| name.as_str().into()).collect();
+fn policy(
+    policy: &schema::Policy,
+    target: Target,
+    path: &str,
+    means: &Means<'_>,
+) -> Option<Policy> {
     let rules = policy.rules.iter().enumerate().map(|(at, rule)| {
         let path = format!("{path}.rules[{at}]");
         Some(PolicyRule {
@@ -110,14 +117,54 @@ fn policy(policy: &schema::Policy, path: &str, means: &Means<'_>) -> Option<Poli
             PolicyMode::Enforce => Mode::Enforce,
             PolicyMode::Audit => Mode::Audit,
         },
-        target: Target {
-            listeners: names(&policy.to.listeners),
-            routes: names(&policy.to.routes),
-            pools: names(&policy.to.pools),
-        },
+        target,
         rules: rules.collect::<Option<_>>()?,
         unmatched: means.metrics.policy(&policy.name, ""),
     })
+}
+
+fn target(to: &schema::PolicyTarget, config: &Config) -> Target {
+    Target {
+        listeners: names(&to.listeners),
+        routes: names(&to.routes),
+        services: (!to.services.is_empty()).then(|| services(&to.services, config)),
+        pools: names(&to.pools),
+    }
+}
+
+fn names(names: &[String]) -> Box<[Box<str>]> {
+    names.iter().map(|name| name.as_str().into()).collect()
+}
+
+/// What services are to traffic. Whoever writes a route of his own to a service's pool has not left the service.
+fn services(wanted: &[String], config: &Config) -> Services {
+    let is_wanted = |route: &schema::Route| {
+        let service = route.service.as_ref();
+        let service = service.and_then(|service| config.services.get(service.at));
+        service.is_some_and(|service| wanted.contains(&service.name))
+    };
+    let pools_of = |route: &schema::Route| -> Vec<String> {
+        let rules = route.rules.iter();
+        let pools = rules.flat_map(|rule| rule.destinations().map(|(pool, _)| pool.to_owned()));
+        pools.collect()
+    };
+    let (own, other): (Vec<_>, Vec<_>) = config.routes.iter().partition(|it| is_wanted(it));
+    let shared = other.iter().filter(|route| route.service.is_some());
+    let shared: HashSet<String> = shared.flat_map(|route| pools_of(route)).collect();
+    let mut pools: Vec<String> = own.iter().flat_map(|route| pools_of(route)).collect();
+    pools.retain(|pool| !shared.contains(pool));
+    let leads = |route: &&&schema::Route| pools_of(route).iter().any(|pool| pools.contains(pool));
+    let named = |routes: &[&schema::Route]| -> Box<[Box<str>]> {
+        let all = routes.iter().map(|route| route.name.as_str().into());
+        all.collect()
+    };
+    let others: Vec<&schema::Route> = other.iter().filter(leads).copied().collect();
+    Services {
+        names: names(wanted),
+        routes: named(&own),
+        others: named(&others),
+        pools: names(&pools),
+    }
 }
 
 fn from(from: &schema::PolicyFrom) -> From {

@@ -16,6 +16,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         extent(policy, &path, report);
         bytes(config, policy, &path, report);
         passed_by(config, policy, &path, report);
+        nowhere(config, policy, &path, report);
         for (nth, rule) in policy.rules.iter().enumerate() {
             let path = format!("{path}.rules[{nth}]");
             if let Some(wider) = wider(config, at, nth) {
@@ -66,6 +67,7 @@ fn bytes(config: &Config, policy: &Policy, path: &str, report: &mut Report) {
     let is_meant = |route: &&Route| {
         route.protocol == RouteProtocol::Tcp
             && (policy.to.routes.is_empty() || policy.to.routes.contains(&route.name))
+            && (policy.to.services.is_empty() || is_of(config, &policy.to.services, route))
             && (policy.to.pools.is_empty()
                 || route.rules.iter().any(|rule| {
                     rule.destinations()
@@ -162,6 +164,51 @@ fn address(endpoint: &Endpoint) -> &str {
         Endpoint::Address(address) => address,
         Endpoint::Full(settings) => &settings.address,
     }
+}
+
+/// Services that nothing leads to where the policy is for.
+fn nowhere(config: &Config, policy: &Policy, path: &str, report: &mut Report) {
+    let to = &policy.to;
+    let own = || {
+        let routes = config.routes.iter();
+        routes.filter(|route| is_of(config, &to.services, route))
+    };
+    // Those that are not there are an error already.
+    if own().next().is_none() {
+        return;
+    }
+    let pools = |route: &Route| -> Vec<String> {
+        let rules = route.rules.iter();
+        let all = rules.flat_map(|rule| rule.destinations());
+        all.map(|(pool, _)| pool.to_owned()).collect()
+    };
+    let own_pools: Vec<String> = own().flat_map(pools).collect();
+    let is_met = |route: &&Route| {
+        let pools = pools(route);
+        let listeners = route.listeners.as_deref();
+        let is_there = |names: &[String]| match to.listeners.is_empty() {
+            true => !names.is_empty(),
+            false => names.iter().any(|name| to.listeners.contains(name)),
+        };
+        (is_of(config, &to.services, route) || pools.iter().any(|it| own_pools.contains(it)))
+            && (to.routes.is_empty() || to.routes.contains(&route.name))
+            && (to.pools.is_empty() || pools.iter().any(|it| to.pools.contains(it)))
+            && listeners.is_none_or(is_there)
+    };
+    if !config.routes.iter().any(|route| is_met(&route)) {
+        report.warning(
+            format!("{path}.to"),
+            "[policy_for_nothing] no route of these services is at a listener that the policy is for, so it never decides",
+            "every key of `to` has to fit; services are called at mesh-outbound listeners",
+        );
+    }
+}
+
+/// Whether a route is one of these services' own.
+fn is_of(config: &Config, services: &[String], route: &Route) -> bool {
+    let service = route.service.as_ref();
+    let service = service.and_then(|service| config.services.get(service.at));
+    service.is_some_and(|service| services.contains(&service.name))
 }
 
 fn asks_http(when: &PolicyWhen) -> bool {
@@ -261,6 +308,7 @@ fn wider(config: &Config, at: usize, nth: usize) -> Option<String> {
 fn is_target(wide: &PolicyTarget, narrow: &PolicyTarget) -> bool {
     covers(&wide.listeners, &narrow.listeners)
         && covers(&wide.routes, &narrow.routes)
+        && covers(&wide.services, &narrow.services)
         && covers(&wide.pools, &narrow.pools)
 }
 

@@ -42,6 +42,36 @@ fn policies_that_hardly_mean_it() {
 }
 
 #[test]
+fn policies_for_services_that_nothing_leads_to() {
+    let found = |to: &str| {
+        let mut config = decode(&format!("listeners: [{{name: out, bind: '127.0.0.1:1', role: mesh-outbound}}, {{name: in, bind: '127.0.0.1:2', role: mesh-inbound}}]\nservices: [{{name: pay, ports: [{{port: 80}}], endpoints: [10.0.0.1]}}]\nroutes: [{{name: more, listeners: [in], rules: [{{pool: pay}}]}}]\npolicies: [{{name: one, action: allow, to: {{services: [pay]{to}}}, rules: [{{from: {{clients: [10.0.0.0/8]}}}}]}}]"));
+        crate::config::services::generate(&mut config);
+        let mut report = Report::new();
+        check(&config, &mut report);
+        report
+            .to_string()
+            .contains("policies[0].to: [policy_for_nothing]")
+    };
+
+    let (fitting, unfit) = (
+        [
+            "",
+            ", listeners: [out]",
+            ", listeners: [in]",
+            ", routes: [more]",
+            ", pools: [pay]",
+        ],
+        [", listeners: [in], routes: [pay]", ", pools: [other]"],
+    );
+    for to in fitting {
+        assert!(!found(to), "{to}");
+    }
+    for to in unfit {
+        assert!(found(to), "{to}");
+    }
+}
+
+#[test]
 fn the_reference_raises_no_doubt() {
     assert_eq!(reported(REFERENCE), "");
 }

@@ -61,6 +61,7 @@ struct Names<'a> {
     listeners: HashMap<&'a str, &'a Listener>,
     pools: HashMap<&'a str, &'a Pool>,
     routes: Vec<&'a str>,
+    services: Vec<&'a str>,
     plugins: Vec<&'a str>,
 }
 
@@ -74,6 +75,7 @@ impl<'a> Names<'a> {
                 .collect(),
             pools: config.pools.iter().map(|p| (p.name.as_str(), p)).collect(),
             routes: config.routes.iter().map(|r| r.name.as_str()).collect(),
+            services: config.services.iter().map(|it| it.name.as_str()).collect(),
             plugins: config.plugins.keys().map(String::as_str).collect(),
         }
     }
@@ -103,6 +105,12 @@ impl<'a> Names<'a> {
     fn route(&self, report: &mut Report, path: &str, name: &str) {
         if !self.routes.contains(&name) {
             unknown(report, path, "route", name, self.routes.iter().copied());
+        }
+    }
+
+    fn service(&self, report: &mut Report, path: &str, name: &str) {
+        if !self.services.contains(&name) {
+            unknown(report, path, "service", name, self.services.iter().copied());
         }
     }
 

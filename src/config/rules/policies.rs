@@ -67,6 +67,9 @@ fn target(to: &PolicyTarget, known: &Known<'_>, path: &str, report: &mut Report)
     for (at, name) in routes.filter(|(_, name)| is_written(name)) {
         names.route(report, &format!("{path}.routes[{at}]"), name);
     }
+    for (at, name) in to.services.iter().enumerate() {
+        names.service(report, &format!("{path}.services[{at}]"), name);
+    }
     let pools = to.pools.iter().enumerate();
     for (at, name) in pools.filter(|(_, name)| is_written(name)) {
         names.pool(report, &format!("{path}.pools[{at}]"), name);

@@ -67,6 +67,8 @@ pub struct PolicyTarget {
     pub listeners: Vec<String>,
     /// Names of routes, also those that redirect or respond. Default: every route.
     pub routes: Vec<String>,
+    /// Names of services: what goes by a route of the service, whatever its port, or to a pool of its own. A pool that it shares with services not named here, such as a gateway's, does not count. On the caller's node the workload that calls is known at a mesh-outbound listener, by its listener, control group or user; on the service's own node write `pools` or `routes`. Default: every service, and what is none.
+    pub services: Vec<String>,
     /// Names of pools that a request goes to; with a split, the one that was chosen for it. What goes to no pool, such as a redirect, is not meant. Default: every pool, and none.
     pub pools: Vec<String>,
 }

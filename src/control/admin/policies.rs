@@ -29,6 +29,7 @@ struct PolicyView {
     mode: &'static str,
     listeners: Vec<String>,
     routes: Vec<String>,
+    services: Vec<String>,
     pools: Vec<String>,
     rules: Vec<RuleView>,
     /// What was refused because no rule of it, or of any other that allows, matched.
@@ -90,6 +91,11 @@ fn policy(policy: &Policy) -> PolicyView {
         mode: policy.mode.as_str(),
         listeners: names(&policy.target.listeners),
         routes: names(&policy.target.routes),
+        services: policy
+            .target
+            .services
+            .as_ref()
+            .map_or_else(Vec::new, |services| names(&services.names)),
         pools: names(&policy.target.pools),
         rules: policy.rules.iter().enumerate().map(rule).collect(),
         unmatched: counts(&policy.unmatched),

@@ -107,7 +107,8 @@ enum Round {
 
 impl Round {
     fn asks(self, policy: &Policy, subject: &Subject<'_>) -> bool {
-        (self == Round::All || policy.mode == Mode::Enforce) && policy.target.has_pool(subject.pool)
+        (self == Round::All || policy.mode == Mode::Enforce)
+            && policy.target.is_with(subject.route, subject.pool)
     }
 }
 
@@ -225,7 +226,8 @@ fn tell_audit<H: Hear>(set: &PolicySet, subject: &Subject<'_>, hear: &mut H) {
     let audits = set
         .policies
         .iter()
-        .filter(|policy| policy.mode == Mode::Audit && policy.target.has_pool(subject.pool));
+        .filter(|policy| policy.mode == Mode::Audit)
+        .filter(|policy| policy.target.is_with(subject.route, subject.pool));
     for policy in audits {
         for (at, rule) in policy.rules.iter().enumerate() {
             hear.rule(policy, at, &fit::fit(rule, policy.effect, subject));

@@ -99,22 +99,54 @@ pub struct Target {
     pub listeners: Box<[Box<str>]>,
     /// Routes.
     pub routes: Box<[Box<str>]>,
+    /// Services; `None` for any, and for what is none.
+    pub services: Option<Services>,
     /// Pools.
     pub pools: Box<[Box<str>]>,
+}
+
+/// Services, as traffic meets them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Services {
+    /// Their names.
+    pub names: Box<[Box<str>]>,
+    /// Their own routes.
+    pub routes: Box<[Box<str>]>,
+    /// Pools that are theirs alone.
+    pub pools: Box<[Box<str>]>,
+    /// Other routes that may lead to those pools.
+    pub others: Box<[Box<str>]>,
+}
+
+impl Services {
+    fn may_be(&self, route: &str) -> bool {
+        has(&self.routes, route) || has(&self.others, route)
+    }
+
+    fn is(&self, route: &str, pool: &str) -> bool {
+        has(&self.routes, route) || has(&self.pools, pool)
+    }
+}
+
+fn has(names: &[Box<str>], name: &str) -> bool {
+    names.iter().any(|one| **one == *name)
 }
 
 impl Target {
     /// Whether it may be meant at this listener and route, whatever the pool.
     pub fn is_for(&self, listener: &str, route: &str) -> bool {
-        let named = |names: &[Box<str>], name: &str| {
-            names.is_empty() || names.iter().any(|one| **one == *name)
-        };
-        named(&self.listeners, listener) && named(&self.routes, route)
+        let named = |names: &[Box<str>], name: &str| names.is_empty() || has(names, name);
+        let services = self.services.as_ref();
+        named(&self.listeners, listener)
+            && named(&self.routes, route)
+            && services.is_none_or(|services| services.may_be(route))
     }
 
-    /// Whether it is meant with this pool; empty for none.
-    pub fn has_pool(&self, pool: &str) -> bool {
-        self.pools.is_empty() || self.pools.iter().any(|one| **one == *pool)
+    /// Whether it is meant on this route with this pool; empty for none.
+    pub fn is_with(&self, route: &str, pool: &str) -> bool {
+        let services = self.services.as_ref();
+        (self.pools.is_empty() || has(&self.pools, pool))
+            && services.is_none_or(|services| services.is(route, pool))
     }
 }
 

@@ -33,7 +33,15 @@ fn targets_that_are_not_there() {
             "to: {listeners: [web]}, rules: [{}]",
             "policies[0].to.listeners[0]: no listener is named \"web\"",
         ),
+        (
+            "to: {services: [pay]}, rules: [{}]",
+            "policies[0].to.services[0]: no service is named \"pay\"\n  help: no services are defined",
+        ),
     ]);
+    each_is_reported(&[(
+        "services: [{name: pay, ports: [{port: 80}], endpoints: [10.0.0.1]}]\npolicies: [{name: one, action: allow, to: {services: [pya]}, rules: [{}]}]",
+        "policies[0].to.services[0]: no service is named \"pya\"\n  help: did you mean \"pay\"? services defined: pay",
+    )]);
 }
 
 #[test]
