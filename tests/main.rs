@@ -23,6 +23,7 @@ mod discovery;
 mod draining;
 mod envoy;
 mod explain;
+mod explain_bytes;
 mod failures;
 mod fair;
 mod fault;

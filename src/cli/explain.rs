@@ -12,8 +12,8 @@ use base64::Engine as _;
 use clap::Args;
 use windrose_plugins::PluginDef;
 
-use super::client;
 use super::commands::dry_resources;
+use super::{client, connection};
 use crate::config;
 use crate::explain::{explain, Explanation, Question};
 use crate::snapshot::Snapshot;
@@ -22,9 +22,15 @@ use crate::snapshot::Snapshot;
 #[derive(Args)]
 pub(super) struct Wish {
     /// The method.
-    method: String,
+    #[arg(required_unless_present = "tcp")]
+    method: Option<String>,
     /// The address, such as `https://shop.example/cart?id=1`.
-    url: String,
+    #[arg(required_unless_present = "tcp")]
+    url: Option<String>,
+    /// Explain a connection passed through as bytes instead: `LISTENER/ADDRESS:PORT`, where it was going; or `ADDRESS:PORT`,
+    /// `SERVICE[:PORT]`, a route for bytes or a listener. `--sni` is the name it asks for, if it is TLS.
+    #[arg(long, value_name = "CONNECTION", conflicts_with_all = ["method", "url", "headers", "body", "path", "destination"])]
+    tcp: Option<String>,
     /// A field, as `Name: value`; may be given several times.
     #[arg(short = 'H', long = "header", value_name = "FIELD")]
     headers: Vec<String>,
@@ -61,7 +67,11 @@ const MOST_BODY: usize = 32 << 10;
 
 /// Exit code 0 if the request goes on or is answered as the rule says, 1 if it is refused, 2 if the question makes no sense.
 pub(super) fn run(path: &Path, wish: Wish, plugins: &[PluginDef]) -> ExitCode {
-    let answered = question(&wish).and_then(|question| {
+    let asked = match &wish.tcp {
+        Some(text) => connection(path, text, &wish, plugins),
+        None => question(&wish),
+    };
+    let answered = asked.and_then(|question| {
         let hops = hops(&wish, path);
         walk(&wish, &hops, question, plugins)
     });
@@ -96,14 +106,34 @@ fn told(explanations: &[Explanation], json: bool) -> ExitCode {
         print!("{}", texts.join("\n"));
     }
     let refused = explanations.last().is_some_and(|last| {
-        let is_error = last.outcome.status.is_some_and(|status| status >= 400);
-        is_error && last.outcome.cause.as_deref() != Some("route.respond")
+        let outcome = &last.outcome;
+        let is_closed = outcome.status.is_none() && outcome.cause.is_some();
+        let is_error = outcome.status.is_some_and(|status| status >= 400);
+        is_closed || is_error && outcome.cause.as_deref() != Some("route.respond")
     });
     if refused {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
     }
+}
+
+fn connection(
+    path: &Path,
+    text: &str,
+    wish: &Wish,
+    plugins: &[PluginDef],
+) -> Result<Question, Trouble> {
+    let loaded =
+        config::load(path, plugins).map_err(|report| Trouble::Configuration(report.to_string()))?;
+    let asked = connection::question(&loaded.config, text, wish.listener.as_deref());
+    let asked = asked.map_err(Trouble::Question)?;
+    Ok(Question {
+        from: wish.from,
+        sni: wish.sni.clone().or(asked.sni),
+        principal: wish.principal.clone(),
+        ..asked
+    })
 }
 
 fn question(wish: &Wish) -> Result<Question, Trouble> {
@@ -116,8 +146,12 @@ fn question(wish: &Wish) -> Result<Question, Trouble> {
         .ok_or_else(|| Trouble::Question("a field is written as -H \"Name: value\"".to_owned()))?;
     let body = wish.body.as_deref().map(body).transpose()?;
     Ok(Question {
-        method: wish.method.to_ascii_uppercase(),
-        url: wish.url.clone(),
+        method: wish
+            .method
+            .as_deref()
+            .unwrap_or_default()
+            .to_ascii_uppercase(),
+        url: wish.url.clone().unwrap_or_default(),
         headers,
         from: wish.from,
         sni: wish.sni.clone(),
@@ -125,6 +159,7 @@ fn question(wish: &Wish) -> Result<Question, Trouble> {
         listener: wish.listener.clone(),
         destination: wish.destination,
         body,
+        tcp: false,
     })
 }
 
@@ -180,7 +215,7 @@ fn walk(
             };
             question = next;
         }
-        question.listener = hop.listener.clone();
+        question.listener = hop.listener.clone().or(question.listener);
         let explanation = match wish.live {
             true => live(&hop.config, &question)?,
             false => offline(&hop.config, &question, plugins)?,

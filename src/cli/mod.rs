@@ -25,6 +25,7 @@ mod certs;
 mod client;
 mod commands;
 mod confirm;
+mod connection;
 mod demo;
 mod explain;
 mod junit;

@@ -10,6 +10,7 @@ use clap::Args;
 use serde::Serialize;
 use windrose_plugins::PluginDef;
 
+use super::connection;
 use super::explain::{ask, Asking, Trouble};
 use crate::config::{self, schema::Config};
 use crate::explain::{Explanation, Question};
@@ -17,9 +18,10 @@ use crate::explain::{Explanation, Question};
 /// What is called.
 #[derive(Args)]
 pub(super) struct Wish {
-    /// The method.
+    /// The method; `connect` for a connection passed through as bytes.
     method: String,
-    /// The service and path, as `payments/charge`, or an address such as `https://shop.example/cart`.
+    /// The service and path, as `payments/charge`, or an address such as `https://shop.example/cart`. With `connect` the service and
+    /// perhaps its port, as `db:5432`; or `ADDRESS:PORT`, `LISTENER/ADDRESS:PORT`, a route for bytes or a listener.
     target: String,
     /// The listener that gets it. Default: the one at the address's port, else the first with role ingress.
     #[arg(long, value_name = "NAME")]
@@ -69,17 +71,11 @@ pub(super) fn run(path: &Path, wish: &Wish, plugins: &[PluginDef]) -> ExitCode {
 fn answers(path: &Path, wish: &Wish, plugins: &[PluginDef]) -> Result<Vec<Answer>, Trouble> {
     let loaded =
         config::load(path, plugins).map_err(|report| Trouble::Configuration(report.to_string()))?;
-    let url = match wish.target.contains("://") {
-        true => wish.target.clone(),
-        false => format!("http://{}", wish.target.replacen(":/", "/", 1)),
-    };
+    let asked = asked(&loaded.config, wish).map_err(Trouble::Question)?;
     let callers = callers(&loaded.config);
     let questions = callers.iter().map(|(_, principal)| Question {
-        method: wish.method.to_ascii_uppercase(),
-        url: url.clone(),
         principal: principal.clone(),
-        listener: wish.listener.clone(),
-        ..Question::default()
+        ..asked.clone()
     });
     let asking = match wish.live {
         true => Asking::Live,
@@ -91,6 +87,22 @@ fn answers(path: &Path, wish: &Wish, plugins: &[PluginDef]) -> Result<Vec<Answer
         .zip(explained.iter())
         .map(|(who, told)| answer(who, told))
         .collect())
+}
+
+/// What is asked, whoever calls.
+fn asked(config: &Config, wish: &Wish) -> Result<Question, String> {
+    if wish.method.eq_ignore_ascii_case("connect") {
+        return connection::question(config, &wish.target, wish.listener.as_deref());
+    }
+    Ok(Question {
+        method: wish.method.to_ascii_uppercase(),
+        url: match wish.target.contains("://") {
+            true => wish.target.clone(),
+            false => format!("http://{}", wish.target.replacen(":/", "/", 1)),
+        },
+        listener: wish.listener.clone(),
+        ..Question::default()
+    })
 }
 
 fn answer(who: String, told: &Explanation) -> Answer {

@@ -14,6 +14,7 @@ mod fault;
 pub mod fields;
 pub mod key;
 mod onward;
+pub mod opaque;
 pub mod policy;
 mod share;
 mod target;

@@ -60,14 +60,7 @@ impl Trace for Heard {
     }
 
     fn policy(&mut self, policy: &Policy, rule: usize, fit: &Fit) {
-        self.policies.push(PolicySeen {
-            policy: policy.name.to_string(),
-            rule,
-            place: policy.rules[rule].place.to_string(),
-            action: policy.effect.as_str().to_owned(),
-            mode: policy.mode.as_str().to_owned(),
-            verdict: ruling::fit(fit),
-        });
+        self.policies.push(ruling::seen(policy, rule, fit));
     }
 
     fn ruling(&mut self, ruling: &Ruling<'_>) {

@@ -5,6 +5,7 @@
 mod hear;
 mod limits;
 pub mod mutual;
+mod opaque;
 mod pool;
 mod question;
 mod ruling;
@@ -35,7 +36,7 @@ use crate::snapshot::pool::PoolProtocol;
 use crate::snapshot::route::{Action, Candidate};
 use crate::snapshot::Snapshot;
 use hear::Heard;
-pub use question::Question;
+pub use question::{Question, TCP};
 pub use ruling::{PolicySeen, RulingSeen};
 pub use view::{
     Asked, CandidateSeen, ConditionSeen, EndpointSeen, Explanation, LevelSeen, ListenerSeen,
@@ -43,7 +44,7 @@ pub use view::{
 };
 pub use waterfall::Step;
 
-/// Explains a request. With `live` the snapshot is the running one, so that health and ejection are told.
+/// Explains a request, or a connection passed through as bytes. With `live` the snapshot is the running one, so that health and ejection are told.
 ///
 /// # Errors
 /// A sentence that says what is wrong with the question.
@@ -52,6 +53,9 @@ pub fn explain(
     question: &Question,
     live: bool,
 ) -> Result<Explanation, String> {
+    if question.tcp {
+        return opaque::explain(snapshot, question, live);
+    }
     let listener = question.listener(snapshot)?;
     let mut head = question.head()?;
     let peer = question.from.unwrap_or(IpAddr::from([192, 0, 2, 1]));

@@ -39,7 +39,14 @@ pub struct Question {
     pub listener: Option<String>,
     /// The body in base64; the hooks on bodies see it in one piece.
     pub body: Option<String>,
+    /// Whether it is about a connection passed through as bytes, of which only `from`, `sni`, `as`, `destination` and `listener` say
+    /// something.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub tcp: bool,
 }
+
+/// What stands for the method of a connection passed through as bytes.
+pub const TCP: &str = "TCP";
 
 impl Question {
     pub(super) fn uri(&self) -> Result<Uri, String> {
@@ -174,6 +181,7 @@ impl Question {
             destination: caller.destination.as_ref().and_then(|to| to.parse().ok()),
             listener: Some(caller.listener.clone()),
             body: None,
+            tcp: false,
         }
     }
 
@@ -184,6 +192,31 @@ impl Question {
             Bind::Unix(_) => None,
         };
         self.destination.or_else(bound)
+    }
+
+    /// Where a connection was going; with a listener at any address of the machine, one of those.
+    pub(super) fn going_to(&self, listener: &Listener) -> SocketAddr {
+        let bound = match listener.bind {
+            Bind::Tcp(address) => address,
+            Bind::Unix(_) => SocketAddr::from(([0, 0, 0, 0], 0)),
+        };
+        self.destination.unwrap_or(bound)
+    }
+
+    /// The listener that a connection is for: one that knows a service at the destination, is bound there, or takes bytes.
+    fn of_bytes<'s>(&self, snapshot: &'s Snapshot) -> Result<&'s Arc<Listener>, String> {
+        let all = || snapshot.listeners.iter().filter(|it| it.takes_bytes());
+        let to = self.destination;
+        let serves = |one: &&Arc<Listener>| to.is_some_and(|to| one.tcp.is_service(to));
+        let is_bound = |one: &&Arc<Listener>| match one.bind {
+            Bind::Tcp(address) => to.is_some_and(|to| to.port() == address.port()),
+            Bind::Unix(_) => false,
+        };
+        let found = all().find(serves).or_else(|| all().find(is_bound));
+        found
+            .or_else(|| all().find(|one| one.capture.is_some()))
+            .or_else(|| all().next())
+            .ok_or_else(|| "no listener passes bytes through".to_owned())
     }
 
     /// The listener the request is for.
@@ -197,6 +230,9 @@ impl Question {
             return snapshot
                 .listener(name)
                 .ok_or_else(|| format!("no listener is named \"{name}\"; there are {}", known()));
+        }
+        if self.tcp {
+            return self.of_bytes(snapshot);
         }
         let uri = self.uri()?;
         let port = uri

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::decide::policy::{Fit, Ruling};
+use crate::snapshot::policy::Policy;
 
 /// What policies ruled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,8 +40,20 @@ pub struct PolicySeen {
     pub verdict: String,
 }
 
+/// A rule of a policy, with how it fits.
+pub(super) fn seen(policy: &Policy, rule: usize, fit: &Fit) -> PolicySeen {
+    PolicySeen {
+        policy: policy.name.to_string(),
+        rule,
+        place: policy.rules[rule].place.to_string(),
+        action: policy.effect.as_str().to_owned(),
+        mode: policy.mode.as_str().to_owned(),
+        verdict: self::fit(fit),
+    }
+}
+
 /// How a rule of a policy fits.
-pub(super) fn fit(fit: &Fit) -> String {
+fn fit(fit: &Fit) -> String {
     match fit {
         Fit::Yes => "matches".to_owned(),
         Fit::No(condition) => format!("does not match: `{condition}`"),

@@ -48,7 +48,7 @@ pub struct Explanation {
 /// The request as it was understood.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Asked {
-    /// The method.
+    /// The method; `TCP` for a connection passed through as bytes.
     pub method: String,
     /// The address.
     pub url: String,
@@ -427,7 +427,7 @@ fn met(candidate: Option<&Arc<Candidate>>) -> Outcome {
     }
 }
 
-fn pools(action: &Action, live: bool, came: &HeaderMap) -> Vec<PoolSeen> {
+pub(super) fn pools(action: &Action, live: bool, came: &HeaderMap) -> Vec<PoolSeen> {
     match action {
         Action::Pool(one) => vec![pool::seen(one, 100.0, live, came)],
         Action::Split(split) => {

@@ -11,6 +11,7 @@ use super::accept::Arrival;
 use super::connection::Connection;
 use super::request::{ending, Ctx};
 use super::Shared;
+use crate::decide::opaque::Call;
 use crate::decide::policy::{authorize, Asked, Deaf, Ruled, Stood, Subject};
 use crate::snapshot::lease::{Cut, Lease, Standing, Tenancy, Why};
 use crate::snapshot::policy::PolicySet;
@@ -154,17 +155,13 @@ impl Bytes<'_> {
 
     fn subject(&self) -> Subject<'_> {
         let arrival = self.arrival;
-        let principal = arrival.peer();
-        Subject {
-            principal,
-            peer: principal,
+        let call = Call {
+            listener: &arrival.listener,
             client: arrival.client.ip(),
-            port: self.port,
-            listener: &arrival.listener.name,
-            route: self.route,
-            pool: &self.pool.name,
+            destination: arrival.local,
             sni: self.sni,
-            http: None,
-        }
+            peer: arrival.peer(),
+        };
+        call.subject(self.port, self.route, &self.pool.name)
     }
 }

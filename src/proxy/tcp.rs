@@ -14,66 +14,43 @@ use super::line::{Arriving, Carrier, Line};
 use super::reach::connect;
 use super::upstream::Held;
 use super::{edge, permit, random, Shared};
+use crate::decide::opaque::{Call, Met};
 use crate::decide::policy::Ruled;
 use crate::decide::share_of_connection;
 use crate::observe::access_log::Entry;
 use crate::observe::clock;
-use crate::observe::metrics::{RequestSample, RouteMetrics};
+use crate::observe::metrics::RequestSample;
 use crate::snapshot::endpoint::{Endpoint, InFlight};
 use crate::snapshot::incoming::Socket;
 use crate::snapshot::lease::{Cut, Tenancy, Why};
 use crate::snapshot::listener::Listener;
-use crate::snapshot::policy::PolicySet;
 use crate::snapshot::pool::{Pool, PoolProtocol};
-use crate::snapshot::route::{Action, DestinationPattern, Rule};
+use crate::snapshot::route::{Action, Rule};
 
-/// What a connection meets: a rule with its counters, and who may use it.
-pub(super) struct Met<'l> {
-    pub(super) rule: &'l Arc<Rule>,
-    pub(super) metrics: &'l Arc<RouteMetrics>,
-    policies: Option<&'l Arc<PolicySet>>,
-    /// What the rule asks of destinations.
-    destinations: &'l [DestinationPattern],
-}
-
-/// What a connection meets at its listener: a rule, or what there is for unknown destinations. `sni` is `None` for connections
-/// without TLS, `Some(None)` for TLS without a name.
+/// What a connection meets at its listener. `sni` is `None` for connections without TLS, `Some(None)` for TLS without a name.
 fn meets<'l>(
     listener: &'l Listener,
     client: SocketAddr,
     destination: SocketAddr,
-    sni: Option<Option<&str>>,
+    sni: Option<Option<&'l str>>,
 ) -> Result<Met<'l>, Refusal> {
-    let asked = sni.flatten();
-    if let Some(rule) = listener.tcp.find(client.ip(), destination, asked) {
-        return Ok(Met {
-            rule: &rule.rule,
-            metrics: &rule.metrics,
-            policies: rule.policies.as_ref(),
-            destinations: &rule.destinations,
-        });
-    }
-    let Some(capture) = &listener.capture else {
-        return Err(unrouted(asked));
+    let call = Call {
+        listener,
+        client: client.ip(),
+        destination,
+        sni: sni.flatten(),
+        peer: None,
     };
-    if listener.speaks_http(destination) {
-        let detail = format!("only HTTP is spoken at destination={destination}");
-        return Err(Refusal::new(&causes::PROTOCOL_MISMATCH, detail));
-    }
-    match capture.unknown(Some(destination)) {
-        Ok(candidate) => Ok(Met {
-            rule: &candidate.rule,
-            metrics: &candidate.metrics,
-            policies: candidate.policies.as_ref(),
-            destinations: &[],
-        }),
-        Err(cause) => Err(Refusal::new(cause, format!("destination={destination}"))),
-    }
-}
-
-fn unrouted(sni: Option<&str>) -> Refusal {
-    let detail = format!("sni={:?}", sni.unwrap_or_default());
-    Refusal::new(&causes::NO_TCP_ROUTE, detail)
+    call.meets().map_err(|cause| {
+        let detail = if *cause == causes::NO_TCP_ROUTE {
+            format!("sni={:?}", call.sni.unwrap_or_default())
+        } else if *cause == causes::PROTOCOL_MISMATCH {
+            format!("only HTTP is spoken at destination={destination}")
+        } else {
+            format!("destination={destination}")
+        };
+        Refusal::new(cause, detail)
+    })
 }
 
 /// A connection's pool and the connection made to it.

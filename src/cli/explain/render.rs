@@ -5,8 +5,8 @@
 use std::fmt::Write;
 
 use crate::explain::{
-    words, CandidateSeen, EndpointSeen, Explanation, LevelSeen, Outcome, PluginSeen, PoolSeen,
-    Step, Times,
+    words, Asked, CandidateSeen, EndpointSeen, Explanation, LevelSeen, Outcome, PluginSeen,
+    PoolSeen, Step, Times, TCP,
 };
 
 /// The whole page.
@@ -26,26 +26,40 @@ pub(super) fn text(explanation: &Explanation) -> String {
     if let Some(mtls) = &listener.mtls {
         page.line(1, &mtls.to_string(), "");
     }
+    asked(&mut page, request);
+    for note in &explanation.notes {
+        page.line(1, &format!("note: {note}"), "");
+    }
+    match request.method == TCP {
+        true => rules_of_bytes(&mut page, &explanation.candidates),
+        false => candidates(&mut page, &explanation.candidates),
+    }
+    plugins(&mut page, &explanation.plugins);
+    policies(&mut page, explanation);
+    outcome(&mut page, explanation);
+    page.text
+}
+
+fn asked(page: &mut Page, request: &Asked) {
+    let who = request.principal.as_deref().unwrap_or("nobody proven");
+    if request.method == TCP {
+        let name = match &*request.host {
+            "" => "no name asked for in TLS".to_owned(),
+            name => format!("asks for {name} in TLS"),
+        };
+        return page.line(1, &format!("client {}, {who}; {name}", request.client), "");
+    }
     let trust = if request.trusted {
         "its forwarded fields are believed"
     } else {
         "its forwarded fields are not believed"
     };
-    let who = request.principal.as_deref().unwrap_or("nobody proven");
     page.line(1, &format!("client {}, {who}; {trust}", request.client), "");
     page.line(
         1,
         &format!("host {}, path {}", request.host, request.path),
         "",
     );
-    for note in &explanation.notes {
-        page.line(1, &format!("note: {note}"), "");
-    }
-    candidates(&mut page, &explanation.candidates);
-    plugins(&mut page, &explanation.plugins);
-    policies(&mut page, explanation);
-    outcome(&mut page, explanation);
-    page.text
 }
 
 /// Lines with a place at their end.
@@ -100,6 +114,22 @@ fn candidates(page: &mut Page, candidates: &[CandidateSeen]) {
     }
 }
 
+fn rules_of_bytes(page: &mut Page, candidates: &[CandidateSeen]) {
+    page.head("routes for bytes, the most specific first");
+    for one in candidates {
+        let mark = match one.verdict.as_str() {
+            "chosen" => "=>",
+            "in the shadow" => " +",
+            _ => " -",
+        };
+        let what = format!("{mark} {}: name {}: {}", one.route, one.host, one.verdict);
+        page.line(0, &what, &one.place);
+        for condition in &one.conditions {
+            page.line(3, &condition.condition, "");
+        }
+    }
+}
+
 fn plugins(page: &mut Page, plugins: &[PluginSeen]) {
     if plugins.is_empty() {
         return;
@@ -144,6 +174,11 @@ fn outcome(page: &mut Page, explanation: &Explanation) {
     let outcome = &explanation.outcome;
     match (&outcome.cause, outcome.status) {
         (Some(cause), Some(status)) => answered(page, outcome, cause, status),
+        (Some(cause), None) => {
+            page.head(&format!("closed here, cause {cause}"));
+            let place = outcome.place.as_deref().unwrap_or_default();
+            page.line(1, outcome.meaning.as_deref().unwrap_or_default(), place);
+        }
         _ => forwarded(page, explanation),
     }
 }
@@ -182,6 +217,9 @@ fn forwarded(page: &mut Page, explanation: &Explanation) {
         page.line(1, class, place);
     }
     outcome.pools.iter().for_each(|one| pool(page, one));
+    if explanation.request.method == TCP {
+        return;
+    }
     let path = outcome.path.as_deref().unwrap_or_default();
     let query = explanation.request.url.split_once('?');
     let query = query.map_or(String::new(), |(_, query)| format!("?{query}"));

@@ -35,7 +35,7 @@ impl TcpRule {
     }
 
     /// Whether it is for such a connection; `sni` is the name asked for in TLS.
-    fn is_for(&self, client: IpAddr, destination: SocketAddr, sni: Option<&str>) -> bool {
+    pub fn is_for(&self, client: IpAddr, destination: SocketAddr, sni: Option<&str>) -> bool {
         let is_named = match &self.sni {
             Some(pattern) => sni.is_some_and(|sni| pattern.matches(sni)),
             None => true,
