@@ -300,7 +300,7 @@ fn a_check_from_inside_proves_capture_and_says_what_is_missing() {
     let proxy = node.proxy(&format!(
         "{OUT}services: [{{name: shop, addresses: [10.96.0.10], ports: [{{port: 80}}], endpoints: ['10.77.0.2:8080']}}]\n"
     ));
-    let check = || {
+    let check_with = |before: &[&str]| {
         let (config, state) = (proxy.config(), proxy.file("state"));
         let binary = env!("CARGO_BIN_EXE_windrose");
         let line = [
@@ -312,12 +312,13 @@ fn a_check_from_inside_proves_capture_and_says_what_is_missing() {
             "--state",
             state.to_str().unwrap(),
         ];
-        let output = node.run(&line);
+        let output = node.run(&[before, &line].concat());
         (
             output.status.code(),
             String::from_utf8_lossy(&output.stdout).into_owned(),
         )
     };
+    let check = || check_with(&[]);
     let (code, text) = check();
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("no rules are recorded"), "{text}");
@@ -329,8 +330,19 @@ fn a_check_from_inside_proves_capture_and_says_what_is_missing() {
     for fact in [
         "the rules \"default\" are in force",
         "a connection of user 64200 was captured",
+        "ok          capture       a connection of user 0, as the process makes them, was left alone",
         "1 services are decided to be themselves",
         "1 of 1 endpoints answer",
+    ] {
+        assert!(text.contains(fact), "{fact}: {text}");
+    }
+    // Root that may do nothing of what root may.
+    let plain = ["setpriv", "--bounding-set", "-setuid,-setgid,-net_admin"];
+    let (_, text) = check_with(&plain);
+    for fact in [
+        "not proven  capture       whether the rules \"default\" are in force: ",
+        "not proven  capture       whether a connection of user 64200 is captured: ",
+        "-> run this as root",
     ] {
         assert!(text.contains(fact), "{fact}: {text}");
     }
@@ -341,4 +353,29 @@ fn a_check_from_inside_proves_capture_and_says_what_is_missing() {
         text.contains("recorded, but gone") && text.contains("was not captured"),
         "{text}"
     );
+}
+
+#[test]
+fn a_check_finds_rules_that_would_bring_back_the_proxys_own_connections() {
+    let Some(world) = World::new() else { return };
+    let node = &world.node;
+    let proxy = node.proxy(OUT);
+    // As if the proxy ran as another user than it does.
+    applied(node, &proxy, &["--user", "0", "--proxy-user", "64201"]);
+
+    let (config, state) = (proxy.config(), proxy.file("state"));
+    let done = node.run(&[
+        env!("CARGO_BIN_EXE_windrose"),
+        "mesh",
+        "check",
+        "-c",
+        config.to_str().unwrap(),
+        "--state",
+        state.to_str().unwrap(),
+    ]);
+
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert_eq!(done.status.code(), Some(1), "{text}");
+    let fact = "WRONG       capture       the process runs as user 0, whose connections the rules \"default\" capture";
+    assert!(text.contains(fact), "{text}");
 }

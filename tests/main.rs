@@ -36,6 +36,7 @@ mod http;
 mod idle;
 mod limits;
 mod mesh;
+mod mesh_check;
 mod mesh_policies;
 mod mirror;
 mod mtls;

@@ -23,7 +23,7 @@ use tokio_openssl::SslStream;
 
 use super::keys;
 use super::wire::{self, Ask, Issued, Join, Joined, Sync, Trusted, CA_PATH};
-use crate::snapshot::identity::{verify, Bundle, Trust, TrustDomain};
+use crate::snapshot::identity::{verify, Bundle, Identities, Trust, TrustDomain};
 use crate::snapshot::own;
 
 /// How the server is known.
@@ -46,6 +46,8 @@ pub struct Client {
     pub anchor: Anchor,
     /// The node's own chain and key, once it has them.
     pub own: Option<(Vec<X509>, PKey<Private>)>,
+    /// Who hears what time it is at the authority.
+    pub clock: Option<Arc<Identities>>,
 }
 
 /// Why a call brought nothing. Holds no secrets.
@@ -141,6 +143,7 @@ impl Client {
         let exchange = async {
             let answer = sender.send_request(request).await?;
             let status = answer.status();
+            self.hear_time(answer.headers());
             Ok::<_, hyper::Error>((
                 status,
                 Limited::new(answer.into_body(), wire::LARGEST_BODY)
@@ -156,6 +159,15 @@ impl Client {
         let content =
             content.map_err(|error| unreachable(format!("its answer cannot be read: {error}")))?;
         Ok((status, content.to_bytes()))
+    }
+
+    /// The `Date` of an answer. Only the authority is heard: it is proven before anything is asked.
+    fn hear_time(&self, headers: &http::HeaderMap) {
+        let date = headers.get(header::DATE);
+        let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        if let (Some(clock), Some(date)) = (&self.clock, date) {
+            clock.heard_time(date);
+        }
     }
 
     async fn connect(&self) -> Result<SslStream<TcpStream>, Failure> {

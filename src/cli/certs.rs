@@ -136,7 +136,7 @@ fn text(value: &Value) -> &str {
 }
 
 /// Seconds as people say them.
-fn span(seconds: i64) -> String {
+pub(super) fn span(seconds: i64) -> String {
     match seconds {
         i64::MIN..=0 => "0 s".into(),
         172_800.. => format!("{} days", seconds / 86_400),

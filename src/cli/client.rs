@@ -180,11 +180,11 @@ fn exchange(bind: &Bind, method: &str, target: &str, body: &str) -> Result<(u16,
     Ok((status, serde_json::from_str(body).unwrap_or(Value::Null)))
 }
 
-/// How long an answer may be silent: a reload waits for discovery and large configurations.
+/// How long an answer may be silent: a reload waits for discovery and large configurations, proofs for peers.
 fn patience(target: &str) -> Duration {
     let path = target.split('?').next().unwrap_or_default();
     Duration::from_secs(match path {
-        "/reload" | "/explain" => 300,
+        "/reload" | "/explain" | "/mesh/probe" => 300,
         _ => 10,
     })
 }

@@ -214,7 +214,7 @@ enum CliCommand {
     },
     /// Connect to where nobody is; `mesh check` runs it as the user that is captured.
     #[command(hide = true)]
-    ProbeConnection,
+    ProbeConnection(mesh::Canary),
     /// Run a demonstration: an ingress, two mesh nodes and small services, with commands to try.
     Demo {
         /// Try the commands itself, print what came of each, and end.
@@ -273,10 +273,7 @@ pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
         Some(CliCommand::Ca { act }) => ca::run(act),
         Some(CliCommand::Capture { file, act }) => capture::run(&file.config, &act, plugins),
         Some(CliCommand::Mesh { file, act }) => mesh::run(&file.config, &act, plugins),
-        Some(CliCommand::ProbeConnection) => match mesh::connects() {
-            true => ExitCode::SUCCESS,
-            false => ExitCode::FAILURE,
-        },
+        Some(CliCommand::ProbeConnection(canary)) => canary.fly(),
         Some(CliCommand::Demo { check }) => demo::run(check),
     }
 }

@@ -14,6 +14,7 @@ pub mod listeners;
 mod names;
 pub mod notices;
 mod overload;
+mod peers;
 pub mod pools;
 pub mod probation;
 pub mod reload;

@@ -18,6 +18,7 @@ fn client(address: SocketAddr, anchor: Anchor) -> Client {
         domain: TrustDomain::parse("td").unwrap(),
         anchor,
         own: None,
+        clock: None,
     }
 }
 

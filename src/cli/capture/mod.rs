@@ -19,7 +19,7 @@ use windrose_plugins::PluginDef;
 use kernel::{Backend, Kernel};
 pub(super) use record::{records, Record};
 use rules::{Family, Wanted};
-pub(super) use wish::Wish;
+pub(super) use wish::{user_of_process, Wish};
 
 /// What to do with rules.
 #[derive(Subcommand)]

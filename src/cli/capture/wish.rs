@@ -119,7 +119,7 @@ impl Wish {
 const ROUND: &str = "the proxy's own connections would be captured as well: set `server.mark`, or name its user with --proxy-user (`server.pid_file` tells it only while the proxy runs), another than the one that is captured";
 
 /// The user that the process in `server.pid_file` runs as, if it runs: what is left of one that ended can name any process.
-fn user_of_process(config: &Config) -> Option<u32> {
+pub(in crate::cli) fn user_of_process(config: &Config) -> Option<u32> {
     let pid = fs::read_to_string(config.server.pid_file.as_ref()?).ok()?;
     let pid: u32 = pid.trim().parse().ok()?;
     let program = |pid: &str| fs::read_to_string(format!("/proc/{pid}/comm")).ok();

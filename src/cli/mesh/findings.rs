@@ -1,23 +1,35 @@
 //! What a check of the mesh found, and how it is told.
 //! It must not look for anything.
-//! Filled by `probes`.
+//! Filled by the checks beside it.
 
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use serde_json::json;
 
 /// How a thing is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Word {
-    /// As it should be.
-    Well,
-    /// Not looked at, and why is said.
-    Skipped,
-    /// Someone should look.
-    Doubt,
+    /// Proven to be as it should be.
+    Ok,
+    /// It could not be looked at, and why is said.
+    NotProven,
+    /// It works, and someone should look.
+    Warning,
     /// Not as it should be.
     Wrong,
+}
+
+impl Word {
+    fn as_str(self) -> &'static str {
+        match self {
+            Word::Ok => "ok",
+            Word::NotProven => "not proven",
+            Word::Warning => "warning",
+            Word::Wrong => "WRONG",
+        }
+    }
 }
 
 /// One thing that was looked at.
@@ -52,35 +64,31 @@ impl Findings {
     }
 
     /// One that is as it should be.
-    pub(super) fn well(&mut self, area: &'static str, fact: impl Into<String>) {
-        self.add(area, Word::Well, fact, "");
+    pub(super) fn ok(&mut self, area: &'static str, fact: impl Into<String>) {
+        self.add(area, Word::Ok, fact, "");
     }
 
     /// The worst of all.
     pub(super) fn worst(&self) -> Word {
         let words = self.0.iter().map(|finding| finding.word);
-        words.max().unwrap_or(Word::Well)
+        words.max().unwrap_or(Word::Ok)
     }
 
     /// For programs.
     pub(super) fn json(&self) -> String {
-        serde_json::to_string_pretty(&self.0).unwrap_or_default()
+        let all = json!({"worst": self.worst(), "findings": self.0});
+        format!("{all:#}")
     }
 
-    /// For people.
+    /// For people: a line for each, and below it what to do.
     pub(super) fn text(&self) -> String {
         let mut text = String::new();
         for finding in &self.0 {
-            let word = match finding.word {
-                Word::Well => "well",
-                Word::Skipped => "skipped",
-                Word::Doubt => "doubt",
-                Word::Wrong => "WRONG",
-            };
+            let word = finding.word.as_str();
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "{word:8}{:14}{}", finding.area, finding.fact);
+            let _ = writeln!(text, "{word:11} {:13} {}", finding.area, finding.fact);
             if !finding.remedy.is_empty() {
-                let _ = writeln!(text, "{:22}-> {}", "", finding.remedy);
+                let _ = writeln!(text, "{:25} -> {}", "", finding.remedy);
             }
         }
         text
@@ -94,8 +102,8 @@ mod tests {
     #[test]
     fn the_worst_decides_and_remedies_are_told() {
         let mut found = Findings::default();
-        assert_eq!(found.worst(), Word::Well);
-        found.well("process", "is ready");
+        assert_eq!(found.worst(), Word::Ok);
+        found.ok("process", "is ready");
         found.add(
             "peers",
             Word::Wrong,

@@ -28,6 +28,9 @@ pub(super) struct Clocks {
     node: Option<NodeView>,
     workloads: Vec<WorkloadClock>,
     roots: Vec<RootsClock>,
+    /// Since when these roots are in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    roots_since: Option<String>,
     /// What has to be looked at, the worst first.
     alarms: Vec<String>,
 }
@@ -42,6 +45,11 @@ struct SourceView {
     failing_since: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// How far the built-in authority's clock was ahead of this node's when it last answered, to about a second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock_ahead_seconds: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clock_told_at: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -61,6 +69,9 @@ struct WorkloadClock {
     left_seconds: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     renewed_at: Option<String>,
+    /// How long before it came it began: below zero says that this node's clock is behind the issuer's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    began_before_seconds: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     renew_at: Option<String>,
     failures: u32,
@@ -88,6 +99,8 @@ struct RootsClock {
     roots: usize,
     first_ends: String,
     last_ends: String,
+    /// Until the first of them ends.
+    left_seconds: i64,
 }
 
 impl Clocks {
@@ -142,6 +155,7 @@ fn at(identity: &Identity, now: i64) -> Clocks {
             roots: bundle.roots().len(),
             first_ends: moment(bundle.ends.0),
             last_ends: moment(bundle.ends.1),
+            left_seconds: bundle.ends.0 - now,
         })
         .collect();
     roots.sort_by(|one, other| one.trust_domain.cmp(&other.trust_domain));
@@ -155,6 +169,7 @@ fn at(identity: &Identity, now: i64) -> Clocks {
             .map(|(one, svid)| workload(one, svid.as_deref(), now))
             .collect(),
         roots,
+        roots_since: trust.since.map(rfc3339),
         alarms,
     }
 }
@@ -210,12 +225,16 @@ fn word(level: Level) -> &'static str {
 }
 
 fn source(identity: &Identity, state: &SourceState) -> SourceView {
+    let ahead = identity.registry.authority_ahead();
+    let ahead = ahead.filter(|_| identity.source.kind() == "ca");
     SourceView {
         kind: identity.source.kind(),
         answers: state.answered_at.is_some() && state.failing_since.is_none(),
         answered_at: state.answered_at.map(rfc3339),
         failing_since: state.failing_since.map(rfc3339),
         error: state.error.clone(),
+        clock_ahead_seconds: ahead.map(|ahead| ahead.seconds),
+        clock_told_at: ahead.map(|ahead| rfc3339(ahead.at)),
     }
 }
 
@@ -231,6 +250,9 @@ fn workload(one: &Workload, svid: Option<&Svid>, now: i64) -> WorkloadClock {
         not_after: svid.map(|svid| moment(svid.not_after)),
         left_seconds: svid.map(|svid| svid.not_after - now),
         renewed_at: clock.renewed_at.map(rfc3339),
+        began_before_seconds: svid
+            .zip(clock.renewed_at)
+            .map(|(svid, came)| unix(came) - svid.not_before),
         renew_at: clock.renew_at.map(rfc3339),
         failures: clock.failures,
         error: clock.error,
@@ -248,8 +270,10 @@ fn moment(seconds: i64) -> String {
 }
 
 fn unix_now() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    unix(SystemTime::now())
+}
+
+fn unix(moment: SystemTime) -> i64 {
+    let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -12,6 +12,7 @@ mod mirrors;
 mod outlier;
 mod overview;
 mod page;
+mod places;
 mod plugins;
 mod policies;
 mod pools;
@@ -36,6 +37,7 @@ use pingora::services::listening::Service;
 use windrose_plugins::contract::{Percent, Time};
 
 use super::certs::CertKeeper;
+use super::peers;
 use super::pools::PoolKeeper;
 use super::probation::Terms;
 use super::reload::Order;
@@ -45,6 +47,7 @@ use crate::observe::metrics::Metrics;
 use crate::observe::recorder::Recorder;
 use crate::snapshot::listener::Bind;
 use crate::snapshot::Current;
+use places::{Place, PLACES};
 
 /// A reload under way.
 pub type Reloading = Pin<Box<dyn Future<Output = Reload> + Send>>;
@@ -77,6 +80,7 @@ pub fn service(bind: &Bind, admin: Admin) -> Service<HttpServer<Desk>> {
         admin,
         reach,
         explaining: Default::default(),
+        proving: Default::default(),
     };
     let mut service = Service::new("admin".into(), HttpServer::new_app(desk));
     service.threads = Some(1);
@@ -95,6 +99,7 @@ pub struct Desk {
     admin: Admin,
     reach: Reach,
     explaining: tokio::sync::Mutex<()>,
+    proving: tokio::sync::Mutex<()>,
 }
 
 /// How a client gets here.
@@ -105,149 +110,6 @@ enum Reach {
     /// Through a socket file.
     File,
 }
-
-/// What is behind a path.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    Index,
-    Live,
-    Ready,
-    Metrics,
-    Config,
-    Routes,
-    Pools,
-    Plugins,
-    Mirrors,
-    Policies,
-    Mesh,
-    Listeners,
-    Certs,
-    Causes,
-    Status,
-    Probation,
-    Records,
-    Bundle,
-    Explain,
-    Reload,
-    Confirm,
-    RollBack,
-}
-
-/// A path, with what the index and the 404 say about it.
-struct Entry {
-    path: &'static str,
-    place: Place,
-    about: &'static str,
-}
-
-const fn entry(path: &'static str, place: Place, about: &'static str) -> Entry {
-    Entry { path, place, about }
-}
-
-const PLACES: &[Entry] = &[
-    entry("/", Place::Index, "this overview"),
-    entry("/livez", Place::Live, "200 while the process runs"),
-    entry(
-        "/readyz",
-        Place::Ready,
-        "200 while traffic should be sent here, else 503, with the reason",
-    ),
-    entry(
-        "/metrics",
-        Place::Metrics,
-        "metrics in the Prometheus text format",
-    ),
-    entry(
-        "/config",
-        Place::Config,
-        "the configuration in force, secrets left out; ?format=json for more about it",
-    ),
-    entry(
-        "/routes",
-        Place::Routes,
-        "rules of each listener in order of precedence",
-    ),
-    entry(
-        "/pools",
-        Place::Pools,
-        "pools and endpoints: health, ejection, load, and why an endpoint is out",
-    ),
-    entry(
-        "/plugins",
-        Place::Plugins,
-        "plugin instances: mode, answers, and what those in the shadow would have answered",
-    ),
-    entry(
-        "/mirrors",
-        Place::Mirrors,
-        "mirrors: what became of copies, and examples of responses that differ",
-    ),
-    entry(
-        "/policies",
-        Place::Policies,
-        "policies: what each rule decided, when last, examples, and rules that never did",
-    ),
-    entry(
-        "/mesh",
-        Place::Mesh,
-        "who calls what, and whether plaintext may be refused; ?format=html as a page",
-    ),
-    entry(
-        "/listeners",
-        Place::Listeners,
-        "listeners, their connections and certificates",
-    ),
-    entry(
-        "/certs",
-        Place::Certs,
-        "identities: when certificates and roots end, how long their source may stay away, alarms",
-    ),
-    entry(
-        "/causes",
-        Place::Causes,
-        "every cause the proxy can give, with what to do about it",
-    ),
-    entry(
-        "/status",
-        Place::Status,
-        "everything that `windrose status` shows, and what needs attention",
-    ),
-    entry(
-        "/probation",
-        Place::Probation,
-        "the configuration on probation, and what came of the last one",
-    ),
-    entry(
-        "/recorder",
-        Place::Records,
-        "records of errors, slow requests and a sample, newest first; ?cause= ?route= ?status= ?limit=; /recorder/ID for those of a request id or trace id",
-    ),
-    entry(
-        "/recorder/bundle",
-        Place::Bundle,
-        "every record in one document, to be read elsewhere",
-    ),
-    entry(
-        "/explain",
-        Place::Explain,
-        "POST a request as JSON (method, url, headers, from, sni, as, listener): where it would go now, and why",
-    ),
-    entry(
-        "/reload",
-        Place::Reload,
-        "POST with the field x-windrose-admin: reload reads the configuration again; ?confirm=60s puts it on probation, &max_5xx_rise=5% sets its bound",
-    ),
-    entry(
-        "/confirm",
-        Place::Confirm,
-        "POST with the same field keeps the configuration on probation; ?generation=N only if it is that one",
-    ),
-    entry(
-        "/rollback",
-        Place::RollBack,
-        "POST with the same field goes back to the configuration before the probation",
-    ),
-];
 
 #[async_trait]
 impl ServeHttp for Desk {
@@ -311,7 +173,8 @@ impl Desk {
                 _ => answer::not_allowed("POST"),
             },
             (Place::Explain, _) if asked.method == Method::POST => self.explain(asked).await,
-            (Place::Explain, _) => answer::not_allowed("POST"),
+            (Place::MeshProbe, _) if asked.method == Method::POST => self.prove(asked).await,
+            (Place::Explain | Place::MeshProbe, _) => answer::not_allowed("POST"),
             (_, false) => answer::not_allowed("GET, HEAD"),
             (place, true) => self.view(place, asked),
         }
@@ -364,9 +227,11 @@ impl Desk {
                 answer::json(StatusCode::OK, &overview)
             }
             Place::Probation => answer::json(StatusCode::OK, &state::probation(status)),
-            Place::Explain | Place::Reload | Place::Confirm | Place::RollBack => {
-                answer::not_allowed("POST")
-            }
+            Place::Explain
+            | Place::MeshProbe
+            | Place::Reload
+            | Place::Confirm
+            | Place::RollBack => answer::not_allowed("POST"),
         }
     }
 
@@ -394,11 +259,21 @@ impl Desk {
         }
     }
 
+    /// Who the endpoints of mesh pools prove to be, one question at a time: each is many handshakes.
+    async fn prove(&self, asked: &Asked) -> Response<Vec<u8>> {
+        if let Some(refusal) = unmeant(asked) {
+            return refusal;
+        }
+        let _turn = self.proving.lock().await;
+        let snapshot = self.admin.current.load();
+        let proofs = Box::pin(peers::prove(&snapshot)).await;
+        answer::without_secrets(&snapshot, &proofs)
+    }
+
     /// A page of another site can make a browser post here, but cannot make it add this field without asking first.
     async fn act(&self, place: Place, asked: &Asked) -> Response<Vec<u8>> {
-        if asked.intent.as_deref() != Some("reload") {
-            let problem = "the field x-windrose-admin: reload is missing";
-            return answer::refusal(StatusCode::FORBIDDEN, problem);
+        if let Some(refusal) = unmeant(asked) {
+            return refusal;
         }
         let order = match place {
             Place::Confirm => meant(&asked.query).map(Order::Confirm),
@@ -419,6 +294,13 @@ impl Desk {
         let outcome = outcome.with_quarantined(&self.admin.current.load());
         answer::json(status, &outcome.with(on_probation.as_ref().as_ref()))
     }
+}
+
+/// The refusal of a request that does not say it is meant.
+fn unmeant(asked: &Asked) -> Option<Response<Vec<u8>>> {
+    let problem = "the field x-windrose-admin: reload is missing";
+    let is_meant = asked.intent.as_deref() == Some("reload");
+    (!is_meant).then(|| answer::refusal(StatusCode::FORBIDDEN, problem))
 }
 
 /// Which generation is to be confirmed, if it is said.

@@ -5,8 +5,8 @@
 use std::fmt::Write;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::places::Entry;
 use super::state::{millis, rfc3339};
-use super::Entry;
 use crate::control::status::{Reload, Status};
 use crate::snapshot::Snapshot;
 

@@ -66,3 +66,25 @@ pub struct NodeClock {
     /// The last failure, until a success follows it. Holds no secrets.
     pub error: Option<String>,
 }
+
+/// How far the authority's clock is ahead of this machine's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ahead {
+    /// Seconds, to about one; below zero where it is behind.
+    pub seconds: i64,
+    /// When that was found.
+    pub at: SystemTime,
+}
+
+impl Ahead {
+    /// By what the authority says it is at this moment.
+    pub(super) fn now(theirs: SystemTime) -> Ahead {
+        let at = SystemTime::now();
+        let whole = |time: std::time::Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        let seconds = match theirs.duration_since(at) {
+            Ok(ahead) => whole(ahead),
+            Err(behind) => -whole(behind.duration()),
+        };
+        Ahead { seconds, at }
+    }
+}

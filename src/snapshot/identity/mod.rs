@@ -12,7 +12,7 @@ mod svid;
 pub(crate) mod tests;
 mod verify;
 
-pub use clock::{Clock, NodeClock, SourceState};
+pub use clock::{Ahead, Clock, NodeClock, SourceState};
 pub use id::{IdPattern, SpiffeId, TrustDomain};
 pub use share::{Bounds, Share, Used};
 pub use source::{root_hash, CaSettings, ConsulAddress, ConsulSettings, Source, SpireSocket};
@@ -263,6 +263,7 @@ pub struct Identities {
     source: Mutex<SourceState>,
     groups: ArcSwap<Groups>,
     node: Mutex<Option<NodeClock>>,
+    ahead: Mutex<Option<Ahead>>,
 }
 
 /// Control groups by the number of their folder: as they, or the ones they are below, are written in a `match`. Whose they are is each
@@ -369,6 +370,16 @@ impl Identities {
         *lock(&self.node) = node;
     }
 
+    /// How far the authority's clock is ahead of this machine's, as its last answer told.
+    pub fn authority_ahead(&self) -> Option<Ahead> {
+        *lock(&self.ahead)
+    }
+
+    /// The authority told its time.
+    pub fn heard_time(&self, theirs: SystemTime) {
+        *lock(&self.ahead) = Some(Ahead::now(theirs));
+    }
+
     /// It was not renewed. The same failure is said once.
     pub fn node_failed(&self, error: String) {
         if let Some(node) = &mut *lock(&self.node) {
@@ -417,6 +428,7 @@ impl Identities {
             self.trust.store(Arc::new(Trust {
                 generation,
                 bundles,
+                since: Some(SystemTime::now()),
             }));
         }
     }

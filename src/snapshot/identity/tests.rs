@@ -171,6 +171,7 @@ fn trust(bundles: &[(&str, &Maker)]) -> Trust {
         .iter()
         .map(|(domain, maker)| (TrustDomain::parse(domain).unwrap(), maker.bundle()));
     Trust {
+        since: None,
         generation: 1,
         bundles: bundles.collect(),
     }

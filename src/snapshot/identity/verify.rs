@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use openssl::stack::StackRef;
 use openssl::x509::{
@@ -23,6 +24,8 @@ pub struct Trust {
     pub generation: u64,
     /// Roots by trust domain.
     pub bundles: HashMap<TrustDomain, Arc<Bundle>>,
+    /// Since when these are in use; `None` for those that no source brought.
+    pub since: Option<SystemTime>,
 }
 
 impl Trust {

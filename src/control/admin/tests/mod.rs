@@ -165,6 +165,7 @@ fn desk(reach: Reach, status: &Arc<Status>, refuses: &Arc<AtomicBool>) -> (Desk,
         Desk {
             admin,
             reach,
+            proving: Default::default(),
             explaining: Default::default(),
         },
         pool,
@@ -177,6 +178,7 @@ async fn every_place_answers_and_says_its_length() {
 
     let posted = [
         Place::Explain,
+        Place::MeshProbe,
         Place::Reload,
         Place::Confirm,
         Place::RollBack,

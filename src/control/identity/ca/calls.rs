@@ -15,7 +15,7 @@ use super::{Anchor, CaSettings, Client, Desk, Failure, Trusted};
 use crate::ca::wire::{Ask, Join, Sync, MOST_ROOTS};
 use crate::ca::{keys, read_bounded};
 use crate::control::identity::pace::until_renewal;
-use crate::snapshot::identity::{verify, Bundle, NodeClock, TrustDomain};
+use crate::snapshot::identity::{verify, Bundle, Identities, Identity, NodeClock, TrustDomain};
 
 /// How the authority is called.
 pub(super) struct Calls {
@@ -23,15 +23,17 @@ pub(super) struct Calls {
     domain: TrustDomain,
     root_hash: String,
     token_file: Option<PathBuf>,
+    registry: Arc<Identities>,
 }
 
 impl Calls {
-    pub(super) fn new(settings: &CaSettings, domain: &TrustDomain) -> Calls {
+    pub(super) fn new(settings: &CaSettings, identity: &Identity) -> Calls {
         Calls {
             address: settings.address.clone(),
-            domain: domain.clone(),
+            domain: identity.trust_domain.clone(),
             root_hash: settings.root_hash.clone(),
             token_file: settings.token_file.clone(),
+            registry: identity.registry.clone(),
         }
     }
 
@@ -45,6 +47,7 @@ impl Calls {
             domain: self.domain.clone(),
             anchor,
             own,
+            clock: Some(self.registry.clone()),
         }
     }
 

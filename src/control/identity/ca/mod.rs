@@ -70,7 +70,7 @@ impl Run {
             .iter()
             .map(|workload| (workload.clone(), Due::now()))
             .collect();
-        let calls = Calls::new(settings, &identity.trust_domain);
+        let calls = Calls::new(settings, identity);
         let mut run = Run {
             store,
             calls,
