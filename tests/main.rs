@@ -38,6 +38,7 @@ mod limits;
 mod mesh;
 mod mesh_check;
 mod mesh_policies;
+mod mesh_status;
 mod mirror;
 mod mtls;
 mod observability;

@@ -1,36 +1,41 @@
-//! Who called what, told when it is over.
+//! Who called what, told when it is over: what came in from other nodes, and what workloads here sent out.
 //! It must not know how that is counted.
-//! Called by `finish` for requests and by `tcp` for connections of mesh-inbound listeners.
+//! Called by `finish` for requests and by `tcp` for connections.
+
+use std::borrow::Cow;
 
 use windrose_plugins::contract::{causes, Blame, Cause, Principal};
 
 use super::accept::Arrival;
 use super::request::Ctx;
 use super::Shared;
-use crate::observe::metrics::{EdgeSample, RequestSample, Transport};
-use crate::snapshot::listener::Role;
+use crate::observe::metrics::{EdgeSample, Kind, RequestSample, Side, Transport};
+use crate::snapshot::identity::Workload;
+use crate::snapshot::listener::{Listener, Role};
+use crate::snapshot::pool::Pool;
 
 /// A request is over.
 pub(super) fn request(ctx: &Ctx, sample: &RequestSample, shared: &Shared) {
     let (Some(listener), Some(connection)) = (&ctx.listener, &ctx.connection) else {
         return;
     };
-    if listener.role != Role::MeshInbound {
+    let pool = ctx.pool.as_deref();
+    let Some(side) = side(listener, pool) else {
         return;
-    }
+    };
     let tls = connection.tls.as_ref();
     let peer = tls.and_then(|tls| tls.principal.as_ref());
-    let source = peer.map(Principal::id);
-    let pool = ctx.pool.as_ref();
+    let source = source(side, peer, connection.caller.as_deref());
     shared.metrics.edges().finished(&EdgeSample {
+        side,
+        kind: Kind::Request,
         listener: &listener.name,
         source: source.as_deref().unwrap_or_default(),
         label: ctx.snapshot.policies.callers.label(source.as_deref()),
         destination: pool.map_or(NOWHERE, |pool| &pool.name),
-        transport: match (tls, peer) {
-            (Some(_), Some(_)) => Transport::Mutual,
-            (Some(_), None) => Transport::Tls,
-            (None, _) => Transport::Plain,
+        transport: match side {
+            Side::Inbound => came(peer.is_some(), tls.is_some()),
+            Side::Outbound => goes(pool, false),
         },
         client: connection.client.ip().to_canonical(),
         success: is_success(sample),
@@ -43,25 +48,27 @@ pub(super) fn request(ctx: &Ctx, sample: &RequestSample, shared: &Shared) {
 /// A connection passed through as bytes is over; `is_tls` says whether it was TLS from end to end.
 pub(super) fn connection(
     arrival: &Arrival,
-    pool: &str,
+    pool: &Pool,
     sample: &RequestSample,
     is_tls: bool,
     shared: &Shared,
 ) {
-    if arrival.listener.role != Role::MeshInbound {
+    let Some(side) = side(&arrival.listener, Some(pool)) else {
         return;
-    }
-    let source = arrival.principal.as_deref().map(Principal::id);
+    };
+    let peer = arrival.principal.as_deref();
+    let source = source(side, peer, arrival.caller.as_deref());
     let current = shared.current.load();
     shared.metrics.edges().finished(&EdgeSample {
+        side,
+        kind: Kind::Connection,
         listener: &arrival.listener.name,
         source: source.as_deref().unwrap_or_default(),
         label: current.policies.callers.label(source.as_deref()),
-        destination: pool,
-        transport: match (&source, is_tls) {
-            (Some(_), _) => Transport::Mutual,
-            (None, true) => Transport::Tls,
-            (None, false) => Transport::Plain,
+        destination: &pool.name,
+        transport: match side {
+            Side::Inbound => came(peer.is_some(), is_tls),
+            Side::Outbound => goes(Some(pool), is_tls),
         },
         client: arrival.client.ip().to_canonical(),
         success: sample.cause.is_none_or(is_of_others),
@@ -69,6 +76,44 @@ pub(super) fn connection(
         request_bytes: sample.request_bytes,
         response_bytes: sample.response_bytes,
     });
+}
+
+/// Which side of an edge this node is; `None` for what is no mesh's. An ingress is the calling side of what it sends into the mesh.
+fn side(listener: &Listener, pool: Option<&Pool>) -> Option<Side> {
+    let is_mesh = || pool.is_some_and(|pool| pool.settings.mtls.is_some());
+    match listener.role {
+        Role::MeshInbound => Some(Side::Inbound),
+        Role::MeshOutbound => Some(Side::Outbound),
+        Role::Ingress => is_mesh().then_some(Side::Outbound),
+    }
+}
+
+/// Who called: whom TLS proved, or the workload of this node.
+fn source<'a>(
+    side: Side,
+    peer: Option<&Principal>,
+    caller: Option<&'a Workload>,
+) -> Option<Cow<'a, str>> {
+    match side {
+        Side::Inbound => peer.map(|peer| Cow::Owned(peer.id())),
+        Side::Outbound => caller.map(|caller| Cow::Borrowed(caller.id.as_str())),
+    }
+}
+
+fn came(is_proven: bool, is_tls: bool) -> Transport {
+    match (is_proven, is_tls) {
+        (true, _) => Transport::Mutual,
+        (false, true) => Transport::Tls,
+        (false, false) => Transport::Plain,
+    }
+}
+
+/// Nothing is sent to endpoints that have to prove themselves and do not, so what the pool asks is what there was.
+fn goes(pool: Option<&Pool>, is_tls: bool) -> Transport {
+    let settings = pool.map(|pool| &pool.settings);
+    let is_mutual = settings.is_some_and(|settings| settings.mtls.is_some());
+    let is_tls = is_tls || settings.is_some_and(|settings| settings.tls.is_some());
+    came(is_mutual, is_tls)
 }
 
 /// Whether the service did its part: what a caller did wrong is no failure of the service.

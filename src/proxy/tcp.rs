@@ -195,7 +195,7 @@ impl Way<'_> {
         self.met.metrics.finished(&sample);
         edge::connection(
             self.arrival,
-            &self.pool.name,
+            self.pool,
             &sample,
             self.sni.is_some(),
             self.shared,

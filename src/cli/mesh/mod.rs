@@ -9,6 +9,7 @@ mod findings;
 mod peers;
 mod policies;
 mod process;
+mod status;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -30,6 +31,9 @@ pub(super) enum Act {
     /// Prove the process, capture, certificates, clocks, policies and peers of this node. Exit code 0 if nothing is wrong (warnings,
     /// and what could not be proven, are told), 1 if something is, 2 if the configuration cannot be read.
     Check(Wish),
+    /// Show the mesh as this node sees it on one screen: workloads and when their certificates end, whether plaintext may be refused,
+    /// and who calls what, from both sides. Exit code 0 if all is well, 1 for an alarm of certificates, 2 if no process answers.
+    Status(status::Look),
 }
 
 /// How to check.
@@ -93,7 +97,10 @@ fn older(target: &str, status: u16) -> String {
 
 /// Exit code 0 nothing is wrong, 1 something is, 2 the configuration cannot be read.
 pub(super) fn run(path: &Path, act: &Act, plugins: &[PluginDef]) -> ExitCode {
-    let Act::Check(wish) = act;
+    let wish = match act {
+        Act::Check(wish) => wish,
+        Act::Status(look) => return status::status(path, look),
+    };
     let loaded = match config::load(path, plugins) {
         Ok(loaded) => loaded,
         Err(report) => {

@@ -1,6 +1,6 @@
-//! Golden signals of edges, who calls what: requests, success, latency, bytes, and how much of it is mutual TLS.
-//! It must not know how a caller is proven or which names are configured.
-//! The fast path tells it of requests and connections of mesh-inbound listeners; `/mesh` on the admin address shows it.
+//! Golden signals of edges, who calls what, as either side sees it: requests, success, latency, bytes, and how much of it is mutual
+//! TLS. It must not know how a caller is proven or which names are configured.
+//! The fast path tells it of requests and connections of the mesh; `/mesh` on the admin address shows it.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -24,35 +24,63 @@ pub(super) struct EdgeFamilies {
 
 impl EdgeFamilies {
     pub(super) fn new(make: &Maker<'_>) -> EdgeFamilies {
-        let edge = ["source", "destination"];
-        let with = |last| [edge[0], edge[1], last];
+        let edge = ["side", "source", "destination"];
+        let with = |last| [edge[0], edge[1], edge[2], last];
         EdgeFamilies {
             requests: make.counters(
                 "windrose_edge_requests_total",
-                "Requests and connections between a caller and a pool at mesh-inbound listeners, by result: success or failure. The source is a name of the configuration, _other for any other that is proven, _none where nothing is.",
+                "Requests and connections between a caller and a pool of the mesh, by side (inbound: seen where they came in; outbound: where they went out) and result: success or failure. The source is a name of the configuration, _other for any other that is proven, _none where nothing is.",
                 &with("result"),
             ),
             seconds: make.histograms(
                 "windrose_edge_request_duration_seconds",
-                "Time of requests between a caller and a pool at mesh-inbound listeners.",
+                "Time of requests between a caller and a pool of the mesh, by side.",
                 &edge,
                 SECONDS,
             ),
             bytes: make.counters(
                 "windrose_edge_bytes_total",
-                "Bytes of bodies and connections between a caller and a pool at mesh-inbound listeners, by direction: request or response.",
+                "Bytes of bodies and connections between a caller and a pool of the mesh, by side and direction: request or response.",
                 &with("direction"),
             ),
             secured: make.counters(
                 "windrose_edge_transport_total",
-                "Requests and connections between a caller and a pool at mesh-inbound listeners, by transport: mtls, tls without a proven caller, or plain.",
+                "Requests and connections between a caller and a pool of the mesh, by side and transport: mtls, tls where nobody is proven, or plain.",
                 &with("transport"),
             ),
         }
     }
 }
 
-/// How a request came in.
+/// Which side of an edge saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// It came in, for a workload of this node.
+    Inbound,
+    /// It went out, from a workload of this node.
+    Outbound,
+}
+
+impl Side {
+    /// The word in views and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Side::Inbound => "inbound",
+            Side::Outbound => "outbound",
+        }
+    }
+}
+
+/// What is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A request.
+    Request,
+    /// A connection passed through as bytes.
+    Connection,
+}
+
+/// How a request came in, or went out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
     /// TLS, and the caller is proven by it.
@@ -76,6 +104,10 @@ impl Transport {
 /// A request or connection that is over.
 #[derive(Debug, Clone, Copy)]
 pub struct EdgeSample<'a> {
+    /// Which side saw it.
+    pub side: Side,
+    /// What it is.
+    pub kind: Kind,
     /// The listener.
     pub listener: &'a str,
     /// Who called; empty where nothing is proven.
@@ -84,7 +116,7 @@ pub struct EdgeSample<'a> {
     pub label: &'a str,
     /// The pool.
     pub destination: &'a str,
-    /// How it came in.
+    /// How it came in, or went out.
     pub transport: Transport,
     /// Where from.
     pub client: IpAddr,
@@ -98,11 +130,14 @@ pub struct EdgeSample<'a> {
     pub response_bytes: u64,
 }
 
-/// Every edge seen, at most so many; further callers share one for each pool.
+/// By pool, then by caller.
+type Known = HashMap<String, HashMap<String, Arc<Edge>>>;
+
+/// Every edge seen, at most 1000 for each side; further callers share one for each pool.
 pub struct Edges {
     families: EdgeFamilies,
-    /// By pool, then by caller. Copied when an edge is new, which ends at the bound.
-    all: ArcSwap<HashMap<String, HashMap<String, Arc<Edge>>>>,
+    /// By side. Copied when an edge is new, which ends at the bound.
+    all: [ArcSwap<Known>; 2],
     adding: Mutex<()>,
     /// What came in the clear, by listener.
     plain: Mutex<HashMap<String, Plaintext>>,
@@ -115,6 +150,10 @@ pub(super) struct Edge {
     failure: AtomicU64,
     transports: [AtomicU64; 3],
     bytes: [AtomicU64; 2],
+    connections: AtomicU64,
+    connection_bytes: AtomicU64,
+    /// When the last one was over, in seconds since 1970.
+    last: AtomicU64,
     /// Requests by time, in the order of the buckets, with one more for what is longer.
     times: Vec<AtomicU64>,
 }
@@ -130,6 +169,8 @@ struct Series {
 /// What is known of an edge.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EdgeSeen {
+    /// Which side saw it.
+    pub side: Side,
     /// Who calls; `_none` where nothing is proven, `_overflow` for all beyond the bound.
     pub source: String,
     /// The pool.
@@ -142,6 +183,12 @@ pub struct EdgeSeen {
     pub transports: [u64; 3],
     /// Of requests and of responses.
     pub bytes: [u64; 2],
+    /// How many were connections passed through as bytes.
+    pub connections: u64,
+    /// Their bytes, in both directions.
+    pub connection_bytes: u64,
+    /// When the last one was over, in seconds since 1970.
+    pub last: u64,
     /// Upper bounds of the median, the 95th and the 99th percentile in seconds; `None` without requests.
     pub percentiles: Option<[f64; 3]>,
 }
@@ -161,7 +208,7 @@ impl Edges {
     pub(super) fn new(families: EdgeFamilies) -> Edges {
         Edges {
             families,
-            all: ArcSwap::default(),
+            all: Default::default(),
             adding: Mutex::default(),
             plain: Mutex::default(),
         }
@@ -174,49 +221,54 @@ impl Edges {
         } else {
             sample.source
         };
-        self.edge(source, sample).count(sample);
-        if sample.transport == Transport::Plain {
+        let now = SystemTime::now();
+        self.edge(source, sample).count(sample, now);
+        if (sample.side, sample.transport) == (Side::Inbound, Transport::Plain) {
             lock(&self.plain)
                 .entry(sample.listener.to_owned())
                 .or_default()
-                .saw(sample.client, SystemTime::now());
+                .saw(sample.client, now);
         }
     }
 
     fn edge(&self, source: &str, sample: &EdgeSample<'_>) -> Arc<Edge> {
+        let side = &self.all[sample.side as usize];
         let known = |source: &str| {
-            let all = self.all.load();
+            let all = side.load();
             all.get(sample.destination)?.get(source).cloned()
         };
         if let Some(edge) = known(source) {
             return edge;
         }
         let _adding = lock(&self.adding);
-        let count: usize = self.all.load().values().map(HashMap::len).sum();
+        let count: usize = side.load().values().map(HashMap::len).sum();
         let source = if count < MOST_EDGES { source } else { OVERFLOW };
         if let Some(edge) = known(source) {
             return edge;
         }
         let edge = Arc::new(Edge::new(
             &self.families,
-            [sample.label, sample.destination],
+            [sample.side.as_str(), sample.label, sample.destination],
         ));
-        let mut all = HashMap::clone(&self.all.load());
+        let mut all = HashMap::clone(&side.load());
         let callers = all.entry(sample.destination.to_owned()).or_default();
         callers.insert(source.to_owned(), edge.clone());
-        self.all.store(Arc::new(all));
+        side.store(Arc::new(all));
         edge
     }
 
-    /// Every edge, by pool and caller.
+    /// Every edge, by side, pool and caller.
     pub fn seen(&self) -> Vec<EdgeSeen> {
-        let all = self.all.load();
-        let edges = all.iter().flat_map(|(destination, callers)| {
-            let callers = callers.iter();
-            callers.map(move |(source, edge)| edge.seen(source, destination))
-        });
-        let mut edges: Vec<EdgeSeen> = edges.collect();
-        edges.sort_by(|a, b| (&a.destination, &a.source).cmp(&(&b.destination, &b.source)));
+        let mut edges = Vec::new();
+        for side in [Side::Inbound, Side::Outbound] {
+            let all = self.all[side as usize].load();
+            for (destination, callers) in all.iter() {
+                let callers = callers.iter();
+                edges.extend(callers.map(|(source, edge)| edge.seen(side, source, destination)));
+            }
+        }
+        let key = |edge: &EdgeSeen| (edge.side, edge.destination.clone(), edge.source.clone());
+        edges.sort_by_cached_key(key);
         edges
     }
 
@@ -228,13 +280,13 @@ impl Edges {
 }
 
 impl Edge {
-    fn new(families: &EdgeFamilies, [source, destination]: [&str; 2]) -> Edge {
-        let with = |family: &Counters, last: &str| family.with(&[source, destination, last]);
+    fn new(families: &EdgeFamilies, [side, source, destination]: [&str; 3]) -> Edge {
+        let with = |family: &Counters, last: &str| family.with(&[side, source, destination, last]);
         Edge {
             series: Series {
                 success: with(&families.requests, "success"),
                 failure: with(&families.requests, "failure"),
-                seconds: families.seconds.with(&[source, destination]),
+                seconds: families.seconds.with(&[side, source, destination]),
                 bytes: ["request", "response"].map(|it| with(&families.bytes, it)),
                 transports: ALL.map(|it| with(&families.secured, it.as_str())),
             },
@@ -242,11 +294,22 @@ impl Edge {
             failure: AtomicU64::new(0),
             transports: Default::default(),
             bytes: Default::default(),
+            connections: AtomicU64::new(0),
+            connection_bytes: AtomicU64::new(0),
+            last: AtomicU64::new(0),
             times: (0..=SECONDS.len()).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 
-    fn count(&self, sample: &EdgeSample<'_>) {
+    fn count(&self, sample: &EdgeSample<'_>, now: SystemTime) {
+        let since = now.duration_since(SystemTime::UNIX_EPOCH);
+        self.last
+            .store(since.map_or(0, |since| since.as_secs()), Relaxed);
+        if sample.kind == Kind::Connection {
+            self.connections.fetch_add(1, Relaxed);
+            let bytes = sample.request_bytes + sample.response_bytes;
+            self.connection_bytes.fetch_add(bytes, Relaxed);
+        }
         let (own, series) = match sample.success {
             true => (&self.success, &self.series.success),
             false => (&self.failure, &self.series.failure),
@@ -268,9 +331,13 @@ impl Edge {
         }
     }
 
-    fn seen(&self, source: &str, destination: &str) -> EdgeSeen {
+    fn seen(&self, side: Side, source: &str, destination: &str) -> EdgeSeen {
         let times: Vec<u64> = self.times.iter().map(|it| it.load(Relaxed)).collect();
         EdgeSeen {
+            side,
+            connections: self.connections.load(Relaxed),
+            connection_bytes: self.connection_bytes.load(Relaxed),
+            last: self.last.load(Relaxed),
             source: source.to_owned(),
             destination: destination.to_owned(),
             success: self.success.load(Relaxed),
@@ -326,6 +393,8 @@ mod tests {
 
     fn sample<'a>(source: &'a str, client: [u8; 4]) -> EdgeSample<'a> {
         EdgeSample {
+            side: Side::Inbound,
+            kind: Kind::Request,
             listener: "in",
             source,
             label: "_other",
@@ -357,6 +426,36 @@ mod tests {
         let rest = seen.iter().find(|edge| edge.source == "_overflow").unwrap();
         assert_eq!((rest.success, rest.transports), (100, [100, 0, 0]));
         assert_eq!(rest.percentiles, Some([0.025; 3]));
+    }
+
+    #[test]
+    fn the_two_sides_do_not_mix_and_connections_are_told_apart() {
+        let metrics = Metrics::new(10);
+        let edges = metrics.edges();
+        let out = EdgeSample {
+            side: Side::Outbound,
+            kind: Kind::Connection,
+            transport: Transport::Plain,
+            seconds: None,
+            ..sample("spiffe://a/web", [10, 0, 0, 1])
+        };
+
+        edges.finished(&sample("spiffe://a/web", [10, 0, 0, 1]));
+        edges.finished(&out);
+
+        let seen = edges.seen();
+        let told: Vec<_> = seen
+            .iter()
+            .map(|it| (it.side, it.connections, it.connection_bytes, it.transports))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (Side::Inbound, 0, 0, [1, 0, 0]),
+                (Side::Outbound, 1, 3, [0, 0, 1])
+            ]
+        );
+        assert_eq!(edges.plaintext("in").count, 0);
     }
 
     #[test]

@@ -25,7 +25,7 @@ use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEnc
 use windrose_plugins::contract::{Counter, CounterFactory};
 
 use edge::EdgeFamilies;
-pub use edge::{EdgeSample, EdgeSeen, Edges, Plaintext, Transport, NOBODY};
+pub use edge::{EdgeSample, EdgeSeen, Edges, Kind, Plaintext, Side, Transport, NOBODY};
 pub(super) use family::FirstUse;
 use family::{lock, Counters, Maker};
 pub use identity::IdentityMetrics;
