@@ -2,8 +2,10 @@
 //! It must not know how attempts are judged inside.
 //! Part of the test binary.
 
+use tempfile::TempDir;
+
 use crate::support::proxy::ALL_TO_APP;
-use crate::support::{Proxy, Upstream};
+use crate::support::{Authority, Proxy, Upstream};
 
 const RETRY: &str = "    retry: {statuses: [503], attempts: 2, backoff: {base: 1ms, max: 1ms}}\n";
 const NEVER: &str = "    retry: {attempts: 0}\n";
@@ -91,4 +93,39 @@ fn a_service_may_ask_for_no_further_attempt() {
 
     assert_eq!(busy.requests(), 1);
     assert_eq!(refused_behind(&node), 1.0);
+}
+
+/// A hop whose only workload is `id`, with this listener, and a pool with these settings.
+fn workload(authority: &Authority, id: &str, listener: &str, pool: &str) -> Proxy {
+    let folder = TempDir::new().unwrap();
+    authority.write_bundle(folder.path(), "bundle.pem");
+    authority.svid(id).write(folder.path(), "own");
+    Proxy::start_in(
+        folder,
+        &format!("listeners:\n- {{name: web, bind: '127.0.0.1:0', {listener}}}\nidentity:\n  trust_domain: mesh.test\n  source: {{files: {{bundle: bundle.pem}}}}\n  workloads: [{{name: own, id: '{id}', certificate: {{cert: own.crt, key: own.key}}}}]\npools:\n- name: app\n{SETTINGS}  {pool}\nroutes:\n- name: all\n  listeners: [web]\n  rules:\n  - pool: app\n{RETRY}"),
+    )
+}
+
+#[test]
+fn workloads_that_prove_who_they_are_are_believed_about_attempts() {
+    let busy = Upstream::statuses(&[503]);
+    let (authority, web, pay) = (
+        Authority::new(),
+        "spiffe://mesh.test/web",
+        "spiffe://mesh.test/pay",
+    );
+    let to = format!("endpoints: ['{}']", busy.address);
+    let node = workload(&authority, pay, "role: mesh-inbound, mtls: {}", &to);
+    let to = format!(
+        "endpoints: ['{}']\n  mtls: {{peers: ['{pay}']}}",
+        node.address("web")
+    );
+    let caller = workload(&authority, web, "role: mesh-outbound", &to);
+
+    let reply = caller.get("/");
+
+    assert_eq!(reply.status, 503);
+    assert_eq!(busy.requests(), 3);
+    assert_eq!(refused_behind(&caller), 1.0);
+    assert_eq!(reply.header("x-windrose-no-retry"), None);
 }

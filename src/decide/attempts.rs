@@ -6,12 +6,18 @@
 //! failure tries again, and all hops together make no more attempts than each may make alone.
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use windrose_plugins::contract::{causes, Cause};
+use windrose_plugins::contract::{causes, Cause, Principal, PrincipalKind};
 
-/// Which attempt a request is, from the second on. Believed of trusted peers.
+/// Which attempt a request is, from the second on. Believed of peers that [`is_believed`].
 pub const ATTEMPT: HeaderName = HeaderName::from_static("x-windrose-attempt");
-/// On a response: whoever is in front should not try again. Told to trusted peers only, and heeded whoever says it.
+/// On a response: whoever is in front should not try again. Told to the same peers only, and heeded whoever says it.
 pub const NO_RETRY: HeaderName = HeaderName::from_static("x-windrose-no-retry");
+
+/// Whether who sends a request is believed about attempts: a trusted peer, or a workload that has proven who it is. With a lie it
+/// would have its own requests tried less.
+pub fn is_believed(trusted: bool, peer: Option<&Principal>) -> bool {
+    trusted || peer.is_some_and(|peer| peer.kind == PrincipalKind::Workload)
+}
 
 /// Attempts that hops before made of this request, without the present one: those that a trusted peer names.
 pub fn before(headers: &HeaderMap, trusted: bool) -> u8 {

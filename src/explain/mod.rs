@@ -176,12 +176,13 @@ impl Teller<'_> {
         if let Some(abort) = next.injected.take().and_then(|injected| injected.abort) {
             return Err(abort);
         }
+        let believed = attempts::is_believed(facts.trusted, self.peer.as_ref());
         let hop = Hop {
             certificate: None,
             peer,
             traceparent: None,
             left: next.deadline.map(|it| (it.time, is_grpc(&next))),
-            attempt: attempts::before(&head.headers, facts.trusted).saturating_add(1),
+            attempt: attempts::before(&head.headers, believed).saturating_add(1),
         };
         self.came.clone_from(&head.headers);
         let sent = now(async {

@@ -205,8 +205,10 @@ impl Ctx {
 
     /// What decides whether who gets the response is asked for no further attempt.
     pub(super) fn told(&self, cause: Option<&'static Cause>) -> Told {
+        let tls = self.connection.as_ref().and_then(|it| it.tls.as_ref());
+        let peer = tls.and_then(|tls| tls.principal.as_ref());
         Told {
-            trusted: self.facts.trusted,
+            trusted: attempts::is_believed(self.facts.trusted, peer),
             tried: self.attempt.count > 1 || self.attempt.declined,
             cause,
         }
@@ -291,7 +293,12 @@ pub(super) async fn route(
     // Before the plugins: whatever ends the request from here on is counted for its route.
     ctx.candidate = Some(candidate.clone());
     let header = ctx.snapshot.priority_header();
-    ctx.attempt.before = attempts::before(&head.headers, ctx.facts.trusted);
+    let peer = connection
+        .tls
+        .as_ref()
+        .and_then(|tls| tls.principal.as_ref());
+    let believed = attempts::is_believed(ctx.facts.trusted, peer);
+    ctx.attempt.before = attempts::before(&head.headers, believed);
     ctx.priority = class(&candidate.rule, header, &ctx.facts, head);
     if candidate.rule.action.goes_on() && ctx.snapshot.pressure.sheds(ctx.priority, random::bits) {
         return Err(refuse(&causes::OVERLOADED));
