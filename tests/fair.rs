@@ -8,8 +8,9 @@ use std::sync::Mutex;
 use tempfile::TempDir;
 
 use crate::support::proxy::pool;
+use crate::support::tls::{connect, Wish};
 use crate::support::upstream::answer;
-use crate::support::{until, Authority, Conn, Proxy, Upstream};
+use crate::support::{until, Authority, Conn, Echo, Pair, Proxy, Upstream};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: test\r\n\r\n";
 
@@ -77,4 +78,71 @@ fn a_workload_has_no_more_requests_under_way_than_it_may() {
     assert_eq!((second.status, &*second.why()), (429, "workload_limit"));
     assert_eq!(first.reply().unwrap().status, 200);
     assert_eq!(refused(&proxy, "requests"), 1.0);
+}
+
+/// The node of one workload that may make one request at a time, and serve one, to and from an application.
+fn both_ways(authority: &Authority, protocol: &str, endpoint: std::net::SocketAddr) -> Proxy {
+    let folder = TempDir::new().unwrap();
+    authority.write_bundle(folder.path(), "bundle.pem");
+    let id = "spiffe://mesh.test/noisy";
+    authority.svid(id).write(folder.path(), "noisy");
+    Proxy::start_in(
+        folder,
+        &format!("listeners:\n- {{name: in, role: mesh-inbound, bind: '127.0.0.1:0', protocol: {protocol}, mtls: {{}}}}\n- {{name: out, role: mesh-outbound, bind: '127.0.0.1:0', protocol: {protocol}}}\nidentity:\n  trust_domain: mesh.test\n  source: {{files: {{bundle: bundle.pem}}}}\n  workloads: [{{name: noisy, id: '{id}', certificate: {{cert: noisy.crt, key: noisy.key}}, limits: {{requests: 1}}}}]\npools: [{{name: app, protocol: {}, endpoints: ['{endpoint}']}}]\nroutes: [{{name: all, protocol: {protocol}, listeners: [in, out], rules: [{{pool: app}}]}}]\n", if protocol == "tcp" { "tcp" } else { "http1" }),
+    )
+}
+
+fn known(pair: &Pair) -> Wish<'_> {
+    Wish {
+        certificate: Some(pair),
+        ..Wish::default()
+    }
+}
+
+#[test]
+fn what_others_ask_of_a_workload_does_not_keep_it_from_asking() {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let app = Upstream::with(move |seen, stream| {
+        if seen.target == "/slow" {
+            let _ = wait.lock().unwrap().recv();
+        }
+        answer(stream, 200, &[], b"late")
+    });
+    let authority = Authority::new();
+    let proxy = both_ways(&authority, "http", app.address);
+    let caller = authority.svid("spiffe://mesh.test/quiet");
+    let served = || connect(proxy.address("in"), &known(&caller)).unwrap();
+
+    let mut first = served();
+    first.send("GET /slow HTTP/1.1\r\nhost: test\r\n\r\n");
+    until("it is under way", || (app.requests() == 1).then_some(()));
+    let second = served().ask(GET);
+    let own = Conn::open(proxy.address("out")).ask(GET);
+    go.send(()).unwrap();
+
+    assert_eq!((second.status, &*second.why()), (429, "workload_limit"));
+    assert_eq!(own.status, 200);
+    assert_eq!(first.reply().unwrap().status, 200);
+    assert_eq!(refused(&proxy, "served"), 1.0);
+}
+
+#[test]
+fn connections_of_bytes_to_a_workload_count_as_what_it_serves() {
+    let echo = Echo::start();
+    let authority = Authority::new();
+    let proxy = both_ways(&authority, "tcp", echo.address);
+    let caller = authority.svid("spiffe://mesh.test/quiet");
+    let served = || connect(proxy.address("in"), &known(&caller)).unwrap();
+
+    let mut first = served();
+    first.send("ping");
+    assert_eq!(first.exactly(4).unwrap(), b"ping");
+    let mut second = served();
+    let _ = std::io::Write::write_all(&mut second.stream, b"ping");
+
+    assert!(second.rest().unwrap_or_default().is_empty());
+    proxy.logged(|line| line["why"] == "workload_limit");
+    assert_eq!(refused(&proxy, "served"), 1.0);
+    drop(first);
 }

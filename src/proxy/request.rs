@@ -23,10 +23,10 @@ use crate::decide::{class, Deadline, Facts, Silent, Walk};
 use crate::observe::clock;
 use crate::observe::trace::{AttemptSpan, TraceContext};
 use crate::snapshot::endpoint::{Endpoint, InFlight};
-use crate::snapshot::identity::{Share, Used};
+use crate::snapshot::identity::Share;
 use crate::snapshot::lease::{Cut, Lease};
 use crate::snapshot::limits::Priority;
-use crate::snapshot::listener::Listener;
+use crate::snapshot::listener::{Listener, Role};
 use crate::snapshot::outlier::Probe;
 use crate::snapshot::pool::{EndpointSet, Pool, PoolProtocol};
 use crate::snapshot::route::Candidate;
@@ -278,7 +278,8 @@ pub(super) async fn route(
         return Err(refuse(&causes::INTERNAL));
     };
     admit::admit(session, ctx, &connection, &listener).map_err(refuse)?;
-    let share = fair::share(shared, connection.caller.as_ref(), Used::Requests);
+    let workload = connection.caller.as_ref();
+    let share = fair::calls(shared, &listener, workload);
     ctx.share = share.map_err(|_| refuse(&causes::WORKLOAD_LIMIT))?;
     // Only now is it certain that the other end knows its connection as its own, should that be us; for further requests as well.
     let is_captured = connection.listener.capture.is_some();
@@ -306,6 +307,10 @@ pub(super) async fn route(
     let next = walk
         .act(&candidate, head, random::bits(), &mut Silent)
         .await?;
+    if listener.role == Role::MeshInbound {
+        let share = fair::serves(shared, &listener, workload);
+        ctx.share = share.map_err(|_| refuse(&causes::WORKLOAD_LIMIT))?;
+    }
     // Pingora's own bound is a minute, whatever the route says.
     session.set_read_timeout(candidate.rule.timeouts.idle);
     ctx.is_stream = next.nature.is_stream();

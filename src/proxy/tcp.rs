@@ -13,7 +13,7 @@ use super::copy::{copy, silence, Broken, Counts};
 use super::line::{Arriving, Carrier, Line};
 use super::reach::connect;
 use super::upstream::Held;
-use super::{edge, permit, random, Shared};
+use super::{edge, fair, permit, random, Shared};
 use crate::decide::opaque::{Call, Met};
 use crate::decide::policy::Ruled;
 use crate::decide::share_of_connection;
@@ -21,6 +21,7 @@ use crate::observe::access_log::Entry;
 use crate::observe::clock;
 use crate::observe::metrics::RequestSample;
 use crate::snapshot::endpoint::{Endpoint, InFlight};
+use crate::snapshot::identity::Share;
 use crate::snapshot::incoming::Socket;
 use crate::snapshot::lease::{Cut, Tenancy, Why};
 use crate::snapshot::listener::Listener;
@@ -203,6 +204,18 @@ impl Way<'_> {
         self.log(&stream, cause);
     }
 
+    /// Whether policies let it go on; its share of what its workload serves.
+    fn admits(
+        &self,
+        asked: &permit::Bytes<'_>,
+        ruled: &mut Option<Box<Ruled>>,
+    ) -> Result<Option<Share>, &'static Cause> {
+        asked.judge(self.shared, ruled)?;
+        let callee = self.arrival.caller.as_ref();
+        fair::serves(self.shared, &self.arrival.listener, callee)
+            .map_err(|_| &causes::WORKLOAD_LIMIT)
+    }
+
     /// Carries a connection for as long as policies let it; why it ended early, if it did.
     async fn permitted(
         &self,
@@ -221,11 +234,14 @@ impl Way<'_> {
         let refusal = standing.refusal.clone();
         let leases = &self.shared.leases;
         let lease = leases.take_judged(tenancy, Arc::default(), Arc::new(standing));
-        if let Err(cause) = asked.judge(self.shared, &mut stream.ruled) {
-            self.arrival.listener.metrics.refused(cause);
-            transport.refuse(cause);
-            return Some(cause);
-        }
+        let _share = match self.admits(&asked, &mut stream.ruled) {
+            Ok(share) => share,
+            Err(cause) => {
+                self.arrival.listener.metrics.refused(cause);
+                transport.refuse(cause);
+                return Some(cause);
+            }
+        };
         let upstream = match dialled {
             Some(dialled) => {
                 let ruled = stream.ruled.take();

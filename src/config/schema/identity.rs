@@ -119,9 +119,9 @@ pub struct Workload {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorkloadLimits {
-    /// Connections it has open to the node's proxy. What comes in for it from other nodes is not counted. This bounds its memory too: at most `limits.header_bytes` of its listener, and the buffers of one response, for each. Default: 0, no bound.
+    /// Connections it has open to the node's proxy. What comes in for it from other nodes is not counted here. This bounds its memory too: at most `limits.header_bytes` of its listener, and the buffers of one response, for each. Default: 0, no bound.
     pub connections: u32,
-    /// Requests under way, those it makes and those that come in for it together. Default: 0, no bound.
+    /// Requests under way that it makes; and counted apart from them, as many that others make to it, where a connection of bytes is one as well. Those that policies refuse are not counted. Default: 0, no bound.
     pub requests: u32,
 }
 

@@ -12,7 +12,7 @@ use super::{Held, Workload};
 pub struct Bounds {
     /// Connections it has open.
     pub connections: u32,
-    /// Requests under way.
+    /// Requests under way that it makes; and as many that others make to it.
     pub requests: u32,
 }
 
@@ -21,8 +21,10 @@ pub struct Bounds {
 pub enum Used {
     /// A connection.
     Connections,
-    /// A request.
+    /// A request that it makes.
     Requests,
+    /// A request, or a connection of bytes, that others make to it: counted for itself, so that they cannot keep it from calling.
+    Served,
 }
 
 impl Used {
@@ -31,13 +33,14 @@ impl Used {
         match self {
             Used::Connections => "connections",
             Used::Requests => "requests",
+            Used::Served => "served",
         }
     }
 }
 
 /// How much a workload uses now.
 #[derive(Debug, Default)]
-pub(super) struct Load([AtomicU32; 2]);
+pub(super) struct Load([AtomicU32; 3]);
 
 /// One connection or request of a workload, until dropped.
 #[derive(Debug)]
@@ -60,7 +63,7 @@ impl Workload {
     pub fn take(&self, used: Used) -> Result<Option<Share>, u32> {
         let most = match used {
             Used::Connections => self.bounds.connections,
-            Used::Requests => self.bounds.requests,
+            Used::Requests | Used::Served => self.bounds.requests,
         };
         if most == 0 {
             return Ok(None);
