@@ -395,3 +395,37 @@ fn views_and_explanations_show_who_is_asked_for_and_who_is_shown() {
         "{told}"
     );
 }
+
+#[test]
+fn a_name_that_a_caller_asks_for_chooses_nobody_for_what_goes_on() {
+    const SHOP: &str = "spiffe://mesh.test/ns/shop/sa/shop";
+    let authority = Authority::new();
+    let behind = Service::start(&authority.svid(PAY), &[]);
+    let node = |of_web: &str| {
+        let workloads = [("web", WEB, of_web), ("shop", SHOP, "")];
+        let identity = identity(&workloads);
+        Proxy::start_in(
+            folder(&authority, &[("web", WEB), ("shop", SHOP)]),
+            &format!("listeners: [{{name: in, role: mesh-inbound, bind: '127.0.0.1:0', mtls: {{}}}}]\n{identity}pools: [{{name: app, endpoints: ['{}'], mtls: {{peers: ['{PAY}']}}}}]\nroutes: [{{name: all, listeners: [in], rules: [{{pool: app}}]}}]\n", behind.address),
+        )
+    };
+    let caller = authority.svid(PAY);
+    let asks = |proxy: &Proxy| {
+        let wish = Wish {
+            certificate: Some(&caller),
+            sni: Some("shop"),
+            ..Wish::default()
+        };
+        connect(proxy.address("in"), &wish).unwrap().ask(GET)
+    };
+    let (of_web, of_nobody) = (node("listeners: [in]"), node(""));
+
+    let (at_web, at_nobody) = (asks(&of_web), asks(&of_nobody));
+
+    assert_eq!((at_web.status, &*at_web.text()), (200, WEB));
+    assert_eq!(
+        (at_nobody.status, &*at_nobody.why()),
+        (503, "mtls.no_identity")
+    );
+    assert_eq!(behind.connections(), 1);
+}

@@ -228,7 +228,7 @@ impl Frontend {
             let detail = format!("no workload is at port {port} nor named {sni:?}");
             Refusal::new(&causes::MTLS_NO_IDENTITY, detail)
         })?;
-        arrival.caller = Some(workload.clone());
+        arrival.caller = mtls.placed(&listener.name, port).cloned();
         let (stream, shaken) = handshake::mutual(transport, mtls, workload, &listener).await?;
         arrival.principal = Some(Box::new(shaken.principal.clone()));
         if mtls.hbone {
@@ -365,7 +365,7 @@ pub(super) struct Arrival {
     pub(super) listener: Arc<Listener>,
     pub(super) client: SocketAddr,
     pub(super) local: SocketAddr,
-    /// The workload of this node that calls, or that it is for.
+    /// The workload of this node that calls, or that it is for where that is known by more than the name it asked for.
     pub(super) caller: Option<Arc<Workload>>,
     /// The caller as a principal, where it is a workload of this node that the kernel told of.
     pub(super) known: Option<Box<Principal>>,

@@ -32,7 +32,8 @@ pub(super) struct Connection {
     pub(super) tls: Option<TlsFacts>,
     /// Whether it speaks HTTP/2.
     pub(super) http2: bool,
-    /// The workload of this node at its other end, or that it is for: who calls when its requests go on.
+    /// The workload of this node at its other end, or that it is for where that is known by more than the name it asked for: who
+    /// calls when its requests go on.
     pub(super) caller: Option<Arc<Workload>>,
     /// The same as a principal, where the kernel told who calls.
     known: Option<Box<Principal>>,

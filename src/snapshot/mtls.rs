@@ -88,6 +88,12 @@ impl Inbound {
             .or_else(|| identity.at_listener(listener))
             .or_else(|| identity.only_callee())
     }
+
+    /// The workload in whose name the connection's requests go on, and whose limits they count for: the same without the name that
+    /// was asked for. The other end chooses that, and then sends what it likes.
+    pub fn placed(&self, listener: &str, port: u16) -> Option<&Arc<Workload>> {
+        self.workload(listener, port, None)
+    }
 }
 
 /// The context of a listener: TLS 1.3, a certificate asked of everybody, any taken for the moment, since it is judged after the
@@ -481,6 +487,13 @@ mod tests {
         assert_eq!(name(80, Some("shop")), Some("web".into()));
         assert_eq!(name(81, Some("shop")), Some("shop".into()));
         assert_eq!(name(81, None), None);
+        let placed = |port| inbound.placed("in", port).map(|one| one.name.to_string());
+        assert_eq!(placed(80), Some("web".into()));
+        assert_eq!(
+            placed(81),
+            None,
+            "a name that was asked for is nobody's right"
+        );
         assert_eq!(
             (inbound.mode(80), inbound.mode(90)),
             (Mode::Strict, Mode::Permissive)

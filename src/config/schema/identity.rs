@@ -158,10 +158,10 @@ pub struct ListenerMtls {
     /// The same at single ports, by the port that a connection was made for, in quotes as all keys of maps are: `{"9090": permissive}`. Default: none.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub ports: BTreeMap<String, MtlsMode>,
-    /// The workload that every connection is for. Default: the one whose `match.ports` has the port, else the one whose name the caller asks for (SNI), else the one whose `match.listeners` has the listener, else the node's only one if its `match` has neither ports nor listeners.
+    /// The workload that every connection is for. Default: the one whose `match.ports` has the port, else the one whose name the caller asks for (SNI), else the one whose `match.listeners` has the listener, else the node's only one if its `match` has neither ports nor listeners. One that is found by the name alone is shown to the caller and no more: it has no part in limits, and its certificate is not used for what goes on to a pool with `mtls`, which then needs a `workload` of its own (else `mtls.no_identity`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub workload: Option<String>,
-    /// Whether connections carry tunnels: HBONE, HTTP/2 CONNECT streams as ztunnel, Istio and Cilium send them to port 15008. Each stream becomes a connection that was made for the address it names, and is served as `protocol` says: requests meet the routes, bytes the `tcp` routes. The node that opened the tunnel is the principal. At most `limits.h2_streams` at a time on a connection, which ends when it carried none for `limits.keep_alive`. Callers that speak HTTP/1 or no ALPN are refused. Default: false.
+    /// Whether connections carry tunnels: HBONE, HTTP/2 CONNECT streams as ztunnel, Istio and Cilium send them to port 15008. Each stream becomes a connection that was made for the address it names, and is served as `protocol` says: requests meet the routes, bytes the `tcp` routes. The node that opened the tunnel is the principal. At most `limits.h2_streams` at a time on a connection, which ends when it carried none for `limits.keep_alive`, or when its other end leaves a question (a ping every 10 s) unanswered for 10 s. Up to 1 MiB of each stream is taken before the application reads it. Callers that speak HTTP/1 or no ALPN are refused. Default: false.
     pub hbone: bool,
     /// How long a handshake may take. Default: 10s.
     pub handshake_timeout: Time,
