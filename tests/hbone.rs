@@ -3,13 +3,11 @@
 //! Part of the test binary.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
-use openssl::ssl::{
-    select_next_proto, AlpnError, SslAcceptor, SslConnector, SslMethod, SslStream, SslVerifyMode,
-};
+use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 use tempfile::TempDir;
 
 use crate::support::tls::{connect, Wish};
@@ -122,59 +120,6 @@ fn a_node_with_another_identity_gets_nothing_of_a_request() {
 
     assert_eq!((reply.status, &*reply.why()), (502, "mtls.wrong_peer"));
     assert_eq!(app.connections(), 0);
-}
-
-#[test]
-fn a_node_that_refuses_the_tunnel_is_told_so() {
-    let authority = Authority::new();
-    let refusing = refusing(&authority.svid(PAY));
-    let opening = outbound(&authority, refusing, refusing.port(), "http1");
-
-    let reply = opening.get("/");
-
-    assert_eq!((reply.status, &*reply.why()), (502, "tunnel_refused"));
-    assert!(opening.stderr().contains("401"));
-}
-
-/// A node that answers the first CONNECT of a connection with 401, whatever it asks for.
-fn refusing(pair: &Pair) -> SocketAddr {
-    let mut builder = SslAcceptor::mozilla_modern_v5(SslMethod::tls()).unwrap();
-    builder.set_certificate(&pair.cert).unwrap();
-    builder.set_private_key(&pair.key).unwrap();
-    builder.set_verify_callback(SslVerifyMode::PEER, |_, _| true);
-    builder.set_alpn_select_callback(|_, offered| {
-        select_next_proto(b"\x02h2", offered).ok_or(AlpnError::NOACK)
-    });
-    let acceptor = builder.build();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for socket in listener.incoming().flatten() {
-            let acceptor = acceptor.clone();
-            std::thread::spawn(move || acceptor.accept(socket).map(refuse));
-        }
-    });
-    address
-}
-
-fn refuse(mut stream: SslStream<TcpStream>) {
-    // SETTINGS, its acknowledgement, and HEADERS with `:status` 401 that end stream 1 (RFC 9113, RFC 7541).
-    let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0];
-    let headers = [0, 0, 5, 1, 5, 0, 0, 0, 1, 8, 3, b'4', b'0', b'1'];
-    let (mut heard, mut answered) = (Vec::new(), false);
-    let mut piece = [0; 4096];
-    while let Ok(read @ 1..) = stream.read(&mut piece) {
-        heard.extend_from_slice(&piece[..read]);
-        // A frame of HEADERS on stream 1.
-        let asked = heard
-            .windows(6)
-            .any(|six| six[0] == 1 && six[2..] == [0, 0, 0, 1]);
-        if asked && !answered {
-            answered = true;
-            let _ = stream.write_all(&settings);
-            let _ = stream.write_all(&headers);
-        }
-    }
 }
 
 #[test]

@@ -33,9 +33,13 @@ fn issued(ca: &Ca, id: &str) -> (Pair, Vec<X509>) {
 /// A node whose authority is not there, with a listener and a pool.
 fn node(ca: &Ca, token: &str, hold: &str, listener: &str, pool: &str) -> Proxy {
     let (address, hash) = (&ca.address, &ca.root_hash);
+    let kind = match listener.contains("tcp") {
+        true => "protocol: tcp, ",
+        false => "",
+    };
     Proxy::start_in(
         ca.prepared(token),
-        &format!("listeners: [{{name: web, bind: '127.0.0.1:0', {listener}}}]\npools: [{{name: app, {pool}}}]\nroutes: [{{name: all, listeners: [web], rules: [{{pool: app}}]}}]\nidentity:\n  trust_domain: td\n  hold: {hold}\n  source:\n    ca: {{address: '{address}', root_hash: '{hash}', token_file: join.token, state: FOLDER/state}}\n  workloads: [{{name: web, id: '{WEB}'}}]\n"),
+        &format!("listeners: [{{name: web, bind: '127.0.0.1:0', {listener}}}]\npools: [{{name: app, {pool}}}]\nroutes: [{{name: all, {kind}listeners: [web], rules: [{{pool: app}}]}}]\nidentity:\n  trust_domain: td\n  hold: {hold}\n  source:\n    ca: {{address: '{address}', root_hash: '{hash}', token_file: join.token, state: FOLDER/state}}\n  workloads: [{{name: web, id: '{WEB}'}}]\n"),
     )
 }
 
@@ -126,6 +130,33 @@ fn the_wait_for_a_certificate_is_bounded_in_both_directions() {
         let refused = inside.metric("windrose_connection_failures_total", &marks);
         (refused > 0.0).then_some(())
     });
+}
+
+#[test]
+fn the_wait_for_a_certificate_is_no_time_to_connect() {
+    let mut ca = Ca::start("1h");
+    let (requests, bytes) = (ca.token(&[WEB]), ca.token(&[WEB]));
+    ca.kill();
+    let pool = "endpoints: ['127.0.0.1:9'], connections: {connect_timeout: 100ms}, mtls: {peers: ['spiffe://td/pay']";
+    let tunnels = format!("{pool}, hbone: {{}}}}");
+    let requests = node(&ca, &requests, "400ms", "role: mesh-outbound", &tunnels);
+    let listener = "role: mesh-outbound, protocol: tcp";
+    let bytes = node(
+        &ca,
+        &bytes,
+        "400ms",
+        listener,
+        &format!("{pool}}}, protocol: tcp"),
+    );
+
+    let reply = requests.get("/");
+    let mut conn = bytes.connect();
+    conn.send("ping");
+
+    assert_eq!((reply.status, &*reply.why()), (503, "mtls.no_identity"));
+    assert!(conn.ends());
+    let line = bytes.logged(|line| line["protocol"] == "TCP");
+    assert_eq!(line["why"], "mtls.no_identity");
 }
 
 /// A node with an identity, whose pool has no endpoint yet.

@@ -64,3 +64,4 @@ mod strangers;
 mod streams;
 mod subsets;
 mod support;
+mod tunnels;

@@ -264,8 +264,11 @@ causes! {
         "The workload has as many connections to the node's proxy, or requests under way, as its `limits` under `identity.workloads` allow. Other workloads are served on.",
         "The log names the workload. Look at what it does; raise its `limits` if the load is meant.";
     TUNNEL_REFUSED = "tunnel_refused", Upstream, 502, "Peer refused",
-        "The endpoint's node took the connection and refused the tunnel in it (HBONE): its policy denies the caller, or it knows no such address.",
-        "The error log has the status that the node answered CONNECT with: 401 or 403 is its policy, 400 an address it does not take, 503 an endpoint it cannot reach. Look at the log of that node.";
+        "The endpoint's node took the connection and refused the tunnel in it (HBONE): its policy denies the caller, or it takes nothing for that address. No other endpoint is tried, and this one is not blamed.",
+        "The error log has the status that the node answered CONNECT with: 401 or 403 is its policy, 400 an address it does not take. Look at the log of that node.";
+    TUNNEL_FAILED = "tunnel_failed", Upstream, 502, "Bad gateway",
+        "The endpoint's node took the connection and did not open the tunnel in it (HBONE): it does not reach the application, or does not know it.",
+        "The error log has what the node answered CONNECT with: 503 is an application that it does not reach. Look at the log of that node, and whether the endpoint is still there.";
     MTLS_PLAINTEXT_REFUSED = "mtls.plaintext_refused", Client, 0, "Connection closed",
         "The caller spoke in the clear to a port whose `mtls` mode is `strict`.",
         "Let the caller use its node's outbound proxy, or set the port to `permissive` until it does.";

@@ -18,7 +18,7 @@ use super::tunnel::{Knock, Tunnel};
 use crate::observe::event;
 use crate::snapshot::identity::{Svid, Workload};
 use crate::snapshot::incoming::Socket;
-use crate::snapshot::mtls::{self, Outbound};
+use crate::snapshot::mtls::{self, Caller, Outbound};
 use crate::snapshot::pool::Pool;
 
 /// The client's end, which may still have to be answered.
@@ -132,23 +132,44 @@ pub(super) fn reset(socket: &TcpStream) {
 /// Either kind of socket.
 pub(super) struct Wire(Any);
 
+/// Who calls the endpoints of a pool that wants mutual TLS. Asked before there is a connection: the wait for a workload's first
+/// certificate is no time to connect, and one that does not come says nothing of an endpoint.
+///
+/// # Errors
+/// When it is not known who calls, or they have no certificate.
+pub(super) async fn caller(
+    pool: &Pool,
+    given: Option<&Arc<Workload>>,
+) -> Result<Option<Caller>, &'static Cause> {
+    let Some(mtls) = &pool.settings.mtls else {
+        return Ok(None);
+    };
+    let caller = mtls.caller(given).await.map_err(|detail| {
+        tell(&pool.name, &causes::MTLS_NO_IDENTITY, &detail);
+        &causes::MTLS_NO_IDENTITY
+    });
+    caller.map(Some)
+}
+
 /// Makes mutual TLS of a connection to an endpoint, if its pool wants that.
 pub(super) async fn secure(
     socket: Socket,
     pool: &Pool,
-    caller: Option<&Arc<Workload>>,
+    caller: Option<&Caller>,
 ) -> Result<Line, &'static Cause> {
     let Some(mtls) = &pool.settings.mtls else {
         return Ok(Line::Plain(socket));
     };
-    let handshake = Box::pin(handshake(socket, mtls, caller));
+    let (_, svid) = caller.ok_or(&causes::INTERNAL)?;
+    let handshake = Box::pin(tls(socket, mtls, svid, None));
     let made = tokio::time::timeout(pool.settings.connect_timeout, handshake).await;
     let made =
         made.unwrap_or_else(|_| Err((&causes::CONNECT_TIMEOUT, "during the TLS handshake".into())));
-    made.map_err(|(cause, detail)| {
+    let stream = made.map_err(|(cause, detail)| {
         tell(&pool.name, cause, &detail);
         cause
-    })
+    })?;
+    Ok(Line::Tls(Box::new(stream)))
 }
 
 /// Says why an endpoint was not spoken to; the log alone has the names.
@@ -156,19 +177,6 @@ pub(super) fn tell(pool: &str, cause: &'static Cause, detail: &str) {
     event::warn("endpoint refused", pool, || {
         format!("mutual TLS with an endpoint failed: pool={pool} cause={cause} detail=\"{detail}\"")
     });
-}
-
-async fn handshake(
-    socket: Socket,
-    mtls: &Outbound,
-    caller: Option<&Arc<Workload>>,
-) -> Result<Line, (&'static Cause, String)> {
-    let (_, svid) = mtls
-        .caller(caller)
-        .await
-        .map_err(|detail| (&causes::MTLS_NO_IDENTITY, detail))?;
-    let stream = tls(socket, mtls, &svid, None).await?;
-    Ok(Line::Tls(Box::new(stream)))
 }
 
 /// Mutual TLS with an endpoint or its node, which has proven who it is.

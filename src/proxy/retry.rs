@@ -132,9 +132,12 @@ fn failure(ctx: &Ctx, error: &Error) -> Failure {
     }
 }
 
-/// Whether a failure says something about the endpoint. A deadline that the client set says so only if the endpoint had three times
+/// Whether a failure says something about the endpoint: what is the caller's own does not. A deadline that the client set says so only if the endpoint had three times
 /// what it usually needs, or a second if that is not known: nobody can have endpoints ejected by asking for too little time.
 pub(super) fn is_to_blame(ctx: &Ctx, cause: &'static Cause) -> bool {
+    if !upstream::is_of_endpoint(cause) {
+        return false;
+    }
     let set_by_client = ctx.due.as_ref().is_some_and(|due| due.by != SetBy::Route);
     if *cause != causes::DEADLINE_EXCEEDED || !set_by_client {
         return true;

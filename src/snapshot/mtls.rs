@@ -262,6 +262,9 @@ impl PartialEq for Outbound {
     }
 }
 
+/// Who calls, and the certificate to show.
+pub type Caller = (Arc<Workload>, Arc<Svid>);
+
 /// What the handshake with an endpoint proved; kept with its connection.
 struct Proven(Result<SpiffeId, Rejection>);
 
@@ -299,10 +302,7 @@ impl Outbound {
     ///
     /// # Errors
     /// Why nobody can call.
-    pub async fn caller(
-        &self,
-        given: Option<&Arc<Workload>>,
-    ) -> Result<(Arc<Workload>, Arc<Svid>), String> {
+    pub async fn caller(&self, given: Option<&Arc<Workload>>) -> Result<Caller, String> {
         let found = self.workload.as_ref().or(given);
         self.as_workload(found.or_else(|| self.identity.only_caller()))
             .await
@@ -313,7 +313,7 @@ impl Outbound {
     ///
     /// # Errors
     /// Why nobody can.
-    pub async fn prober(&self) -> Result<(Arc<Workload>, Arc<Svid>), String> {
+    pub async fn prober(&self) -> Result<Caller, String> {
         self.as_workload(self.own()).await
     }
 
@@ -321,10 +321,7 @@ impl Outbound {
         self.workload.as_ref().or_else(|| self.identity.only())
     }
 
-    async fn as_workload(
-        &self,
-        workload: Option<&Arc<Workload>>,
-    ) -> Result<(Arc<Workload>, Arc<Svid>), String> {
+    async fn as_workload(&self, workload: Option<&Arc<Workload>>) -> Result<Caller, String> {
         let workload = workload.ok_or("it is not known which workload calls")?;
         let svid = current(workload, self.identity.hold).await?;
         Ok((workload.clone(), svid))

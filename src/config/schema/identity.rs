@@ -199,7 +199,7 @@ pub struct PoolMtls {
     /// Who calls. Default: the calling workload, by its listener, user or control group; the node's only one if it has no `match`. Health checks are the node's only workload's, however it is known; where there are several, they need this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workload: Option<String>,
-    /// Reaches endpoints through their nodes: a tunnel (HBONE) to this port at the endpoint's address, for its own port. Not together with `health`, `proxy_protocol`, protocol `auto` or endpoints at socket files; requests share connections to a node, at most 100 at a time on one, which is kept for 5 minutes. Default: mutual TLS with the endpoint's own port.
+    /// Reaches endpoints through their nodes: a tunnel (HBONE) to this port at the endpoint's address, for its own port. Not together with `health`, `proxy_protocol`, protocol `auto` or endpoints at socket files; requests share connections to a node, at most 100 at a time on one and no more than the node allows, which is kept for 5 minutes and given up when the node leaves a question (a ping every 10 s) unanswered for 10 s. Default: mutual TLS with the endpoint's own port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hbone: Option<Hbone>,
     /// The name to ask for (SNI), by which a Windrose node finds the workload that is meant. Default: the pool's name.

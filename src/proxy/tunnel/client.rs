@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use pingora::connectors::l4::Connect;
 use pingora::protocols::l4::socket::SocketAddr as PingoraAddr;
 use pingora::protocols::l4::stream::Stream;
@@ -19,9 +19,8 @@ use windrose_plugins::contract::{causes, Cause};
 use super::trunk::{Between, Closed};
 use super::Tunnel;
 use crate::proxy::{line, Shared};
-use crate::snapshot::identity::Workload;
 use crate::snapshot::incoming::Socket;
-use crate::snapshot::mtls::Outbound;
+use crate::snapshot::mtls::{self, Caller, Outbound};
 use crate::snapshot::own;
 
 /// How a tunnel to an endpoint is opened.
@@ -30,8 +29,8 @@ pub(in crate::proxy) struct Through {
     pub(in crate::proxy) shared: Arc<Shared>,
     /// Mutual TLS with the node.
     pub(in crate::proxy) mtls: Arc<Outbound>,
-    /// Who calls, where that is known.
-    pub(in crate::proxy) caller: Option<Arc<Workload>>,
+    /// Who calls, and with which certificate.
+    pub(in crate::proxy) caller: Caller,
     /// The pool, for the log.
     pub(in crate::proxy) pool: Arc<str>,
     /// Time for all of it.
@@ -64,19 +63,15 @@ impl Through {
         let Some(port) = mtls.hbone else {
             return Err(&causes::INTERNAL);
         };
-        let caller = mtls.caller(self.caller.as_ref()).await;
-        let (workload, svid) = caller.map_err(|detail| {
-            line::tell(&self.pool, &causes::MTLS_NO_IDENTITY, &detail);
-            &causes::MTLS_NO_IDENTITY
-        })?;
+        let (workload, svid) = &self.caller;
         let between = Between {
-            group: mtls.group(&workload, &svid),
+            group: mtls.group(workload, svid),
             address: SocketAddr::new(endpoint.ip(), port),
         };
         let connect = || async {
             let socket = own::connect(between.address).await.map_err(failed)?;
             socket.set_nodelay(true).map_err(failed)?;
-            let made = line::tls(Socket::Tcp(socket), mtls, &svid, ALPN).await;
+            let made = line::tls(Socket::Tcp(socket), mtls, svid, ALPN).await;
             made.map_err(|(cause, detail)| {
                 line::tell(&self.pool, cause, &detail);
                 cause
@@ -91,15 +86,34 @@ impl Through {
     }
 
     fn cause(&self, closed: Closed, target: &str) -> &'static Cause {
-        match closed {
-            Closed::Connect(cause) => cause,
-            Closed::Broke => &causes::UPSTREAM_RESET,
+        let (cause, detail) = match closed {
+            Closed::Connect(cause) => return cause,
+            // The node's verdict on our certificate comes after our side of the handshake.
+            Closed::Broke(error) => {
+                let text = error.to_string();
+                (mtls::failed(&text, &causes::UPSTREAM_RESET), text)
+            }
+            Closed::Reset(reason) => {
+                let detail = format!("CONNECT {target} was reset: {reason}");
+                (&causes::TUNNEL_FAILED, detail)
+            }
             Closed::Refused(status) => {
                 let detail = format!("CONNECT {target} was answered with {status}");
-                line::tell(&self.pool, &causes::TUNNEL_REFUSED, &detail);
-                &causes::TUNNEL_REFUSED
+                (answered(status), detail)
             }
+        };
+        line::tell(&self.pool, cause, &detail);
+        cause
+    }
+}
+
+/// What a node means. Another endpoint's would say the same of the caller, but not of its own application.
+fn answered(status: StatusCode) -> &'static Cause {
+    match status {
+        StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            &causes::TUNNEL_REFUSED
         }
+        _ => &causes::TUNNEL_FAILED,
     }
 }
 

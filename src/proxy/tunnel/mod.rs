@@ -4,6 +4,7 @@
 
 mod client;
 mod knock;
+mod life;
 mod server;
 mod stream;
 mod trunk;

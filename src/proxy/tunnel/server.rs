@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use h2::server::{Builder, SendResponse};
+use h2::server::{Builder, Connection, SendResponse};
 use h2::RecvStream;
 use http::{Method, Request, Response, StatusCode};
 use pingora::protocols::tls::SslStream;
@@ -15,7 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{interval_at, Instant};
 use windrose_plugins::contract::causes;
 
-use super::trunk::{CONNECTION_WINDOW, FRAME, MOST_FIELDS, STREAM_WINDOW};
+use super::life::{Beat, Life};
+use super::trunk::{window, FRAME, MOST_FIELDS, STREAM_WINDOW};
 use super::Knock;
 use crate::proxy::accept::{refused, Arrival, Frontend, Opened, Refusal};
 use crate::proxy::capture::is_local;
@@ -26,21 +27,24 @@ use crate::proxy::transport::Transport;
 use crate::proxy::{serve, tcp};
 use crate::snapshot::listener::{Limits, Protocol};
 
-/// Serves the tunnels of a connection until it ends: by its client, idle for `limits.keep_alive`, or with the listener.
+/// Serves the tunnels of a connection until it ends: by its client, idle for `limits.keep_alive`, with the listener, or because
+/// nobody is at its other end.
 async fn serve<S>(frontend: &Arc<Frontend>, stream: S, arrival: Arrival) -> Result<(), Refusal>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let limits = arrival.listener.limits.clone();
-    let handshake = builder(&limits).handshake::<_, Bytes>(stream);
-    let handshake = tokio::time::timeout(limits.header_timeout, handshake);
-    let mut connection = match handshake.await {
-        Ok(made) => made.map_err(|error| broken(&error))?,
-        Err(_) => {
-            let detail = "while waiting for HTTP/2 to begin";
-            return Err(Refusal::new(&causes::CONNECTION_TIMEOUT, detail));
+    let mut connection = begun(stream, &limits).await?;
+    let life = connection
+        .ping_pong()
+        .map(|pings| Life::new(pings, Beat::default()));
+    let silent = async {
+        match life {
+            Some(life) => life.ended().await,
+            None => std::future::pending().await,
         }
     };
+    tokio::pin!(silent);
     let ending = serve::ending(arrival.slot.drain.clone(), limits.connection_age);
     tokio::pin!(ending);
     let open = Arc::new(AtomicU32::new(0));
@@ -65,13 +69,22 @@ where
                 is_ending = true;
                 connection.graceful_shutdown();
             }
-            _ = looks.tick(), if !is_ending => {
+            _ = looks.tick() => {
                 let is_idle = open.load(Relaxed) == 0;
-                if is_idle && was_idle {
-                    is_ending = true;
-                    connection.graceful_shutdown();
+                match is_idle && was_idle {
+                    // It was told, and leaves it open all the same.
+                    true if is_ending => return Ok(()),
+                    true => {
+                        is_ending = true;
+                        connection.graceful_shutdown();
+                    }
+                    false => {}
                 }
                 was_idle = is_idle;
+            }
+            () = &mut silent => {
+                let detail = "its other end no longer answers";
+                return Err(Refusal::new(&causes::CLIENT_CLOSED, detail));
             }
         }
     }
@@ -123,11 +136,25 @@ impl Frontend {
     }
 }
 
+async fn begun<S>(stream: S, limits: &Limits) -> Result<Connection<S, Bytes>, Refusal>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let handshake = builder(limits).handshake(stream);
+    match tokio::time::timeout(limits.header_timeout, handshake).await {
+        Ok(made) => made.map_err(|error| broken(&error)),
+        Err(_) => {
+            let detail = "while waiting for HTTP/2 to begin";
+            Err(Refusal::new(&causes::CONNECTION_TIMEOUT, detail))
+        }
+    }
+}
+
 fn builder(limits: &Limits) -> Builder {
     let mut builder = Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(window(limits.h2_streams))
         .max_frame_size(FRAME)
         .max_header_list_size(MOST_FIELDS)
         .max_concurrent_streams(limits.h2_streams);

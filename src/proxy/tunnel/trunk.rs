@@ -1,33 +1,43 @@
 //! The connections that carry tunnels to other nodes, kept and shared: one for up to a hundred streams.
 //! It must not know what tunnels carry, nor how a connection is secured; whoever opens one brings the way to connect.
-//! Figures are ztunnel's, so that both ends of a mixed mesh behave alike.
+//! Figures are ztunnel's where nothing is said, so that both ends of a mixed mesh behave alike.
 
 use std::collections::HashMap;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{Connection, SendRequest};
+use h2::Reason;
 use http::{HeaderMap, Method, Request, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{interval_at, Instant};
+use tokio::sync::{watch, Notify};
+use tokio::time::{timeout, Instant};
 use windrose_plugins::contract::{causes, Cause};
 
+use super::life::{Beat, Life};
 use super::stream::Tunnel;
 
 /// Streams of one connection; the next one opens another.
 const STREAMS: u32 = 100;
 /// How long a connection without streams is kept.
 const IDLE: Duration = Duration::from_secs(300);
-const LOOK: Duration = Duration::from_secs(30);
-/// Bytes that may be under way in one stream, and in all of a connection.
-pub(super) const STREAM_WINDOW: u32 = 4 << 20;
-pub(super) const CONNECTION_WINDOW: u32 = 16 << 20;
+/// Bytes that may be under way in one stream. A quarter of ztunnel's, see [`window`].
+pub(super) const STREAM_WINDOW: u32 = 1 << 20;
 /// Bytes of one frame.
 pub(super) const FRAME: u32 = 1 << 20;
+/// Bytes of an answer's header.
+pub(super) const MOST_FIELDS: u32 = 16 << 10;
+
+/// Bytes that may be under way in all of a connection: as many as in all of its streams. With less, a few streams whose bytes
+/// nobody reads would stop all the others.
+pub(super) fn window(streams: u32) -> u32 {
+    const MOST: u32 = (1 << 31) - 1;
+    STREAM_WINDOW.saturating_mul(streams.max(1)).min(MOST)
+}
 
 /// Whom a connection may serve: the same workload calling the same peers at the same address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,38 +50,74 @@ pub(in crate::proxy) struct Between {
 
 /// All connections that carry tunnels.
 #[derive(Default)]
-pub struct Trunks(Mutex<HashMap<Between, Vec<Trunk>>>);
+pub struct Trunks {
+    lanes: Mutex<HashMap<Between, Lane>>,
+    beat: Beat,
+}
+
+/// The connections between two.
+#[derive(Default)]
+struct Lane {
+    trunks: Vec<Trunk>,
+    /// What comes of the one that is being made, if one is.
+    making: Option<watch::Receiver<Made>>,
+}
+
+/// What came of making a connection; `None` while that is not known.
+type Made = Option<Result<(), &'static Cause>>;
 
 #[derive(Clone)]
 struct Trunk {
     send: SendRequest<Bytes>,
-    streams: Arc<AtomicU32>,
+    state: Arc<State>,
     id: u64,
+}
+
+/// How a connection is.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    streams: AtomicU32,
+    /// Whether its other end is late with showing that it is alive: nothing new begins on it.
+    is_doubted: AtomicBool,
+    /// Has its other end asked now.
+    asks: Notify,
 }
 
 /// A stream's place on its connection, until dropped.
 #[derive(Debug)]
-pub(super) struct Place(Arc<AtomicU32>);
+pub(super) struct Place(Arc<State>);
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+        self.0.streams.fetch_sub(1, Relaxed);
     }
 }
 
 /// Why there is no tunnel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(in crate::proxy) enum Closed {
     /// No connection to the node.
     Connect(&'static Cause),
     /// The node said no.
     Refused(StatusCode),
+    /// The node ended this stream, and its connection goes on.
+    Reset(Reason),
     /// The connection to the node broke.
-    Broke,
+    Broke(h2::Error),
+}
+
+impl From<h2::Error> for Closed {
+    fn from(error: h2::Error) -> Closed {
+        match error.reason() {
+            Some(reason) if error.is_reset() => Closed::Reset(reason),
+            _ => Closed::Broke(error),
+        }
+    }
 }
 
 impl Trunks {
-    /// Opens a tunnel to `target`, over a connection there is or a new one made with `connect`.
+    /// Opens a tunnel to `target`, over a connection there is or a new one made with `connect`. Of those who need a new one at the
+    /// same time one makes it, and the others wait for it.
     ///
     /// # Errors
     /// Why there is none.
@@ -80,33 +126,62 @@ impl Trunks {
         between: Between,
         target: &str,
         fields: HeaderMap,
-        connect: impl FnOnce() -> F,
+        connect: impl Fn() -> F,
     ) -> Result<Tunnel, Closed>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         F: Future<Output = Result<S, &'static Cause>>,
     {
-        if let Some((trunk, place)) = self.free(between) {
-            match open(trunk.send.clone(), target, fields.clone(), place).await {
-                // It may have been on its way out.
-                Err(Closed::Broke) => self.forget(between, trunk.id),
-                opened => return opened,
+        // Those that take no more, though they go on.
+        let mut unwilling = Vec::new();
+        loop {
+            if let Some((trunk, place)) = self.free(between, &unwilling) {
+                let id = trunk.id;
+                match self.ask(trunk, target, fields.clone(), place).await {
+                    // It may have been on its way out.
+                    Err(Closed::Broke(_)) => self.forget(between, id),
+                    Err(Closed::Reset(Reason::REFUSED_STREAM)) => unwilling.push(id),
+                    opened => return opened,
+                }
+                continue;
+            }
+            match self.turn(between) {
+                Turn::Wait(making) => heard(making).await?,
+                Turn::Make(making) => {
+                    let stream = match connect().await {
+                        Ok(stream) => stream,
+                        Err(cause) => return Err(making.failed(cause)),
+                    };
+                    let (trunk, place) = self.begin(between, stream, making).await?;
+                    return self.ask(trunk, target, fields, place).await;
+                }
             }
         }
-        let stream = connect().await.map_err(Closed::Connect)?;
-        let (trunk, place) = self.begin(between, stream).await?;
-        open(trunk.send, target, fields, place).await
     }
 
     /// A connection with room for one more stream.
-    fn free(&self, between: Between) -> Option<(Trunk, Place)> {
-        let trunks = self.lock();
-        trunks.get(&between)?.iter().find_map(|trunk| {
-            let more = |now| (now < STREAMS).then(|| now + 1);
-            let taken = trunk.streams.fetch_update(Relaxed, Relaxed, more);
-            taken
-                .ok()
-                .map(|_| (trunk.clone(), Place(trunk.streams.clone())))
+    fn free(&self, between: Between, unwilling: &[u64]) -> Option<(Trunk, Place)> {
+        let lanes = self.lock();
+        let mut trunks = lanes.get(&between)?.trunks.iter();
+        trunks.find_map(|trunk| match unwilling.contains(&trunk.id) {
+            true => None,
+            false => Some((trunk.clone(), trunk.place()?)),
+        })
+    }
+
+    /// Who makes the next connection.
+    fn turn(self: &Arc<Trunks>, between: Between) -> Turn {
+        let mut lanes = self.lock();
+        let lane = lanes.entry(between).or_default();
+        if let Some(making) = &lane.making {
+            return Turn::Wait(making.clone());
+        }
+        let (tell, making) = watch::channel(None);
+        lane.making = Some(making);
+        Turn::Make(Making {
+            trunks: self.clone(),
+            between,
+            tell,
         })
     }
 
@@ -114,207 +189,197 @@ impl Trunks {
         self: &Arc<Trunks>,
         between: Between,
         stream: S,
+        making: Making,
     ) -> Result<(Trunk, Place), Closed>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        let (send, connection) = h2::client::Builder::new()
+        let (send, mut connection) = h2::client::Builder::new()
             .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_connection_window_size(window(STREAMS))
             .max_frame_size(FRAME)
             .max_header_list_size(MOST_FIELDS)
             .enable_push(false)
             .handshake(stream)
-            .await
-            .map_err(|_| Closed::Broke)?;
-        let trunk = Trunk {
-            send,
-            streams: Arc::new(AtomicU32::new(1)),
-            id: NEXT.fetch_add(1, Relaxed),
-        };
-        let place = Place(trunk.streams.clone());
-        self.lock().entry(between).or_default().push(trunk.clone());
-        let (trunks, id, streams) = (self.clone(), trunk.id, trunk.streams.clone());
+            .await?;
+        let id = NEXT.fetch_add(1, Relaxed);
+        let state = Arc::new(State {
+            streams: AtomicU32::new(1),
+            ..State::default()
+        });
+        let place = Place(state.clone());
+        let trunk = Trunk { send, state, id };
+        let life = connection
+            .ping_pong()
+            .map(|pings| Life::new(pings, self.beat));
+        let (trunks, shared) = (self.clone(), trunk.clone());
         tokio::spawn(async move {
-            drive(connection, &streams, || trunks.forget(between, id)).await;
+            let watched = watched(life, shared, making, || trunks.forget(between, id));
+            drive(connection, watched).await;
             trunks.forget(between, id);
         });
         Ok((trunk, place))
     }
 
-    fn forget(&self, between: Between, id: u64) {
-        let mut all = self.lock();
-        if let Some(trunks) = all.get_mut(&between) {
-            trunks.retain(|trunk| trunk.id != id);
-            if trunks.is_empty() {
-                all.remove(&between);
+    async fn ask(
+        &self,
+        trunk: Trunk,
+        target: &str,
+        fields: HeaderMap,
+        place: Place,
+    ) -> Result<Tunnel, Closed> {
+        let Trunk { send, state, .. } = trunk;
+        let mut send = send.ready().await?;
+        let request = Request::builder().method(Method::CONNECT).uri(target);
+        let mut request = request
+            .body(())
+            .map_err(|_| Closed::Connect(&causes::INTERNAL))?;
+        *request.headers_mut() = fields;
+        let (mut answer, stream) = send.send_request(request, false)?;
+        let answer = match timeout(self.beat.late, &mut answer).await {
+            Ok(answer) => answer?,
+            // The node may be waiting for its application; or it is gone, and the next ones should know.
+            Err(_) => {
+                state.asks.notify_one();
+                answer.await?
             }
+        };
+        match answer.status() {
+            status if status.is_success() => {
+                Ok(Tunnel::new(stream, answer.into_body()).holding(place))
+            }
+            status => Err(Closed::Refused(status)),
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Between, Vec<Trunk>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn forget(&self, between: Between, id: u64) {
+        let mut lanes = self.lock();
+        if let Some(lane) = lanes.get_mut(&between) {
+            lane.trunks.retain(|trunk| trunk.id != id);
+        }
+        sweep(&mut lanes, between);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Between, Lane>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Bytes of an answer's header.
-pub(super) const MOST_FIELDS: u32 = 16 << 10;
+fn sweep(lanes: &mut HashMap<Between, Lane>, between: Between) {
+    let is_unused = |lane: &Lane| lane.trunks.is_empty() && lane.making.is_none();
+    if lanes.get(&between).is_some_and(is_unused) {
+        lanes.remove(&between);
+    }
+}
 
-/// Moves a connection's bytes until it ends; once it has been without streams long enough, it is forgotten and ends by itself.
-async fn drive<S>(connection: Connection<S, Bytes>, streams: &AtomicU32, forget: impl Fn())
+enum Turn {
+    /// Another does.
+    Wait(watch::Receiver<Made>),
+    /// Oneself.
+    Make(Making),
+}
+
+/// The making of a connection. Whoever waits for it is told what came of it; or makes the next one, if this is dropped before.
+struct Making {
+    trunks: Arc<Trunks>,
+    between: Between,
+    tell: watch::Sender<Made>,
+}
+
+impl Making {
+    /// It is there, and others may use it.
+    fn made(self, trunk: Trunk) {
+        if let Some(lane) = self.trunks.lock().get_mut(&self.between) {
+            lane.trunks.push(trunk);
+        }
+        self.tell.send_replace(Some(Ok(())));
+    }
+
+    /// There is none, for anybody who waited.
+    fn failed(self, cause: &'static Cause) -> Closed {
+        self.tell.send_replace(Some(Err(cause)));
+        Closed::Connect(cause)
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        let mut lanes = self.trunks.lock();
+        if let Some(lane) = lanes.get_mut(&self.between) {
+            lane.making = None;
+        }
+        sweep(&mut lanes, self.between);
+    }
+}
+
+/// Waits for what comes of a connection that another makes.
+async fn heard(mut making: watch::Receiver<Made>) -> Result<(), Closed> {
+    let made = making.wait_for(Option::is_some).await;
+    match made.ok().and_then(|made| *made) {
+        Some(Err(cause)) => Err(Closed::Connect(cause)),
+        // Or whoever made it has left.
+        Some(Ok(())) | None => Ok(()),
+    }
+}
+
+impl Trunk {
+    /// A place for one more stream: the other end may allow fewer.
+    fn place(&self) -> Option<Place> {
+        let theirs = u32::try_from(self.send.current_max_send_streams());
+        let most = theirs.map_or(STREAMS, |theirs| theirs.min(STREAMS));
+        let more = |now| (now < most).then(|| now + 1);
+        if self.state.is_doubted.load(Relaxed) {
+            return None;
+        }
+        let taken = self.state.streams.fetch_update(Relaxed, Relaxed, more);
+        taken.ok().map(|_| Place(self.state.clone()))
+    }
+}
+
+/// Moves a connection's bytes until it ends, or its other end no longer answers.
+async fn drive<S>(connection: Connection<S, Bytes>, silent: impl Future<Output = ()>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    tokio::pin!(connection);
-    let mut looks = interval_at(Instant::now() + LOOK, LOOK);
-    let mut idle = Duration::ZERO;
-    loop {
-        tokio::select! {
-            biased;
-            ended = &mut connection => {
-                if let Err(error) = ended {
-                    log::debug!("a connection for tunnels broke: {error}");
-                }
-                return;
-            }
-            _ = looks.tick() => {
-                idle = if streams.load(Relaxed) == 0 { idle + LOOK } else { Duration::ZERO };
-                if idle >= IDLE {
-                    forget();
-                }
+    tokio::select! {
+        biased;
+        ended = connection => {
+            if let Err(error) = ended {
+                log::debug!("a connection for tunnels broke: {error}");
             }
         }
+        () = silent => log::debug!("a connection for tunnels ends: its other end does not answer"),
     }
 }
 
-async fn open(
-    send: SendRequest<Bytes>,
-    target: &str,
-    fields: HeaderMap,
-    place: Place,
-) -> Result<Tunnel, Closed> {
-    let mut send = send.ready().await.map_err(|_| Closed::Broke)?;
-    let request = Request::builder().method(Method::CONNECT).uri(target);
-    let mut request = request
-        .body(())
-        .map_err(|_| Closed::Connect(&causes::INTERNAL))?;
-    *request.headers_mut() = fields;
-    let (answer, stream) = send
-        .send_request(request, false)
-        .map_err(|_| Closed::Broke)?;
-    let answer = answer.await.map_err(|_| Closed::Broke)?;
-    match answer.status() {
-        status if status.is_success() => Ok(Tunnel::new(stream, answer.into_body()).holding(place)),
-        status => Err(Closed::Refused(status)),
+/// Watches over a connection: shares it once its other end has answered for the first time, since what that end bounds is known
+/// then; lets it end by itself when it was without streams long enough; ends when its other end no longer answers.
+async fn watched(life: Option<Life>, trunk: Trunk, making: Making, forget: impl Fn()) {
+    let Some(mut life) = life else { return };
+    let state = trunk.state.clone();
+    if !life.answers(|| {}).await {
+        return;
+    }
+    making.made(trunk);
+    let mut used = Instant::now();
+    loop {
+        tokio::select! {
+            () = life.rests() => {}
+            () = state.asks.notified() => {}
+        }
+        let doubt = || state.is_doubted.store(true, Relaxed);
+        if !life.answers(doubt).await {
+            return;
+        }
+        state.is_doubted.store(false, Relaxed);
+        if state.streams.load(Relaxed) > 0 {
+            used = Instant::now();
+        } else if used.elapsed() >= IDLE {
+            forget();
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use http::Response;
-    use std::sync::atomic::AtomicUsize;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-
-    const NODE: Between = Between {
-        group: 1,
-        address: SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 15008),
-    };
-
-    /// A node that echoes what tunnels bring, or refuses them with this status.
-    fn node(status: StatusCode) -> DuplexStream {
-        let (near, far) = tokio::io::duplex(64 * 1024);
-        tokio::spawn(async move {
-            let mut server = h2::server::handshake(far).await.unwrap();
-            while let Some(Ok((request, mut respond))) = server.accept().await {
-                let answer = Response::builder().status(status).body(()).unwrap();
-                let refused = !status.is_success();
-                let send = respond.send_response(answer, refused).unwrap();
-                if !refused {
-                    tokio::spawn(echo(Tunnel::new(send, request.into_body())));
-                }
-            }
-        });
-        near
-    }
-
-    async fn echo(mut tunnel: Tunnel) {
-        let mut byte = [0];
-        while tunnel.read_exact(&mut byte).await.is_ok() {
-            tunnel.write_all(&byte).await.unwrap();
-        }
-    }
-
-    async fn opened(trunks: &Arc<Trunks>, made: &AtomicUsize, between: Between) -> Tunnel {
-        let connect = || async {
-            made.fetch_add(1, Relaxed);
-            Ok(node(StatusCode::OK))
-        };
-        let opened = trunks.open(between, "10.0.0.1:80", HeaderMap::new(), connect);
-        opened.await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn tunnels_share_a_connection_until_it_is_full() {
-        let (trunks, made) = (Arc::new(Trunks::default()), AtomicUsize::new(0));
-        let mut tunnels = Vec::new();
-        for _ in 0..STREAMS {
-            tunnels.push(opened(&trunks, &made, NODE).await);
-        }
-        assert_eq!(made.load(Relaxed), 1);
-
-        let mut next = opened(&trunks, &made, NODE).await;
-        assert_eq!(made.load(Relaxed), 2);
-        drop(tunnels);
-        opened(&trunks, &made, NODE).await;
-
-        assert_eq!(made.load(Relaxed), 2);
-        next.write_all(b"x").await.unwrap();
-        assert_eq!(next.read_u8().await.unwrap(), b'x');
-    }
-
-    #[tokio::test]
-    async fn no_connection_serves_two_identities() {
-        let (trunks, made) = (Arc::new(Trunks::default()), AtomicUsize::new(0));
-        let other = Between { group: 2, ..NODE };
-
-        let _one = opened(&trunks, &made, NODE).await;
-        let _other = opened(&trunks, &made, other).await;
-
-        assert_eq!(made.load(Relaxed), 2);
-    }
-
-    #[tokio::test]
-    async fn a_node_that_refuses_says_so() {
-        let trunks = Arc::new(Trunks::default());
-        let connect = || async { Ok(node(StatusCode::UNAUTHORIZED)) };
-
-        let opened = trunks.open(NODE, "10.0.0.1:80", HeaderMap::new(), connect);
-
-        let refused = Closed::Refused(StatusCode::UNAUTHORIZED);
-        assert_eq!(opened.await.err(), Some(refused));
-    }
-
-    #[tokio::test]
-    async fn a_connection_that_broke_is_replaced() {
-        let (trunks, made) = (Arc::new(Trunks::default()), AtomicUsize::new(0));
-        let connect = || async {
-            let (near, far) = tokio::io::duplex(64 * 1024);
-            tokio::spawn(async move {
-                let mut server = h2::server::handshake(far).await.unwrap();
-                let (request, mut respond) = server.accept().await.unwrap().unwrap();
-                let send = respond.send_response(Response::new(()), false);
-                drop((send, request, server));
-            });
-            Ok(near)
-        };
-        let first = trunks.open(NODE, "10.0.0.1:80", HeaderMap::new(), connect);
-        let _ = first.await;
-
-        let mut next = opened(&trunks, &made, NODE).await;
-
-        next.write_all(b"y").await.unwrap();
-        assert_eq!(next.read_u8().await.unwrap(), b'y');
-    }
-}
+mod tests;

@@ -16,10 +16,13 @@ pub(in crate::proxy) use choice::{pick, pick_for_copy, Chosen, Outcome};
 pub use kept::Kept;
 pub(in crate::proxy) use kept::Watched;
 pub(in crate::proxy) use key::{hash, hash_of_client};
-pub(in crate::proxy) use outcome::{ended, gave_up, is_telling, responded, tell, trailers};
+pub(in crate::proxy) use outcome::{
+    ended, gave_up, is_of_endpoint, is_telling, responded, tell, trailers,
+};
 pub(in crate::proxy) use session::tell as tell_session;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +42,7 @@ use crate::proxy::tunnel::Through;
 use crate::proxy::Shared;
 use crate::snapshot::balance;
 use crate::snapshot::endpoint::Endpoint;
-use crate::snapshot::mtls::Outbound;
+use crate::snapshot::identity::Workload;
 use crate::snapshot::pool::{Pool, PoolProtocol, PoolSettings};
 use crate::snapshot::route::{Candidate, Retry, Timeouts};
 
@@ -118,16 +121,29 @@ async fn prepared(
     endpoint: &Arc<Endpoint>,
 ) -> Result<Box<HttpPeer>, &'static Cause> {
     let mut peer = Box::new(template.clone());
-    let direct = pool.settings.mtls.as_ref().filter(|it| it.hbone.is_none());
-    if let Some(mtls) = direct {
-        secure(&mut peer, mtls, ctx).await?;
+    let mtls = pool.settings.mtls.as_ref();
+    let caller = line::caller(pool, calls(ctx)).await?;
+    if let (Some(mtls), Some((workload, svid))) = (mtls, &caller) {
+        if mtls.hbone.is_none() {
+            mtls.dress(&mut peer, workload, svid);
+        }
     }
     // It may have waited for a certificate.
     let now = clock::now();
     bound(&mut peer, &candidate.rule.timeouts, ctx, now);
     dial(&mut peer, &pool.settings, ctx, endpoint);
     keep(&mut peer, &pool.settings, ctx, shared, endpoint);
-    tunnel(&mut peer, pool, ctx, shared);
+    if let (Some(mtls), Some(caller)) = (mtls.filter(|mtls| mtls.hbone.is_some()), caller) {
+        let through = Through {
+            shared: shared.clone(),
+            mtls: mtls.clone(),
+            caller,
+            pool: pool.name.clone(),
+            timeout: pool.settings.connect_timeout,
+            upgrade: ctx.is_upgrade,
+        };
+        tunnel(&mut peer, through);
+    }
     peer.group_key ^= age(pool.settings.max_age, &endpoint.label, now);
     Ok(peer)
 }
@@ -315,40 +331,20 @@ pub(in crate::proxy) fn raced(ctx: &Ctx) {
     }
 }
 
-/// Shows the identity of the workload that calls.
-async fn secure(peer: &mut HttpPeer, mtls: &Outbound, ctx: &Ctx) -> Result<(), &'static Cause> {
-    let given = ctx
-        .connection
-        .as_ref()
-        .and_then(|connection| connection.caller.as_ref());
-    let pool = ctx.pool.as_ref().map_or("", |pool| &*pool.name);
-    let caller = mtls.caller(given).await.map_err(|detail| {
-        line::tell(pool, &causes::MTLS_NO_IDENTITY, &detail);
-        &causes::MTLS_NO_IDENTITY
-    });
-    let (workload, svid) = caller?;
-    mtls.dress(peer, &workload, &svid);
-    Ok(())
+/// The workload that calls, where that is known.
+fn calls(ctx: &Ctx) -> Option<&Arc<Workload>> {
+    ctx.connection.as_ref()?.caller.as_ref()
 }
 
-/// Reaches the endpoint through its node, where the pool wants that. Each request has a tunnel of its own, which costs no more
-/// than a stream of a connection that is there.
-fn tunnel(peer: &mut HttpPeer, pool: &Pool, ctx: &Ctx, shared: &Arc<Shared>) {
-    let mtls = pool.settings.mtls.as_ref();
-    let Some(mtls) = mtls.filter(|mtls| mtls.hbone.is_some()) else {
-        return;
-    };
-    let connection = ctx.connection.as_ref();
+/// Reaches the endpoint through its node. Each request has a tunnel of its own, which costs no more than a stream of a connection
+/// that is there: nobody finds it for another request, who might be another workload, nor under other roots.
+fn tunnel(peer: &mut HttpPeer, through: Through) {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    peer.group_key ^= balance::mix(NEXT.fetch_add(1, Relaxed));
     let options = &mut peer.options;
     options.idle_timeout = Some(Duration::ZERO);
-    options.custom_l4 = Some(Arc::new(Through {
-        shared: shared.clone(),
-        mtls: mtls.clone(),
-        caller: connection.and_then(|connection| connection.caller.clone()),
-        pool: pool.name.clone(),
-        timeout: pool.settings.connect_timeout,
-        upgrade: ctx.is_upgrade,
-    }));
+    options.max_h2_streams = 1;
+    options.custom_l4 = Some(Arc::new(through));
 }
 
 /// Whether the endpoint is who it should be. Nothing of the request was sent yet, on a new or a kept connection alike.

@@ -139,6 +139,18 @@ fn fair(verdict: Verdict, ctx: &Ctx) -> Verdict {
     }
 }
 
+/// Whether a failure is about the endpoint, rather than about who calls: a caller without an identity, or one that its node or the
+/// endpoint turns away, must not take the endpoint from all others.
+pub(in crate::proxy) fn is_of_endpoint(cause: &'static Cause) -> bool {
+    let about_callers = [
+        &causes::MTLS_NO_IDENTITY,
+        &causes::MTLS_REFUSED,
+        &causes::TUNNEL_REFUSED,
+        &causes::INTERNAL,
+    ];
+    !about_callers.contains(&cause)
+}
+
 fn is_silence(cause: Option<&'static Cause>) -> bool {
     let silences = [&causes::RESPONSE_TIMEOUT, &causes::DEADLINE_EXCEEDED];
     cause.is_some_and(|cause| silences.contains(&cause))
