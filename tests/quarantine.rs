@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Read;
 
 use crate::support::proxy::{pool, WEB};
-use crate::support::{run, Conn, Proxy, Upstream};
+use crate::support::{run, until, Conn, Proxy, Upstream};
 
 const ON: &str = "on_invalid: quarantine\n";
 
@@ -324,4 +324,138 @@ fn the_status_names_what_is_quarantined() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("route \"a\" is quarantined: "), "{text}");
     assert!(text.contains("unknown key \"plugns\""), "{text}");
+}
+
+/// A node whose services come from a file and from the configuration itself.
+fn mesh(services: &str) -> String {
+    format!(
+        "{ON}listeners:
+- {{name: web, role: mesh-outbound, bind: '127.0.0.1:0'}}
+- {{name: db, role: mesh-outbound, bind: '127.0.0.1:0', protocol: tcp, service: ledger}}
+- {{name: any, role: mesh-outbound, bind: '127.0.0.1:0', service: shop}}
+services_from: {{file: 'services.d/*.yaml'}}
+services:
+{services}"
+    )
+}
+
+#[test]
+fn a_broken_service_is_refused_by_its_names_and_others_are_served() {
+    let (shop, ledger) = (Upstream::answering("shop"), Upstream::answering("ledger"));
+    let folder = tempfile::TempDir::new().unwrap();
+    let files = folder.path().join("services.d");
+    fs::create_dir(&files).unwrap();
+    let write = |mtls: &str| {
+        let text = format!(
+            "- {{name: cart, hosts: [cart, '*.cart.test'], addresses: [192.0.2.7], ports: [{{port: 80}}], endpoints: ['{}']{mtls}}}\n",
+            ledger.address
+        );
+        fs::write(files.join("next"), text).unwrap();
+        fs::rename(files.join("next"), files.join("cart.yaml")).unwrap();
+    };
+    write(", mtls: {worklod: web}");
+    let services = format!(
+        "- {{name: shop, ports: [{{port: 80}}], endpoints: ['{}']}}
+- {{name: ledger, ports: [{{port: 5432, protocol: tcp}}], endpoints: [nowhere.test]}}
+",
+        shop.address
+    );
+
+    let proxy = Proxy::start_in(folder, &mesh(&services));
+
+    assert_eq!(ask(&proxy, "shop").2, "shop");
+    assert_eq!(
+        Conn::open(proxy.address("any"))
+            .ask("GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            .text(),
+        "shop"
+    );
+    for host in ["cart", "a.cart.test", "cart:80"] {
+        assert!(is_quarantined(&proxy, host), "{host}");
+    }
+    assert!(Conn::open(proxy.address("db")).ends());
+    let view = proxy.admin("/config?format=json")["quarantined"].clone();
+    let named = |at: usize| (view[at]["kind"].clone(), view[at]["name"].clone());
+    assert_eq!(named(0), ("service".into(), "ledger".into()), "{view}");
+    assert_eq!(named(1), ("service".into(), "cart".into()), "{view}");
+    let told = view[1]["problems"].to_string();
+    assert!(
+        told.contains("worklod") && told.contains("cart.yaml:1:"),
+        "{told}"
+    );
+    assert_eq!(
+        proxy.metric("windrose_config_quarantined", &["service"]),
+        2.0
+    );
+    assert!(proxy.stderr().contains("service \"cart\" is quarantined"));
+    write("");
+    until("the service is repaired", || {
+        (ask(&proxy, "cart").2 == "ledger").then_some(())
+    });
+    assert_eq!(
+        proxy.metric("windrose_config_quarantined", &["service"]),
+        1.0
+    );
+}
+
+#[test]
+fn of_two_services_at_one_address_or_of_one_name_what_is_sound_goes_on() {
+    let shop = Upstream::answering("shop");
+    let at = |name: &str, address: &str| {
+        format!(
+            "- {{name: {name}, addresses: [{address}], ports: [{{port: 80}}], endpoints: ['{}']}}\n",
+            shop.address
+        )
+    };
+    let services = [
+        at("shop", "192.0.2.1"),
+        at("cart", "192.0.2.1"),
+        at("twin", "192.0.2.3"),
+        at("twin", "192.0.2.4"),
+        "- {name: ledger, ports: [{port: 5432, protocol: tcp}], endpoints: ['127.0.0.1:1']}\n"
+            .into(),
+    ];
+    let folder = tempfile::TempDir::new().unwrap();
+    fs::create_dir(folder.path().join("services.d")).unwrap();
+
+    let proxy = Proxy::start_in(folder, &mesh(&services.concat()));
+
+    assert_eq!(ask(&proxy, "shop").2, "shop");
+    assert!(is_quarantined(&proxy, "cart"));
+    assert!(is_quarantined(&proxy, "twin"));
+}
+
+#[test]
+fn services_that_cannot_be_placed_refuse_the_reload() {
+    let shop = Upstream::answering("shop");
+    let service = |more: &str| {
+        let bytes =
+            "- {name: ledger, ports: [{port: 5432, protocol: tcp}], endpoints: ['127.0.0.1:1']}\n";
+        format!(
+            "{bytes}- {{name: shop, endpoints: ['{}'], {more}}}\n",
+            shop.address
+        )
+    };
+    // Files would be followed, and a reload of theirs could be taken for the one that is asked for.
+    let mesh = |services: &str| {
+        let from = "services_from: {file: 'services.d/*.yaml'}\n";
+        mesh(services).replace(from, "")
+    };
+    let proxy = Proxy::start(&mesh(&service("ports: [{port: 80}]")));
+    for unplaced in [
+        "ports: [{port: 80}], hosts: ['a b']",
+        "ports: [{port: 80}], host: [shop.test]",
+        "ports: [{port: 80}], adresses: [192.0.2.1]",
+        "ports: [{port: 80}], addresses: [nowhere]",
+        "ports: [{port: 80, protocol: smtp}]",
+        "ports: [{port: 80, protocl: tcp}]",
+        "ports: []",
+    ] {
+        let outcome = proxy.reload(&mesh(&service(unplaced)));
+
+        let told = outcome["problems"].to_string();
+        let reason = "refuses the whole configuration: what the service is called by";
+        assert!(told.contains(reason), "{unplaced}: {outcome}");
+    }
+    assert_eq!(ask(&proxy, "shop").2, "shop");
 }

@@ -55,7 +55,7 @@ pub(super) fn generate(config: &mut Config) -> Generated {
             };
             let written = port.pool.as_ref().or(service.pool.as_ref());
             let pool = written.unwrap_or(&name).clone();
-            if written.is_none() {
+            if written.is_none() && !is_taken(config, service, &name) {
                 config.pools.push(pool_of(&name, at, service, port));
                 generated.pools.push(at);
             }
@@ -66,6 +66,11 @@ pub(super) fn generate(config: &mut Config) -> Generated {
     }
     config.services = services;
     generated
+}
+
+/// Whether a broken service has the name of another pool: what is sound keeps it.
+fn is_taken(config: &Config, service: &Service, name: &str) -> bool {
+    service.is_quarantined && config.pools.iter().any(|pool| pool.name == name)
 }
 
 fn pool_of(name: &str, at: usize, service: &Service, port: &ServicePort) -> Pool {
@@ -93,6 +98,7 @@ fn pool_of(name: &str, at: usize, service: &Service, port: &ServicePort) -> Pool
         ejection: Ejection::default(),
         connections: PoolConnections::default(),
         service: Some(at),
+        is_quarantined: service.is_quarantined,
         ..Pool::default()
     }
 }
@@ -157,6 +163,7 @@ fn route_of(
             port: port.port,
             is_one_of_several: service.ports.len() > 1,
         }),
+        is_quarantined: service.is_quarantined,
         ..Route::default()
     }
 }

@@ -14,12 +14,17 @@ pub(super) struct Names<'s> {
     snapshot: &'s Snapshot,
     routes: HashSet<&'s str>,
     pools: HashSet<&'s str>,
+    /// Broken ones.
+    services: Vec<&'s str>,
 }
 
 impl<'s> Names<'s> {
     pub(super) fn new(snapshot: &'s Snapshot) -> Names<'s> {
-        let broken = snapshot.quarantined.iter();
-        let broken = broken.filter(|one| one.kind == Kind::Pool);
+        let broken = |kind| {
+            let all = snapshot.quarantined.iter();
+            all.filter(move |one| one.kind == kind)
+                .map(|one| &*one.name)
+        };
         Names {
             snapshot,
             routes: snapshot.rules.iter().map(|rule| &*rule.route).collect(),
@@ -28,8 +33,9 @@ impl<'s> Names<'s> {
                 .pools
                 .iter()
                 .map(|pool| &*pool.name)
-                .chain(broken.map(|one| &*one.name))
+                .chain(broken(Kind::Pool))
                 .collect(),
+            services: broken(Kind::Service).collect(),
         }
     }
 
@@ -47,6 +53,15 @@ impl<'s> Names<'s> {
     }
 
     pub(super) fn has_pool(&self, name: &str) -> bool {
-        name == PASSTHROUGH || self.pools.contains(name)
+        name == PASSTHROUGH || self.pools.contains(name) || self.is_of_broken_service(name)
+    }
+
+    /// As for broken pools: those of a service have its name, or it and a port.
+    fn is_of_broken_service(&self, name: &str) -> bool {
+        let mut all = self.services.iter();
+        all.any(|service| {
+            let rest = name.strip_prefix(service);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
     }
 }

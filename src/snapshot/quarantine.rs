@@ -15,11 +15,19 @@ pub enum Kind {
     Pool,
     /// A plugin that has a name.
     Plugin,
+    /// A service.
+    Service,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 4] = [Kind::Listener, Kind::Route, Kind::Pool, Kind::Plugin];
+    pub const ALL: [Kind; 5] = [
+        Kind::Listener,
+        Kind::Route,
+        Kind::Pool,
+        Kind::Plugin,
+        Kind::Service,
+    ];
 
     /// The word in metrics, logs and views.
     pub fn as_str(self) -> &'static str {
@@ -28,6 +36,7 @@ impl Kind {
             Kind::Route => "route",
             Kind::Pool => "pool",
             Kind::Plugin => "plugin",
+            Kind::Service => "service",
         }
     }
 }

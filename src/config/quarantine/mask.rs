@@ -4,6 +4,7 @@
 
 use super::object::{list, made_name, named, Broken, Object};
 use super::place::{key, map, picked, place};
+use super::service;
 use super::Ward;
 use crate::config::schema::{Config, Hold, Widened};
 use crate::config::source::{At, Document, Key, Kind as Value, Node};
@@ -21,6 +22,7 @@ pub(in crate::config) struct Masked {
 enum Mark {
     Route(Vec<Vec<Widened>>),
     Pool,
+    Service,
     Listener(Hold),
 }
 
@@ -56,6 +58,7 @@ pub(super) fn placeable(
                 false => Err("which listener is meant cannot be understood"),
             }
         }
+        Kind::Service => service::place(node).map(drop),
         Kind::Pool | Kind::Plugin => Ok(()),
     }
 }
@@ -66,6 +69,7 @@ pub(super) fn effect(object: Object, document: &Document, broken: &Broken<'_>) -
     let words = match object.kind {
         Kind::Route => "what it takes is refused",
         Kind::Pool => "what would go to it is refused",
+        Kind::Service => "what is meant for its names and addresses is refused",
         Kind::Plugin => "every route and listener that uses it refuses what it takes",
         Kind::Listener => match hold(&path, broken) {
             Hold::Closed => "everything that comes in is refused",
@@ -136,6 +140,11 @@ impl Masked {
                         pool.is_quarantined = true;
                     }
                 }
+                Mark::Service => {
+                    if let Some(service) = config.services.get_mut(*at) {
+                        service.is_quarantined = true;
+                    }
+                }
                 Mark::Listener(hold) => {
                     if let Some(listener) = config.listeners.get_mut(*at) {
                         listener.hold = *hold;
@@ -165,6 +174,11 @@ fn left(document: &Document, object: Object, broken: &Broken<'_>) -> Option<(Nod
             // They say what should become of requests, which does not hold any more.
             entries.extend(picked(node, &["tests"]));
             Some((map(entries, node.at), Mark::Route(place.widened)))
+        }
+        Kind::Service => {
+            let mut entries = vec![self::name(document, object, broken)];
+            entries.extend(service::place(node).ok()?);
+            Some((map(entries, node.at), Mark::Service))
         }
         Kind::Listener => Some(listener(document, object, node, hold(&path, broken))),
     }

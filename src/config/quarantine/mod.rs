@@ -5,6 +5,7 @@
 mod mask;
 mod object;
 mod place;
+mod service;
 #[cfg(test)]
 mod tests;
 

@@ -22,7 +22,7 @@ impl Object {
             let rest = path.strip_prefix(list(kind))?;
             let at = match kind {
                 Kind::Plugin => plugin(document, rest.strip_prefix('.')?)?,
-                Kind::Listener | Kind::Route | Kind::Pool => {
+                Kind::Listener | Kind::Route | Kind::Pool | Kind::Service => {
                     let (at, below) = rest.strip_prefix('[')?.split_once(']')?;
                     let is_test = kind == Kind::Route && is_within(below, ".tests");
                     at.parse().ok().filter(|_| !is_test)?
@@ -59,7 +59,9 @@ impl Object {
         let list = list(self.kind);
         match self.kind {
             Kind::Plugin => format!("{list}.{}", key(document, self.at).unwrap_or_default()),
-            Kind::Listener | Kind::Route | Kind::Pool => format!("{list}[{}]", self.at),
+            Kind::Listener | Kind::Route | Kind::Pool | Kind::Service => {
+                format!("{list}[{}]", self.at)
+            }
         }
     }
 }
@@ -71,6 +73,7 @@ pub(super) fn list(kind: Kind) -> &'static str {
         Kind::Route => "routes",
         Kind::Pool => "pools",
         Kind::Plugin => "plugins",
+        Kind::Service => "services",
     }
 }
 
@@ -78,7 +81,9 @@ pub(super) fn list(kind: Kind) -> &'static str {
 pub(super) fn named(document: &Document, object: Object) -> Option<&str> {
     match object.kind {
         Kind::Plugin => key(document, object.at),
-        Kind::Listener | Kind::Route | Kind::Pool => object.node(document)?.child("name")?.text(),
+        Kind::Listener | Kind::Route | Kind::Pool | Kind::Service => {
+            object.node(document)?.child("name")?.text()
+        }
     }
 }
 

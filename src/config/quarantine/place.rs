@@ -145,7 +145,7 @@ fn every_path(at: At) -> Node {
 
 /// Whether an unknown key may have been meant to be a key that is not there: by its name, or by what it holds.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Meant {
+pub(super) enum Meant {
     /// It is there, or every unknown key looks like another one.
     No,
     /// A key looks like nothing that is known, and its value like one of this key.
@@ -154,7 +154,7 @@ enum Meant {
     Surely,
 }
 
-fn meant(node: &Node, wanted: &str, known: &[String]) -> Meant {
+pub(super) fn meant(node: &Node, wanted: &str, known: &[String]) -> Meant {
     let (Kind::Map(entries), None) = (&node.kind, node.child(wanted)) else {
         return Meant::No;
     };
@@ -173,7 +173,7 @@ fn meant(node: &Node, wanted: &str, known: &[String]) -> Meant {
 fn looks_like(key: &str, value: &Node) -> bool {
     let is_word = |node: &Node| node.text().is_some_and(|text| !text.contains(' '));
     match (key, &value.kind) {
-        ("hosts", Kind::Seq(items)) => items.iter().all(is_word),
+        ("hosts" | "addresses", Kind::Seq(items)) => items.iter().all(is_word),
         ("hosts", _) => is_word(value),
         ("match", kind) => matches!(kind, Kind::Seq(_) | Kind::Map(_)),
         (_, kind) => matches!(kind, Kind::Str(_) | Kind::Map(_)),
@@ -192,7 +192,7 @@ static RULE: LazyLock<Vec<String>> = LazyLock::new(keys::<Rule>);
 static MATCH: LazyLock<Vec<String>> = LazyLock::new(keys::<Match>);
 
 /// The keys that a type of the schema knows.
-fn keys<T: JsonSchema>() -> Vec<String> {
+pub(super) fn keys<T: JsonSchema>() -> Vec<String> {
     let schema = schemars::schema_for!(T).to_value();
     let properties = schema.get("properties").and_then(Json::as_object);
     properties
@@ -228,7 +228,7 @@ pub(super) fn map(entries: Vec<(Key, Node)>, at: At) -> Node {
     }
 }
 
-fn list(items: Vec<Node>, at: At) -> Node {
+pub(super) fn list(items: Vec<Node>, at: At) -> Node {
     Node {
         kind: Kind::Seq(items),
         at,

@@ -56,6 +56,11 @@ pub(crate) fn protocol_of(listener: &Listener) -> Protocol {
     listener.protocol.unwrap_or(default)
 }
 
+/// Whether a text could stand among hosts.
+pub(in crate::config) fn is_host_pattern(text: &str) -> bool {
+    values::host_pattern(text).is_ok()
+}
+
 /// Everything that can be referred to, by name.
 struct Names<'a> {
     listeners: HashMap<&'a str, &'a Listener>,

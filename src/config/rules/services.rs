@@ -30,9 +30,12 @@ pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report) {
         );
     }
     let all = config.services.iter();
-    named(report, "services", "-_.", all.map(|one| Some(&*one.name)));
+    let names_of = all.map(|one| (!one.is_quarantined).then_some(&*one.name));
+    named(report, "services", "-_.", names_of);
     let mut taken = HashMap::new();
-    for (at, service) in config.services.iter().enumerate() {
+    // Of a service that is quarantined only the place is left.
+    let sound = config.services.iter().enumerate();
+    for (at, service) in sound.filter(|(_, service)| !service.is_quarantined) {
         let path = format!("services[{at}]");
         one(service, names, &path, report);
         for address in &service.addresses {

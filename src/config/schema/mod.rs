@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Further files to read, as paths or patterns with `*` in the file name, relative to this file. Their lists are appended, their maps merged. Default: none.
     pub include: Vec<String>,
-    /// What an error in one route, pool, plugin or listener does to the rest: `strict` refuses the whole configuration, `quarantine` puts the rest into force and answers 503 in place of what is broken. `windrose check` refuses either way. Default: strict.
+    /// What an error in one route, pool, service, plugin or listener does to the rest: `strict` refuses the whole configuration, `quarantine` puts the rest into force and answers 503 in place of what is broken. `windrose check` refuses either way. Default: strict.
     pub on_invalid: OnInvalid,
     /// Process settings that only a restart changes.
     pub server: Server,

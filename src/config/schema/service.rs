@@ -41,6 +41,9 @@ pub struct Service {
     /// Active health check. Not beside `pool`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
+    /// Whether it is broken and only its place is kept; set by `config::quarantine`, never written.
+    #[serde(skip)]
+    pub is_quarantined: bool,
 }
 
 /// A port of a service.

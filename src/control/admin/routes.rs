@@ -142,7 +142,7 @@ struct TimeoutsView {
 pub(super) fn view(snapshot: &Snapshot) -> Routes {
     Routes {
         listeners: snapshot.listeners.iter().map(|one| listener(one)).collect(),
-        quarantined: quarantined(snapshot, &[Kind::Route, Kind::Plugin]),
+        quarantined: quarantined(snapshot, &[Kind::Route, Kind::Plugin, Kind::Service]),
     }
 }
 
