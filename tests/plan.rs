@@ -21,13 +21,17 @@ pools:
 
 /// Runs the command on the old and a new configuration; its output and exit code.
 fn plan(new: &str, further: &[&str]) -> (String, i32) {
+    plan_from(OLD, new, further)
+}
+
+fn plan_from(old: &str, new: &str, further: &[&str]) -> (String, i32) {
     let folder = TempDir::new().unwrap();
     let file = |name: &str, text: &str| {
         let path = folder.path().join(name);
         fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
     };
-    let (old, new) = (file("old.yaml", OLD), file("new.yaml", new));
+    let (old, new) = (file("old.yaml", old), file("new.yaml", new));
     let output = run(&[&["plan", &new, "-c", &old], further].concat());
     let text = [output.stdout, output.stderr].concat();
     (
@@ -106,4 +110,31 @@ fn what_is_too_much_for_the_page_is_said_and_what_is_no_bundle_is_told() {
 
     assert_eq!((code, without), (0, 2));
     assert!(text.contains("    and 3 more; --json has all\n"), "{text}");
+}
+
+#[test]
+fn policies_that_change_say_who_would_newly_be_denied_and_who_allowed() {
+    let deny = "- {name: no-delete, action: deny, to: {routes: [first]}, rules: [{when: {methods: [DELETE]}}]}\n";
+    let allow = "- {name: staff, action: allow, rules: [{from: {consumers: [ann]}}, {when: {headers: {x-key: hidden}}}]}\n";
+    let with = |policies: &str| format!("{OLD}policies:\n{policies}");
+
+    let (come, _) = plan(&with(&[deny, allow].concat()), &[]);
+    let (gone, _) = plan_from(&with(&[deny, allow].concat()), &with(deny), &[]);
+    let (closed, _) = plan(&format!("{OLD}authorization: {{default: deny}}\n"), &[]);
+    let (same, _) = plan_from(&with(deny), &with(deny), &[]);
+
+    for line in [
+        "policy \"no-delete\": added; newly denied: (methods DELETE), on routes first\n",
+        "policy \"staff\": added; newly denied: everybody but (consumers ann), (header x-key): until now nobody had to be allowed\n",
+        "policies: 1 allow, 1 deny, 0 only audit; without any that allow: allow\n    before: 0 allow, 0 deny, 0 only audit",
+        "`--live` or `--bundle FILE`\n",
+    ] {
+        assert!(come.contains(line), "{line}: {come}");
+    }
+    assert!(!come.contains("hidden"), "{come}");
+    let line = "policy \"staff\": removed; newly allowed: everybody but (consumers ann), (header x-key): nobody has to be allowed any more\n";
+    assert!(gone.contains(line), "{gone}");
+    let line = "authorization: changed (default); newly denied: everything that no policy with `action: allow` is for, on 3 of 3 routes: first, second, third\n";
+    assert!(closed.contains(line), "{closed}");
+    assert_eq!(same, "nothing changes\n");
 }

@@ -132,3 +132,46 @@ fn what_is_no_bundle_is_told_in_one_line() {
 
     assert_eq!((code, text.lines().count()), (2, 1), "{text}");
 }
+
+#[test]
+fn a_plan_and_a_reload_say_which_recorded_requests_policies_would_judge_otherwise() {
+    let service = Upstream::answering("hello");
+    let proxy = recorded(&service);
+    let old = fs::read_to_string(proxy.config()).unwrap();
+    let deny = "policies: [{name: no-a, action: deny, rules: [{when: {hosts: [a.test]}}]}]\n";
+    let closed = format!("{old}\n{deny}");
+    let new = proxy.file("new.yaml");
+    fs::write(&new, &closed).unwrap();
+    let config = proxy.config();
+    let plan = |to: &str| {
+        let config = config.to_str().unwrap();
+        said(run(&["plan", to, "--live", "-c", config]))
+    };
+
+    let (text, code) = plan(new.to_str().unwrap());
+    let denied = proxy.reload(&closed);
+    fs::write(&new, &old).unwrap();
+    let (back, _) = plan(new.to_str().unwrap());
+    let allowed = proxy.reload(&old);
+
+    assert_eq!(code, 0, "{text}");
+    assert!(
+        text.contains("  newly denied: 2, by no-a[0]\n           GET http://a.test/x?key="),
+        "{text}"
+    );
+    assert!(
+        text.contains(" as anybody\n") && !text.contains("secret"),
+        "{text}"
+    );
+    assert!(
+        back.contains("  newly allowed: 2, no longer denied by no-a[0]\n"),
+        "{back}"
+    );
+    let words = |outcome: &serde_json::Value| outcome["changes"].to_string();
+    let sentence = "policies: of 6 recorded requests 2 (by no-a[0]) would newly be denied and 0 newly be allowed";
+    assert!(words(&denied).contains(sentence), "{denied}");
+    let policy = "policy \\\"no-a\\\": added; newly denied: (hosts a.test)";
+    assert!(words(&denied).contains(policy), "{denied}");
+    let sentence = "policies: of 6 recorded requests 0 would newly be denied and 2 (by no-a[0]) newly be allowed";
+    assert!(words(&allowed).contains(sentence), "{allowed}");
+}

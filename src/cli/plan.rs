@@ -40,6 +40,9 @@ pub(super) struct Wish {
 struct Plan {
     changes: Vec<Change>,
     moved: Vec<Moved>,
+    /// How many policies there are now and then, if something about them changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policies: Option<[String; 2]>,
     /// Warnings that only the new configuration has, such as of routes in the shadow of others.
     warnings: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,11 +112,15 @@ fn make(
     let old = side(path, plugins)?;
     let new = side(&wish.new, plugins)?;
     let is_new = |warning: &&String| !old.warnings.contains(warning);
+    let changes = changes(
+        plan::Side::of(&old.built.config, &old.document),
+        plan::Side::of(&new.built.config, &new.document),
+    );
+    let judges_otherwise = changes.iter().any(Change::is_of_policies);
     let mut plan = Plan {
-        changes: changes(
-            plan::Side::of(&old.built.config, &old.document),
-            plan::Side::of(&new.built.config, &new.document),
-        ),
+        policies: judges_otherwise
+            .then(|| [&old, &new].map(|side| plan::counted(&side.built.config))),
+        changes,
         moved: order(&old.built.snapshot, &new.built.snapshot),
         warnings: new.warnings.iter().filter(is_new).cloned().collect(),
         requests: questions.map(|asked| replayed(&asked, &old.built, &new.built)),
@@ -134,6 +141,9 @@ fn hide(plan: &mut Plan, secrets: &Secrets) {
     }
     for group in plan.requests.iter_mut().flat_map(|all| &mut all.groups) {
         group.change = secrets.hidden(&group.change);
+    }
+    for effect in plan.changes.iter_mut().flat_map(|one| &mut one.effects) {
+        *effect = secrets.hidden(effect);
     }
 }
 
@@ -161,6 +171,14 @@ fn text(plan: &Plan) -> String {
         }
         if let more @ 1.. = change.details.len().saturating_sub(MOST_DETAILS) {
             let _ = writeln!(text, "    and {more} more; --json has all");
+        }
+    }
+    if let Some([before, after]) = &plan.policies {
+        let _ = writeln!(text, "policies: {after}");
+        let _ = writeln!(text, "    before: {before}");
+        if plan.requests.is_none() {
+            let advice = "which recorded requests that is: `--live` or `--bundle FILE`";
+            let _ = writeln!(text, "    {advice}");
         }
     }
     for moved in &plan.moved {
@@ -203,8 +221,29 @@ fn traffic(text: &mut String, replayed: &Replayed) {
             let _ = writeln!(text, "           {example}");
         }
     }
+    judged(text, replayed);
     if replayed.skipped > 0 {
         let _ = writeln!(text, "  {} could not be asked again", replayed.skipped);
+    }
+}
+
+/// What policies would judge otherwise.
+fn judged(text: &mut String, replayed: &Replayed) {
+    let kinds = [
+        ("newly denied", &replayed.denied),
+        ("newly allowed", &replayed.allowed),
+    ];
+    for (word, ruled) in kinds {
+        for one in ruled {
+            let by = match word {
+                "newly denied" => "by",
+                _ => "no longer denied by",
+            };
+            let _ = writeln!(text, "  {word}: {}, {by} {}", one.requests, one.by);
+            for example in &one.examples {
+                let _ = writeln!(text, "           {example}");
+            }
+        }
     }
 }
 

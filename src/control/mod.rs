@@ -22,6 +22,7 @@ mod services;
 pub mod status;
 pub mod supervisor;
 mod traffic;
+mod verdicts;
 
 #[cfg(test)]
 mod tests;

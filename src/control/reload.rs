@@ -18,7 +18,8 @@ use super::notices::Notices;
 use super::pools::PoolKeeper;
 use super::probation::{watch, Terms, Trial};
 use super::status::{Reload, Status};
-use crate::config::plan::Side;
+use super::verdicts;
+use crate::config::plan::{Change, Side};
 use crate::config::schema::Config;
 use crate::config::{self, Built, Disk};
 use crate::observe::access_log::AccessLog;
@@ -246,7 +247,17 @@ impl Reloader {
             // Only keys are told of them.
             let (old, new) = (Side::unseen(&running), Side::unseen(&built.config));
             let changes = config::plan::changes(old, new);
+            let judges_otherwise = changes.iter().any(Change::is_of_policies);
+            let in_force = me.current.load();
             let mut changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
+            if judges_otherwise {
+                changes.extend(verdicts::of(&me.recorder, &in_force, &built.snapshot));
+                for secrets in [&in_force.secrets, &built.snapshot.secrets] {
+                    changes
+                        .iter_mut()
+                        .for_each(|text| *text = secrets.hidden(text));
+                }
+            }
             let before = &me.current.load().quarantined;
             config::plan::note_quarantine(before, &built.snapshot.quarantined, &mut changes);
             let is_other_text = built.snapshot.digest != me.current.peek().digest;

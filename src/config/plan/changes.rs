@@ -8,6 +8,7 @@ use std::fmt;
 use serde::Serialize;
 use serde_yaml::Value;
 
+use super::policies;
 use crate::config::schema::Config;
 use crate::config::source::{self, Document, Kind as NodeKind, Node};
 use crate::snapshot::quarantine::Quarantined;
@@ -24,6 +25,9 @@ pub struct Change {
     /// Where it differs, for objects that are on both sides.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub details: Vec<Detail>,
+    /// What it means for callers, in words: who would newly be denied or allowed. Only of policies.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<String>,
 }
 
 /// How an object differs.
@@ -57,6 +61,20 @@ impl fmt::Display for Change {
         if !self.name.is_empty() {
             write!(f, " \"{}\"", self.name)?;
         }
+        self.how(f)?;
+        let mut effects = self.effects.iter();
+        effects.try_for_each(|effect| write!(f, "; {effect}"))
+    }
+}
+
+impl Change {
+    /// Whether it is about who may call what.
+    pub fn is_of_policies(&self) -> bool {
+        matches!(self.kind, "policy" | "authorization")
+    }
+
+    /// How it differs, in words.
+    fn how(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.what {
             What::Added => f.write_str(": added"),
             What::Removed => f.write_str(": removed"),
@@ -200,7 +218,11 @@ pub fn changes(old: Side<'_>, new: Side<'_>) -> Vec<Change> {
     objects("route", old.routes(), new.routes(), &mut found);
     objects("pool", old.pools(), new.pools(), &mut found);
     objects("service", old.services(), new.services(), &mut found);
+    let first = found.len();
     objects("policy", old.policies(), new.policies(), &mut found);
+    for policy in &mut found[first..] {
+        policy.effects = policies::effects(&policy.name, old.config, new.config);
+    }
     objects("plugin", old.plugins(), new.plugins(), &mut found);
     let (before, after) = (old.order(), new.order());
     if kept(&before, &after) != kept(&after, &before) {
@@ -208,7 +230,13 @@ pub fn changes(old: Side<'_>, new: Side<'_>) -> Vec<Change> {
     }
     for ((kind, before), (_, after)) in old.sections().into_iter().zip(new.sections()) {
         if before.value != after.value {
-            found.push(section(kind, What::Changed, details(&before, &after)));
+            found.push(Change {
+                effects: match kind {
+                    "authorization" => policies::of_default(old.config, new.config),
+                    _ => Vec::new(),
+                },
+                ..section(kind, What::Changed, details(&before, &after))
+            });
         }
     }
     found
@@ -247,8 +275,22 @@ fn section(kind: &'static str, what: What, details: Vec<Detail>) -> Change {
         name: String::new(),
         what,
         details,
+        effects: Vec::new(),
     }
 }
+
+/// The first few of a list, and how many more there are.
+pub(super) fn list(texts: &[&str]) -> String {
+    let more = texts.len().saturating_sub(MOST_LISTED);
+    let listed = texts.iter().take(MOST_LISTED).copied();
+    let mut text = listed.collect::<Vec<_>>().join(", ");
+    if more > 0 {
+        text += &format!(" and {more} more");
+    }
+    text
+}
+
+const MOST_LISTED: usize = 5;
 
 /// An object as a value, and what tells its secrets.
 struct Object<'s> {
@@ -268,7 +310,7 @@ impl Object<'_> {
 type Objects<'s> = BTreeMap<String, Object<'s>>;
 
 /// As a reader writes it: `{header: x}`, not `!header x`.
-fn value(of: &impl Serialize) -> Value {
+pub(super) fn value(of: &impl Serialize) -> Value {
     serde_yaml::with::singleton_map_recursive::serialize(of, serde_yaml::value::Serializer)
         .unwrap_or_default()
 }
@@ -279,6 +321,7 @@ fn objects(kind: &'static str, old: Objects<'_>, new: Objects<'_>, found: &mut V
         name: name.clone(),
         what,
         details,
+        effects: Vec::new(),
     };
     for (name, after) in &new {
         match old.get(name) {

@@ -4,8 +4,10 @@
 
 mod changes;
 mod order;
+mod policies;
 mod replay;
 
 pub use changes::{changes, note_quarantine, Change, Detail, Side, What};
 pub use order::{order, Moved};
-pub use replay::{replay, Group, Replayed};
+pub use policies::counted;
+pub use replay::{replay, Group, Replayed, Ruled};

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::changes::list;
 use crate::explain::{words, Explanation, Outcome, Question};
 
 /// What came of a replay.
@@ -19,6 +20,72 @@ pub struct Replayed {
     pub skipped: usize,
     /// The changes by kind, most frequent first.
     pub groups: Vec<Group>,
+    /// Those that policies would newly deny, by what denies.
+    pub denied: Vec<Ruled>,
+    /// Those that policies deny and newly would not, by what denies now.
+    pub allowed: Vec<Ruled>,
+}
+
+/// Requests that policies judge otherwise.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Ruled {
+    /// The rule, policy or default that denies, before or after.
+    pub by: String,
+    /// How many.
+    pub requests: usize,
+    /// Some of them, as method, address and caller.
+    pub examples: Vec<String>,
+}
+
+impl Replayed {
+    /// What policies judge otherwise, on one line.
+    pub fn ruled(&self) -> String {
+        let told = |ruled: &[Ruled]| {
+            let count: usize = ruled.iter().map(|one| one.requests).sum();
+            let by: Vec<&str> = ruled.iter().map(|one| &*one.by).collect();
+            match by.is_empty() {
+                true => "0".to_owned(),
+                false => format!("{count} (by {})", list(&by)),
+            }
+        };
+        format!(
+            "of {} recorded requests {} would newly be denied and {} newly be allowed",
+            self.requests,
+            told(&self.denied),
+            told(&self.allowed)
+        )
+    }
+
+    /// Takes note of what policies say before and after.
+    fn judge(&mut self, question: &Question, old: &Explanation, new: &Explanation) {
+        let denied = |explanation: &Explanation| {
+            let ruling = explanation.ruling.as_ref();
+            let ruling = ruling.filter(|ruling| ruling.verdict == "deny");
+            ruling.map(|ruling| ruling.by.clone())
+        };
+        let (by, all) = match (denied(old), denied(new)) {
+            (None, Some(by)) => (by, &mut self.denied),
+            (Some(by), None) => (by, &mut self.allowed),
+            _ => return,
+        };
+        let at = all.iter().position(|one| one.by == by);
+        let at = at.unwrap_or_else(|| {
+            all.push(Ruled {
+                by,
+                requests: 0,
+                examples: Vec::new(),
+            });
+            all.len() - 1
+        });
+        let ruled = &mut all[at];
+        ruled.requests += 1;
+        if ruled.examples.len() < EXAMPLES {
+            let caller = new.request.principal.as_deref();
+            let caller = caller.map_or("anybody".to_owned(), str::to_owned);
+            let Question { method, url, .. } = question;
+            ruled.examples.push(format!("{method} {url} as {caller}"));
+        }
+    }
 }
 
 /// Requests that change in the same way.
@@ -51,7 +118,10 @@ pub fn replay(
         };
         replayed.requests += 1;
         let change = match new(question) {
-            Ok(after) => difference(&before.outcome, &after.outcome),
+            Ok(after) => {
+                replayed.judge(question, &before, &after);
+                difference(&before.outcome, &after.outcome)
+            }
             Err(problem) => Some(format!("can no longer be asked: {problem}")),
         };
         let Some(change) = change else { continue };
