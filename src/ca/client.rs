@@ -20,6 +20,7 @@ use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_openssl::SslStream;
+use zeroize::Zeroizing;
 
 use super::keys;
 use super::wire::{self, Ask, Issued, Join, Joined, Sync, Trusted, CA_PATH};
@@ -109,8 +110,7 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, Failure> {
-        let body =
-            serde_json::to_vec(body).map_err(|error| Failure::Unreachable(error.to_string()))?;
+        let body = written(body)?;
         let called = timeout(PATIENCE, self.call(path, body)).await;
         let (status, content) = called
             .map_err(|_| unreachable(format!("no answer within {} s", PATIENCE.as_secs())))??;
@@ -127,9 +127,17 @@ impl Client {
         }
     }
 
-    async fn call(&self, path: &str, body: Vec<u8>) -> Result<(StatusCode, Bytes), Failure> {
+    async fn call(
+        &self,
+        path: &str,
+        body: Zeroizing<Vec<u8>>,
+    ) -> Result<(StatusCode, Bytes), Failure> {
         let stream = self.connect().await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        // Else the body would be copied behind the header, where nobody clears it.
+        let mut http = http1::Builder::new();
+        let (mut sender, connection) = http
+            .writev(true)
+            .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| unreachable(error.to_string()))?;
         let request = Request::builder()
@@ -138,7 +146,7 @@ impl Client {
             .header(header::HOST, &self.address)
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::CONNECTION, "close")
-            .body(Full::new(Bytes::from(body)))
+            .body(Full::new(Bytes::from_owner(body)))
             .map_err(|error| unreachable(error.to_string()))?;
         let exchange = async {
             let answer = sender.send_request(request).await?;
@@ -236,6 +244,14 @@ impl Client {
             ))),
         }
     }
+}
+
+/// A message that clears itself, as it may hold a token. It never grows: what a growing one leaves behind would stay.
+fn written(message: &impl Serialize) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let mut body = Zeroizing::new(Vec::with_capacity(wire::LARGEST_BODY));
+    let wrote = serde_json::to_writer(&mut *body, message);
+    wrote.map_err(|error| unreachable(error.to_string()))?;
+    Ok(body)
 }
 
 fn unreachable(problem: impl Into<String>) -> Failure {

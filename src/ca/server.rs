@@ -7,6 +7,7 @@ mod own;
 mod public;
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -29,6 +30,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_openssl::SslStream;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::authority::{Authority, Refusal};
 use super::disk;
@@ -322,24 +324,33 @@ fn node(stream: &SslStream<TcpStream>, trust: &Trust) -> Result<SpiffeId, Unprov
 }
 
 async fn body<T: DeserializeOwned>(request: Request<Incoming>) -> Result<T, Refusal> {
-    let collected = timeout(
-        BODY,
-        Limited::new(request.into_body(), wire::LARGEST_BODY).collect(),
-    )
-    .await;
-    let bad = |detail: String| Refusal::new(400, "ca.bad_request", detail);
+    let collected = timeout(BODY, whole(request.into_body())).await;
     let content = collected
         .map_err(|_| Refusal::new(408, "ca.bad_request", "the body did not come in time"))?;
-    let content = content
-        .map_err(|error| bad(format!("the body cannot be read: {error}")))?
-        .to_bytes();
-    // Where it is wrong, not what stands there: it may hold a token.
-    serde_json::from_slice(&content).map_err(|error| {
-        bad(format!(
-            "not the JSON of this call, at column {}",
-            error.column()
-        ))
-    })
+    let bad = |error| {
+        let detail = format!("the body cannot be read: {error}");
+        Refusal::new(400, "ca.bad_request", detail)
+    };
+    wire::read(&content.map_err(bad)?).map_err(|detail| Refusal::new(400, "ca.bad_request", detail))
+}
+
+type Unread = Box<dyn Error + Send + std::marker::Sync>;
+
+/// A whole body, in one place that clears itself: it may hold a token.
+async fn whole(body: Incoming) -> Result<Zeroizing<Vec<u8>>, Unread> {
+    let mut body = Limited::new(body, wire::LARGEST_BODY);
+    let mut content = Zeroizing::new(Vec::with_capacity(wire::LARGEST_BODY));
+    while let Some(frame) = body.frame().await {
+        let Ok(piece) = frame?.into_data() else {
+            continue;
+        };
+        content.extend_from_slice(&piece);
+        // Only where nobody else has it any more.
+        if let Ok(mut piece) = piece.try_into_mut() {
+            piece.as_mut().zeroize();
+        }
+    }
+    Ok(content)
 }
 
 fn json(value: &impl Serialize) -> Outcome {

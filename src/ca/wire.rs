@@ -3,6 +3,7 @@
 //! Used by `ca::server` and `ca::client`.
 
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
 
 /// Exchanges a join token for a node's certificate. No client certificate is needed.
 pub const JOIN: &str = "/v1/join";
@@ -28,7 +29,7 @@ pub const NODE_PREFIX: &str = "/windrose/node/";
 /// What only the authority itself names.
 pub const RESERVED: &str = "/windrose/";
 
-/// The body of [`JOIN`].
+/// The body of [`JOIN`]. The token is cleared with it, and shown by nothing.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Join {
@@ -42,10 +43,25 @@ pub struct Join {
     pub trusts: Vec<String>,
 }
 
+impl Drop for Join {
+    fn drop(&mut self) {
+        self.token.zeroize();
+    }
+}
+
 impl std::fmt::Debug for Join {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Join({})", self.name)
     }
+}
+
+/// Reads the body of a call.
+///
+/// # Errors
+/// Where it is wrong, not what stands there: it may hold a token.
+pub fn read<T: serde::de::DeserializeOwned>(content: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(content)
+        .map_err(|error| format!("not the JSON of this call, at column {}", error.column()))
 }
 
 /// The answer to [`JOIN`].

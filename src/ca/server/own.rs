@@ -82,7 +82,9 @@ fn acceptor(chain: &[X509], key: &PKeyRef<Private>) -> Result<SslAcceptor, Error
     builder.set_private_key(key)?;
     // A resumed session would skip the certificate.
     builder.set_session_cache_mode(SslSessionCacheMode::OFF);
-    builder.set_options(SslOptions::NO_TICKET);
+    // What was read in may be a token: OpenSSL clears its own buffers then (`SSL_OP_CLEANSE_PLAINTEXT`, which the binding does not
+    // name).
+    builder.set_options(SslOptions::NO_TICKET | SslOptions::from_bits_retain(1 << 1));
     builder.set_num_tickets(0)?;
     // Any chain passes here: who needs one is judged after the handshake, by the same rules as everywhere in the mesh.
     builder.set_verify_callback(SslVerifyMode::PEER, |_, _| true);

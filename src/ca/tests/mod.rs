@@ -38,6 +38,20 @@ fn grant(ids: &[&str]) -> Grant {
     Grant::new(&ids, &TrustDomain::parse("td").unwrap()).unwrap()
 }
 
+#[test]
+fn what_stands_in_a_message_is_told_by_nothing() {
+    let text = r#"{"token": "windrose-join-0a", "name": "n", "request": "", "trusts": []}"#;
+    let join: Join = super::wire::read(text.as_bytes()).unwrap();
+    assert_eq!(format!("{join:?}"), "Join(n)");
+
+    let cut = super::wire::read::<Join>(text.replace('}', "").as_bytes());
+    let wrong = super::wire::read::<Join>(text.replace("[]", "\"windrose-join-0a\"").as_bytes());
+
+    for told in [cut, wrong].map(|read| read.err().unwrap()) {
+        assert!(told.starts_with("not the JSON") && !told.contains("0a"));
+    }
+}
+
 fn join_with(token: &str, key: &PKey<Private>) -> Join {
     Join {
         token: token.to_owned(),
