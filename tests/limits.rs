@@ -140,7 +140,9 @@ fn who_waits_goes_on_when_a_place_is_free() {
     until_load(&proxy, 1, 1);
 
     refused(&proxy.get("/"), "pool_overloaded");
-    assert_eq!(held.upstream.requests(), 1);
+    until("the first has come", || {
+        (held.upstream.requests() == 1).then_some(())
+    });
 
     held.answer();
     assert_eq!(as_told(&end(&mut first)), WENT_ON);

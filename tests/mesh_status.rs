@@ -2,6 +2,8 @@
 //! It must not know how edges are counted.
 //! Part of the test binary.
 
+use std::net::SocketAddr;
+
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -29,6 +31,47 @@ fn edge(proxy: &Proxy, seen: &str, destination: &str) -> Value {
     })
 }
 
+/// The exit code and the screen.
+fn status(proxy: &Proxy, more: &[&str]) -> (Option<i32>, String) {
+    let config = proxy.config();
+    let config = config.to_str().unwrap();
+    let args = ["mesh", "status", "--over", "0.1", "-c", config];
+    let done = run(&[&args, more].concat());
+    (done.status.code(), String::from_utf8(done.stdout).unwrap())
+}
+
+/// A node of `web` that calls `pay` over mutual TLS, and `old` and the bytes of `db` in the clear.
+fn calling(authority: &Authority, at: SocketAddr, plain: SocketAddr, bytes: SocketAddr) -> Proxy {
+    let (folder, identity) = node(authority, WEB);
+    Proxy::start_in(folder, &format!("listeners:\n- {{name: web, role: mesh-outbound, bind: '127.0.0.1:0'}}\n- {{name: db, role: mesh-outbound, bind: '127.0.0.1:0', protocol: tcp, service: db}}\n{identity}services:\n- {{name: pay, ports: [{{port: 80}}], endpoints: ['{at}'], mtls: {{peers: ['{PAY}']}}}}\n- {{name: old, ports: [{{port: 80}}], endpoints: ['{plain}']}}\n- {{name: db, ports: [{{port: 5432, protocol: tcp}}], endpoints: ['{bytes}']}}\n"))
+}
+
+/// What either node shows of it.
+fn screens(caller: &Proxy, callee: &Proxy) {
+    let (code, screen) = status(caller, &[]);
+    assert_eq!(code, Some(0), "{screen}");
+    for part in [
+        "own  spiffe://mesh.test/ns/shop/sa/web  good, 2",
+        "outbound  spiffe://mesh.test/ns/shop/sa/web -> pay ",
+        "in the clear: 1 of 1 spiffe://mesh.test/ns/shop/sa/web -> old",
+    ] {
+        assert!(screen.contains(part), "{part}:\n{screen}");
+    }
+    let (_, screen) = status(callee, &[]);
+    assert!(
+        screen.contains("in  it is: nothing came in the clear"),
+        "{screen}"
+    );
+    assert!(
+        screen.contains("inbound   spiffe://mesh.test/ns/shop/sa/web -> app "),
+        "{screen}"
+    );
+    let (_, json) = status(callee, &["--json"]);
+    let view: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(view["edges"][0]["requests"], 2);
+    assert!(view["edges"][0]["per_second"].is_number(), "{view}");
+}
+
 #[test]
 fn both_nodes_see_an_edge_and_the_screen_shows_it() {
     let authority = Authority::new();
@@ -36,9 +79,7 @@ fn both_nodes_see_an_edge_and_the_screen_shows_it() {
     let echo = Echo::start();
     let (folder, identity) = node(&authority, PAY);
     let callee = Proxy::start_in(folder, &format!("listeners: [{{name: in, role: mesh-inbound, bind: '127.0.0.1:0', mtls: {{mode: strict}}}}]\n{identity}{}routes: [{{name: all, listeners: [in], rules: [{{pool: app}}]}}]\n", pool("app", &[&app])));
-    let (folder, identity) = node(&authority, WEB);
-    let (at, plain, bytes) = (callee.address("in"), app.address, echo.address);
-    let caller = Proxy::start_in(folder, &format!("listeners:\n- {{name: web, role: mesh-outbound, bind: '127.0.0.1:0'}}\n- {{name: db, role: mesh-outbound, bind: '127.0.0.1:0', protocol: tcp, service: db}}\n{identity}services:\n- {{name: pay, ports: [{{port: 80}}], endpoints: ['{at}'], mtls: {{peers: ['{PAY}']}}}}\n- {{name: old, ports: [{{port: 80}}], endpoints: ['{plain}']}}\n- {{name: db, ports: [{{port: 5432, protocol: tcp}}], endpoints: ['{bytes}']}}\n"));
+    let caller = calling(&authority, callee.address("in"), app.address, echo.address);
     let ask = |host: &str| caller.ask("GET", "/", &format!("host: {host}\r\n")).status;
 
     assert_eq!([ask("pay"), ask("pay"), ask("old")], [200; 3]);
@@ -80,41 +121,7 @@ fn both_nodes_see_an_edge_and_the_screen_shows_it() {
     ];
     assert_eq!(caller.metric("windrose_edge_transport_total", &marks), 2.0);
 
-    let status = |proxy: &Proxy, more: &[&str]| {
-        let config = proxy.config();
-        let args = [
-            "mesh",
-            "status",
-            "--over",
-            "0.1",
-            "-c",
-            config.to_str().unwrap(),
-        ];
-        let done = run(&[&args, more].concat());
-        (done.status.code(), String::from_utf8(done.stdout).unwrap())
-    };
-    let (code, screen) = status(&caller, &[]);
-    assert_eq!(code, Some(0), "{screen}");
-    for part in [
-        "own  spiffe://mesh.test/ns/shop/sa/web  good, 23 h",
-        "outbound  spiffe://mesh.test/ns/shop/sa/web -> pay ",
-        "in the clear: 1 of 1 spiffe://mesh.test/ns/shop/sa/web -> old",
-    ] {
-        assert!(screen.contains(part), "{part}:\n{screen}");
-    }
-    let (_, screen) = status(&callee, &[]);
-    assert!(
-        screen.contains("in  it is: nothing came in the clear"),
-        "{screen}"
-    );
-    assert!(
-        screen.contains("inbound   spiffe://mesh.test/ns/shop/sa/web -> app "),
-        "{screen}"
-    );
-    let (_, json) = status(&callee, &["--json"]);
-    let view: Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(view["edges"][0]["requests"], 2);
-    assert!(view["edges"][0]["per_second"].is_number(), "{view}");
+    screens(&caller, &callee);
 }
 
 #[test]

@@ -226,7 +226,7 @@ impl Canary {
         let user = runs_as.or(record.proxy);
         let is_known = user.is_some() || record.mark.is_some();
         is_known.then(|| Canary {
-            user: user.or_else(|| record.user),
+            user: user.or(record.user),
             cgroup: None,
             mark: record.mark,
         })

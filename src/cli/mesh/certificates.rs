@@ -124,7 +124,7 @@ fn roots(view: &Value, found: &mut Findings) {
         };
         let word = match left {
             ..=0 => Word::Wrong,
-            ..=SOON => Word::Warning,
+            1..=SOON => Word::Warning,
             _ => Word::Ok,
         };
         let remedy = match word {

@@ -100,8 +100,8 @@ fn peers(told: &[(SocketAddr, i64)], found: &mut Findings) -> usize {
 
 fn judge(ahead: i64, fact: String, found: &mut Findings) {
     match ahead.abs() {
-        0..=NOTABLE => found.ok(AREA, fact),
-        0..=TOLERATED => found.add(AREA, Word::Warning, fact, REMEDY),
+        apart if apart <= NOTABLE => found.ok(AREA, fact),
+        apart if apart <= TOLERATED => found.add(AREA, Word::Warning, fact, REMEDY),
         _ => {
             let fact = format!("{fact}; {TOLERATED} s are tolerated");
             found.add(AREA, Word::Wrong, fact, REMEDY);
