@@ -60,7 +60,7 @@ pub static BUSY: Cause = Cause {
     next_step: "Look for clients that guess passwords and put a `rate_limit` by `client_ip` before the plugin; otherwise raise `max_running` and `max_waiting`, or lower the cost of the hashes.",
 };
 
-/// Settings of `basic_auth`. Users come from `users`, `htpasswd` or both; only bcrypt hashes are taken.
+/// Settings of `basic_auth`. Users come from `users`, `htpasswd` and the `password` of `consumers`; only bcrypt hashes are taken.
 ///
 /// Give every user a hash of the same cost: unknown names take as long as the costliest user, cheaper ones less.
 #[derive(Deserialize, JsonSchema)]

@@ -5,11 +5,13 @@
 pub mod contract;
 pub mod testkit;
 
+pub mod acl;
 pub mod basic_auth;
 pub mod body_limit;
 pub mod cors;
 pub mod headers;
 pub mod ip_filter;
+pub mod key_auth;
 pub mod rate_limit;
 pub mod request_id;
 pub mod respond;
@@ -18,11 +20,13 @@ pub use contract::PluginDef;
 
 /// Every built-in plugin, sorted by kind. Registering a plugin is one line here.
 pub const BUILTIN: &[PluginDef] = &[
+    acl::PLUGIN,
     basic_auth::PLUGIN,
     body_limit::PLUGIN,
     cors::PLUGIN,
     headers::PLUGIN,
     ip_filter::PLUGIN,
+    key_auth::PLUGIN,
     rate_limit::PLUGIN,
     request_id::PLUGIN,
     respond::PLUGIN,
@@ -51,7 +55,7 @@ mod tests {
     #[test]
     fn every_example_builds_and_attaches_a_hook() {
         for plugin in BUILTIN {
-            let hooks = Kit::new().instance(plugin, plugin.example).hooks;
+            let hooks = Kit::for_examples().instance(plugin, plugin.example).hooks;
 
             let attached = hooks.connection.is_some()
                 || hooks.request.is_some()
@@ -67,7 +71,7 @@ mod tests {
         for plugin in BUILTIN {
             let config = format!("{}\nno_such_key: 1", plugin.example);
 
-            let problems = Kit::new().problems(plugin, &config);
+            let problems = Kit::for_examples().problems(plugin, &config);
 
             assert_eq!(problems.len(), 1, "{}", plugin.kind);
             assert_eq!(problems[0].path, "no_such_key", "{}", plugin.kind);

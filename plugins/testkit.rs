@@ -2,6 +2,8 @@
 //! It must not know any particular plugin.
 //! Called by the tests of built-in plugins and by authors of plugins out of the tree.
 
+mod consumers;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -14,9 +16,9 @@ use http::{HeaderName, HeaderValue};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::contract::{
-    Answer, Build, Cause, ClientFacts, Clock, ConnectionView, Counter, CounterFactory, Effects,
-    Finished, Hooks, PluginDef, Principal, PrincipalKind, Problem, Request, RequestHook, Response,
-    Slots, StateRegistry, Verdict,
+    Answer, Build, Cause, ClientFacts, Clock, ConnectionView, Consumers, Counter, CounterFactory,
+    Effects, Finished, Hooks, PluginDef, Principal, PrincipalKind, Problem, Request, RequestHook,
+    Response, Slots, StateRegistry, Verdict,
 };
 
 /// What the proxy lends to plugins, faked: a clock that stands still, state that survives rebuilding, counters that remember.
@@ -25,6 +27,7 @@ pub struct Kit {
     clock: Arc<AtomicU64>,
     states: StateRegistry,
     counters: Counters,
+    consumers: Arc<Consumers>,
     folder: PathBuf,
 }
 
@@ -76,6 +79,7 @@ impl Kit {
             folder: &self.folder,
             clock: self.clock(),
             states: &self.states,
+            consumers: &self.consumers,
             counters: &self.counters,
         };
         let hooks = (plugin.build)(settings, &build)?;

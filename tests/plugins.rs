@@ -47,6 +47,61 @@ fn basic_auth_lets_known_users_in_and_names_them() {
     );
 }
 
+/// SHA-256 of `foo`, and of `bar`.
+const FOO: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+const BAR: &str = "fcde2b2edba56bf408601fb721fe9b5c338d10ee429ea04fae5511b68fbf8fb9";
+
+#[test]
+fn a_consumer_is_known_by_its_key_and_let_in_by_its_group() {
+    let service = Upstream::echo();
+    let proxy = Proxy::http(&format!(
+        "consumers:\n- {{name: ann, groups: [staff], keys: ['{FOO}']}}\n- {{name: bob, groups: [guests], keys: ['{BAR}'], password: '{HASH}'}}\n{}{ALL_TO_APP}  plugins:\n  - {{kind: key_auth, config: {{from: [{{header: x-api-key}}, {{query: key}}]}}}}\n  - {{kind: acl, config: {{allow: {{groups: [staff]}}}}}}\n",
+        pool("app", &[&service])
+    ));
+    let ask = |key: &str| proxy.ask("GET", "/a?x=1", &format!("x-api-key: {key}\r\n"));
+
+    let replies = [proxy.get("/"), ask("baz"), ask("bar"), ask("foo")];
+
+    let seen = replies.each_ref().map(|reply| (reply.status, reply.why()));
+    let expected = [
+        (401, "auth.key_missing"),
+        (401, "auth.key_wrong"),
+        (403, "policy_denied.acl"),
+        (200, ""),
+    ];
+    assert_eq!(seen, expected.map(|(status, why)| (status, why.to_owned())));
+    assert_eq!(service.last().header("x-api-key"), None, "keys end here");
+    proxy.logged(|line| line["principal"] == "consumer:ann" && line["status"] == 200);
+    let by_query = proxy.get("/a?key=foo");
+    assert_eq!(by_query.status, 200);
+    assert!(!service.last().raw.contains("foo"));
+    let shown = proxy.admin_reply("/config").text();
+    assert!(!shown.contains(FOO) && !shown.contains(HASH), "{shown}");
+}
+
+#[test]
+fn a_reload_takes_a_key_and_a_group_away() {
+    let service = Upstream::answering("ok");
+    let config = |consumer: &str| {
+        format!(
+            "listeners: [{{name: web, bind: '127.0.0.1:0'}}]\nconsumers: [{{name: ann, groups: [staff], keys: ['{FOO}', '{BAR}']}}, {consumer}]\n{}{ALL_TO_APP}  plugins: [{{kind: key_auth}}, {{kind: acl, config: {{allow: {{groups: [staff]}}}}}}]\n",
+            pool("app", &[&service])
+        )
+    };
+    let ask = |proxy: &Proxy, key: &str| {
+        proxy
+            .ask("GET", "/", &format!("x-api-key: {key}\r\n"))
+            .status
+    };
+    let proxy = Proxy::start(&config("{name: bob}"));
+    assert_eq!(["foo", "bar"].map(|key| ask(&proxy, key)), [200, 200]);
+
+    proxy.reload(&config("{name: bob}").replace(&format!(", '{BAR}'"), ""));
+    assert_eq!(["foo", "bar"].map(|key| ask(&proxy, key)), [200, 401]);
+    proxy.reload(&config("{name: bob, groups: [staff]}").replace("ann, groups: [staff]", "ann"));
+    assert_eq!(ask(&proxy, "foo"), 403);
+}
+
 #[test]
 fn rate_limit_lets_a_burst_through_and_says_when_to_come_back() {
     let service = Upstream::answering("ok");

@@ -38,10 +38,17 @@ impl Users {
         if let Some(file) = &config.htpasswd {
             reader.file(file, build);
         }
+        for (name, hash) in build.consumers.passwords() {
+            let place = Place {
+                path: "",
+                line: "among `consumers`: ",
+            };
+            reader.user(place, name, hash);
+        }
         if reader.hashes.is_empty() && reader.problems.is_empty() {
             reader.problems.push(
                 Problem::at("", "there is no user, so nobody could log in")
-                    .help("add `users` or a `htpasswd` file"),
+                    .help("add `users`, a `htpasswd` file, or a `password` to one of `consumers`"),
             );
         }
         Users {
@@ -178,6 +185,7 @@ fn other_kind(hash: &str) -> Option<&'static str> {
 mod tests {
     use super::super::PLUGIN;
     use super::*;
+    use crate::contract::{Consumer, Credential};
     use crate::testkit::Kit;
 
     /// Well formed, of nobody's password, and made without work.
@@ -200,6 +208,7 @@ mod tests {
             folder: std::path::Path::new("."),
             clock: kit.clock(),
             states: &states,
+            consumers: &Default::default(),
             counters: &NoCounters,
         };
 
@@ -248,6 +257,26 @@ mod tests {
         let paths: Vec<String> = problems(&config).into_iter().map(|p| p.path).collect();
 
         assert_eq!(paths, ["users.", "users.a", "users.b", "users.c:d"]);
+    }
+
+    #[test]
+    fn consumers_with_a_password_are_users_and_named_once() {
+        let consumer = |name: &str| Consumer {
+            name: name.to_owned(),
+            ..Consumer::default()
+        };
+        let password = |hash: &str| [Credential::Password(hash.to_owned())];
+        let kit = || Kit::new().with_consumer(consumer("ann"), password(&hash(4)));
+
+        assert!(kit().problems(&PLUGIN, "realm: a").is_empty());
+        let twice = kit().problems(&PLUGIN, &format!("users: {{ann: {}}}", hash(4)));
+        assert_eq!(
+            twice[0].fact,
+            "among `consumers`: the user \"ann\" is there twice"
+        );
+        let plain = Kit::new().with_consumer(consumer("bob"), password("hunter2"));
+        let plain = &plain.problems(&PLUGIN, "realm: a")[0];
+        assert!(plain.fact.contains("plain password") && !plain.fact.contains("hunter2"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use super::{Cause, Clock, Hooks, Problem, Shared, Slot, StateRegistry};
+use super::{Cause, Clock, Consumers, Hooks, Problem, Shared, Slot, StateRegistry};
 
 /// What happens by default when the plugin cannot do its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +102,8 @@ pub struct Build<'a> {
     pub clock: Clock,
     /// State that survives reloads.
     pub states: &'a StateRegistry,
+    /// The consumers of the configuration.
+    pub consumers: &'a Arc<Consumers>,
     /// Makes counters that `/metrics` shows.
     pub counters: &'a dyn CounterFactory,
 }

@@ -45,6 +45,7 @@
 
 mod build;
 mod cause;
+mod consumer;
 mod field;
 mod hooks;
 mod message;
@@ -54,6 +55,7 @@ mod units;
 
 pub use build::{Build, Counter, CounterFactory, Plugin, PluginDef, Safety};
 pub use cause::{builtin_causes, causes, Blame, Cause};
+pub use consumer::{key_hash, Consumer, Consumers, Credential};
 pub use field::{did_you_mean, field_name, field_value, Side, Texts};
 pub use hooks::{
     Answer, BodyHook, ConnectionHook, FinishHook, HookFuture, Hooks, RequestHook, ResponseHook,

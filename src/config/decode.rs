@@ -37,6 +37,7 @@ pub(super) fn decode(document: &Document, report: &mut Report) -> Config {
         pools: decoder.items("pools"),
         services: decoder.items("services"),
         services_from: decoder.whole("services_from"),
+        consumers: decoder.items("consumers"),
         plugins: Default::default(),
         identity: decoder.whole("identity"),
         policies: decoder.items("policies"),

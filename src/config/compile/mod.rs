@@ -4,6 +4,7 @@
 
 mod balance;
 mod capture;
+mod consumers;
 mod ejection;
 mod experiment;
 mod identity;

@@ -5,23 +5,32 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use windrose_plugins::contract::{causes, Answer, Build, Hooks, Safety, Verdict};
+use windrose_plugins::contract::{causes, Answer, Build, Consumers, Hooks, Safety, Verdict};
 
-use super::Means;
+use super::{consumers, Means};
 use crate::config::report::Report;
 use crate::config::schema::{Config, Listener, OnError, PluginInstance, PluginMode, PluginUse};
 use crate::snapshot::chain::{Chain, Instance, Mode};
 
-/// Named instances; `None` for those that are off or could not be built.
-pub(super) type Named = BTreeMap<String, Option<Arc<Instance>>>;
+/// What plugins are built with, and those that have a name.
+pub(super) struct Named {
+    consumers: Arc<Consumers>,
+    /// `None` for those that are off or could not be built.
+    instances: BTreeMap<String, Option<Arc<Instance>>>,
+}
 
 /// Builds the instances under `plugins`.
 pub(super) fn named(config: &Config, means: &Means<'_>, report: &mut Report) -> Named {
+    let consumers = consumers::compile(config);
     let build = |(name, settings): (&String, &PluginInstance)| {
         let path = format!("plugins.{name}");
-        (name.clone(), build(name, &path, settings, means, report))
+        let built = build(name, &path, settings, &consumers, means, report);
+        (name.clone(), built)
     };
-    config.plugins.iter().map(build).collect()
+    Named {
+        instances: config.plugins.iter().map(build).collect(),
+        consumers,
+    }
 }
 
 /// Where a chain stands; hooks that could never run there are errors.
@@ -49,10 +58,10 @@ pub(super) fn chain(
         for (at, one) in uses.iter().enumerate() {
             let path = format!("{list}[{at}]");
             let instance = match one {
-                PluginUse::Named(name) => named.get(name).cloned().flatten(),
+                PluginUse::Named(name) => named.instances.get(name).cloned().flatten(),
                 PluginUse::Inline(settings) => {
                     let name = format!("{owner}.{}.{}", all.len(), settings.kind);
-                    build(&name, &path, settings, means, report)
+                    build(&name, &path, settings, &named.consumers, means, report)
                 }
             };
             let Some(instance) = instance else { continue };
@@ -122,6 +131,7 @@ fn build(
     name: &str,
     path: &str,
     settings: &PluginInstance,
+    consumers: &Arc<Consumers>,
     means: &Means<'_>,
     report: &mut Report,
 ) -> Option<Arc<Instance>> {
@@ -138,6 +148,7 @@ fn build(
         folder: means.folder,
         clock: super::clock(),
         states: means.states,
+        consumers,
         counters: &*means.metrics,
     };
     let config = match &settings.config {

@@ -9,6 +9,7 @@ use crate::config::schema::{Config, PluginInstance, PluginMode, PluginUse};
 
 /// Looks at every chain.
 pub(super) fn check(config: &Config, report: &mut Report) {
+    credentials(config, report);
     let mut used = HashSet::new();
     for (at, listener) in config.listeners.iter().enumerate() {
         let chain = placed(&format!("listeners[{at}].plugins"), &listener.plugins);
@@ -38,6 +39,44 @@ pub(super) fn check(config: &Config, report: &mut Report) {
             "remove it, or name it in a `plugins` list",
         );
     }
+}
+
+/// Credentials that no plugin asks for.
+fn credentials(config: &Config, report: &mut Report) {
+    let kinds: HashSet<&str> = everywhere(config).map(|one| &*one.kind).collect();
+    for (at, consumer) in config.consumers.iter().enumerate() {
+        let has = [
+            ("keys", "key_auth", !consumer.keys.is_empty()),
+            ("password", "basic_auth", consumer.password.is_some()),
+        ];
+        for (key, kind, _) in has
+            .into_iter()
+            .filter(|(_, kind, has)| *has && !kinds.contains(kind))
+        {
+            report.warning(
+                format!("consumers[{at}].{key}"),
+                format!("[unused_credentials] nothing asks for it: there is no `{kind}` plugin"),
+                format!("add `{kind}` to a listener or route, or remove the `{key}`"),
+            );
+        }
+    }
+}
+
+/// Every plugin that is written anywhere.
+fn everywhere(config: &Config) -> impl Iterator<Item = &PluginInstance> {
+    let of_routes = config.routes.iter().flat_map(|route| {
+        let rules = route.rules.iter().flat_map(|rule| &rule.plugins);
+        route.plugins.iter().chain(rules)
+    });
+    let uses = config
+        .listeners
+        .iter()
+        .flat_map(|listener| &listener.plugins);
+    let inline = uses.chain(of_routes).filter_map(|used| match used {
+        PluginUse::Inline(one) => Some(one),
+        PluginUse::Named(_) => None,
+    });
+    config.plugins.values().chain(inline)
 }
 
 type Placed<'a> = (String, &'a PluginUse);

@@ -148,6 +148,14 @@ routes: [{name: r, rules: [{pool: p, match: [{path: {exact: /a}}]}, {pool: p, ma
 
 const PLUGINS_THAT_NEVER_RUN: &[(&str, &str)] = &[
     (
+        "consumers: [{name: ann, keys: ['00'], password: x}]",
+        "consumers[0].keys: [unused_credentials] nothing asks for it: there is no `key_auth` plugin",
+    ),
+    (
+        "consumers: [{name: ann, password: x}]\nplugins: {k: {kind: key_auth}}",
+        "consumers[0].password: [unused_credentials] nothing asks for it",
+    ),
+    (
         r#"pools: [{name: p, endpoints: ['10.0.0.1:1', '10.0.0.2:1']}, {name: t, protocol: tcp, endpoints: ['10.0.0.1:1']}]
 listeners: [{name: web, bind: '127.0.0.1:1'}, {name: raw, bind: '127.0.0.1:2', protocol: tcp}]
 routes: [{name: r, rules: [{pool: p, plugins: [{kind: respond}, {kind: cors}]}]}]"#,

@@ -168,6 +168,10 @@ impl<'s> Side<'s> {
         self.named("policies", &self.config.policies, |one| &one.name)
     }
 
+    fn consumers(self) -> Objects<'s> {
+        self.named("consumers", &self.config.consumers, |one| &one.name)
+    }
+
     fn plugins(self) -> Objects<'s> {
         // By hash: there may be many.
         let nodes = self.root.map(|root| match root.child("plugins") {
@@ -223,6 +227,7 @@ pub fn changes(old: Side<'_>, new: Side<'_>) -> Vec<Change> {
     for policy in &mut found[first..] {
         policy.effects = policies::effects(&policy.name, old.config, new.config);
     }
+    objects("consumer", old.consumers(), new.consumers(), &mut found);
     objects("plugin", old.plugins(), new.plugins(), &mut found);
     let (before, after) = (old.order(), new.order());
     if kept(&before, &after) != kept(&after, &before) {

@@ -5,6 +5,7 @@
 mod actions;
 mod balance;
 mod capture;
+mod consumers;
 mod ejection;
 mod expectations;
 mod fault;
@@ -29,6 +30,8 @@ mod values;
 
 use std::collections::HashMap;
 
+pub(super) use consumers::key_of;
+
 use super::report::Report;
 use super::schema::{Config, Hold, Listener, PluginUse, Pool, Protocol};
 
@@ -38,6 +41,7 @@ pub fn check(config: &Config, report: &mut Report) {
     names_are_good(config, report);
     process::check(config, report);
     overload::check(config, report);
+    consumers::check(config, report);
     identity::check(config, &names, report);
     listeners::check(config, &names, report);
     services::check(config, &names, report);

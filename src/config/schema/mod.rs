@@ -3,6 +3,7 @@
 //! Decoded by `config::compile`; `windrose schema` prints it as JSON Schema, so the field docs are the manual.
 
 mod capture;
+mod consumer;
 mod identity;
 mod listener;
 mod observe;
@@ -15,6 +16,7 @@ mod service;
 mod tests;
 
 pub use capture::*;
+pub use consumer::*;
 pub use identity::*;
 pub use listener::*;
 pub use observe::*;
@@ -53,6 +55,9 @@ pub struct Config {
     /// Where further services are read from. Default: nowhere.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub services_from: Option<ServicesFrom>,
+    /// Who calls APIs, and what proves it. Default: nobody; plugins may have users of their own.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub consumers: Vec<Consumer>,
     /// Named plugin instances, used by name in `plugins` lists. One instance shares its state between its uses.
     pub plugins: BTreeMap<String, PluginInstance>,
     /// Who the workloads of this node are and whom they believe, for mutual TLS. Default: nobody; `mtls` of listeners and pools needs it.

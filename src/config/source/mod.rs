@@ -307,4 +307,11 @@ pub(super) fn redact(value: &mut Value, node: Option<&Node>) {
 
 const REDACTED: &str = "[redacted]";
 /// Keys whose values are never shown, wherever they stand.
-const SENSITIVE: [&str; 5] = ["password", "secret", "token", "users", "key_material"];
+const SENSITIVE: [&str; 6] = [
+    "password",
+    "secret",
+    "token",
+    "users",
+    "keys",
+    "key_material",
+];

@@ -4,6 +4,7 @@
 
 mod actions;
 mod balance;
+mod consumers;
 mod fault;
 mod identity;
 mod limits;

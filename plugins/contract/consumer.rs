@@ -1,0 +1,161 @@
+//! Consumers: who calls APIs under a name of their own, whichever plugin proves it.
+//! It must not know how a credential travels; plugins look up what they found in a request.
+//! Made from the configuration's `consumers` once per snapshot; plugins get all of them while they are built.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+/// Somebody who calls APIs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Consumer {
+    /// Its name: that of the principal whom plugins prove.
+    pub name: String,
+    /// The groups it belongs to, for `acl` and the like.
+    pub groups: BTreeSet<String>,
+    /// What else is known of it, such as a plan; plugins and expressions read it.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// What proves a consumer. Never shown: its `Debug` says the kind only.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Credential {
+    /// The SHA-256 of an API key.
+    Key([u8; 32]),
+    /// A password's hash, in the form of its algorithm; the consumer's name is the user's.
+    Password(String),
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Credential::Key(_) => "Key",
+            Credential::Password(_) => "Password",
+        })
+    }
+}
+
+/// The SHA-256 of an API key, as [`Credential::Key`] has it.
+pub fn key_hash(key: &[u8]) -> [u8; 32] {
+    Sha256::digest(key).into()
+}
+
+/// Every consumer of a configuration.
+#[derive(Default)]
+pub struct Consumers {
+    names: BTreeMap<String, Arc<Consumer>>,
+    keys: HashMap<[u8; 32], Arc<Consumer>>,
+    passwords: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Consumers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Consumers({})", self.names.len())
+    }
+}
+
+impl Consumers {
+    /// Adds one with what proves it. A credential that somebody has already stays with whoever had it first; the configuration's
+    /// rules refuse that before.
+    pub fn add(&mut self, consumer: Consumer, credentials: impl IntoIterator<Item = Credential>) {
+        let consumer = Arc::new(consumer);
+        for credential in credentials {
+            match credential {
+                Credential::Key(hash) => {
+                    self.keys.entry(hash).or_insert_with(|| consumer.clone());
+                }
+                Credential::Password(hash) => {
+                    let name = consumer.name.clone();
+                    self.passwords.entry(name).or_insert(hash);
+                }
+            }
+        }
+        self.names.entry(consumer.name.clone()).or_insert(consumer);
+    }
+
+    /// The consumer of this name.
+    pub fn named(&self, name: &str) -> Option<&Arc<Consumer>> {
+        self.names.get(name)
+    }
+
+    /// Whose key has this hash. A lookup of the whole hash: how long it takes tells nothing of any key.
+    pub fn with_key(&self, hash: &[u8; 32]) -> Option<&Arc<Consumer>> {
+        self.keys.get(hash)
+    }
+
+    /// Whether anybody has a key.
+    pub fn have_keys(&self) -> bool {
+        !self.keys.is_empty()
+    }
+
+    /// The names of those who have a password, with its hash.
+    pub fn passwords(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.passwords.iter().map(|(name, hash)| (&**name, &**hash))
+    }
+
+    /// The names of all of them, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(String::as_str)
+    }
+
+    /// Every group that somebody belongs to.
+    pub fn groups(&self) -> BTreeSet<&str> {
+        let all = self.names.values();
+        all.flat_map(|one| one.groups.iter().map(String::as_str))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn consumer(name: &str, groups: &[&str]) -> Consumer {
+        Consumer {
+            name: name.to_owned(),
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+            metadata: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn consumers_are_found_by_name_and_by_what_proves_them() {
+        let mut all = Consumers::default();
+        all.add(
+            consumer("ann", &["staff"]),
+            [Credential::Key(key_hash(b"k1"))],
+        );
+        all.add(
+            consumer("bob", &["staff", "ops"]),
+            [Credential::Password("$2y$".to_owned())],
+        );
+
+        assert_eq!(all.with_key(&key_hash(b"k1")).unwrap().name, "ann");
+        assert_eq!(all.with_key(&key_hash(b"k2")), None);
+        assert_eq!(all.passwords().collect::<Vec<_>>(), [("bob", "$2y$")]);
+        assert_eq!(all.named("bob").unwrap().groups.len(), 2);
+        assert_eq!(all.groups(), BTreeSet::from(["ops", "staff"]));
+    }
+
+    #[test]
+    fn what_proves_somebody_is_not_shown() {
+        let mut all = Consumers::default();
+        all.add(
+            consumer("ann", &[]),
+            [Credential::Password("$2y$x".to_owned())],
+        );
+
+        let shown = format!("{all:?} {:?}", Credential::Password("$2y$x".to_owned()));
+
+        assert!(!shown.contains("$2y$x"), "{shown}");
+    }
+
+    #[test]
+    fn a_key_is_hashed_as_everybody_does() {
+        // FIPS 180-2, appendix B.1.
+        let hash = key_hash(b"abc");
+        assert_eq!(hash[..4], [0xba, 0x78, 0x16, 0xbf]);
+    }
+}

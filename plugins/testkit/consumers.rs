@@ -1,0 +1,38 @@
+//! Consumers for tests: who there is while a plugin is built.
+//! It must not know what plugins do with them.
+//! Part of the kit.
+
+use std::sync::Arc;
+
+use super::Kit;
+use crate::contract::{key_hash, Consumer, Credential};
+
+impl Kit {
+    /// Adds a consumer and what proves it. To be called before anything is built.
+    ///
+    /// # Panics
+    /// When an instance that was built still has the consumers there were.
+    pub fn with_consumer(
+        mut self,
+        consumer: Consumer,
+        credentials: impl IntoIterator<Item = Credential>,
+    ) -> Kit {
+        let consumers = Arc::get_mut(&mut self.consumers);
+        let consumers = consumers.expect("consumers are added before anything is built");
+        consumers.add(consumer, credentials);
+        self
+    }
+
+    /// The consumers that the examples of built-in plugins name: `ann` of the group `staff`, who has a key, and `mallory`.
+    pub fn for_examples() -> Kit {
+        let consumer = |name: &str, group: Option<&str>| Consumer {
+            name: name.to_owned(),
+            groups: group.map(str::to_owned).into_iter().collect(),
+            ..Consumer::default()
+        };
+        let key = Credential::Key(key_hash(b"an example"));
+        Kit::new()
+            .with_consumer(consumer("ann", Some("staff")), [key])
+            .with_consumer(consumer("mallory", None), [])
+    }
+}

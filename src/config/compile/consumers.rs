@@ -1,0 +1,26 @@
+//! Consumers as plugins get them.
+//! It must not judge them; `config::rules` has done that.
+//! Called by `compile` before plugins are built.
+
+use std::sync::Arc;
+
+use windrose_plugins::contract::{Consumer, Consumers, Credential};
+
+use crate::config::rules::key_of;
+use crate::config::schema::Config;
+
+/// All consumers of a configuration.
+pub(super) fn compile(config: &Config) -> Arc<Consumers> {
+    let mut all = Consumers::default();
+    for one in &config.consumers {
+        let keys = one.keys.iter().filter_map(|key| key_of(key));
+        let password = one.password.clone().map(Credential::Password);
+        let consumer = Consumer {
+            name: one.name.clone(),
+            groups: one.groups.iter().cloned().collect(),
+            metadata: one.metadata.clone(),
+        };
+        all.add(consumer, keys.map(Credential::Key).chain(password));
+    }
+    Arc::new(all)
+}

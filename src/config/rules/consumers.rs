@@ -1,0 +1,91 @@
+//! Rules of `consumers`: names and credentials that are one consumer's alone.
+//! It must not know plugins; how a password is hashed is for `basic_auth` to judge.
+//! Called by `config::rules::check`.
+
+use std::collections::HashMap;
+
+use super::values::given;
+use crate::config::report::Report;
+use crate::config::schema::{Config, Consumer};
+
+/// Checks every consumer.
+pub(super) fn check(config: &Config, report: &mut Report) {
+    let mut names = HashMap::new();
+    let mut keys = HashMap::new();
+    for (at, consumer) in config.consumers.iter().enumerate() {
+        let path = format!("consumers[{at}]");
+        name(consumer, &path, report);
+        if let Some(before) = names.insert(&*consumer.name, at) {
+            report.error(
+                format!("{path}.name"),
+                format!(
+                    "the name \"{}\" is taken by consumers[{before}]",
+                    consumer.name
+                ),
+                "give each consumer a name of its own, or make one of the two",
+            );
+        }
+        for (nth, group) in consumer.groups.iter().enumerate() {
+            given(report, &format!("{path}.groups[{nth}]"), group);
+        }
+        if consumer.metadata.len() > MOST_METADATA {
+            report.error(
+                format!("{path}.metadata"),
+                format!(
+                    "has {} entries; {MOST_METADATA} are the most",
+                    consumer.metadata.len()
+                ),
+                "keep what plugins read",
+            );
+        }
+        for (nth, key) in consumer.keys.iter().enumerate() {
+            let path = format!("{path}.keys[{nth}]");
+            if key_of(key).is_none() {
+                // Never quoted: it may be the key itself.
+                report.error(
+                    &path,
+                    "is not the SHA-256 of a key: 64 hexadecimal digits",
+                    "`printf %s KEY | sha256sum` prints it; the key itself does not belong here",
+                );
+            } else if let Some(before) = keys.insert(key.to_ascii_lowercase(), at) {
+                report.error(
+                    &path,
+                    format!("consumers[{before}] has the same key"),
+                    "a key proves one consumer; make another one",
+                );
+            }
+        }
+    }
+}
+
+const MOST_METADATA: usize = 64;
+
+fn name(consumer: &Consumer, path: &str, report: &mut Report) {
+    let path = format!("{path}.name");
+    given(report, &path, &consumer.name);
+    if consumer
+        .name
+        .contains(|c: char| c == ':' || c == '*' || c.is_control())
+    {
+        report.error(
+            path,
+            format!("{:?} cannot be a consumer's name", consumer.name),
+            "names have no control characters, no \":\" and no \"*\"",
+        );
+    }
+}
+
+/// The hash of a key that is written as it should be.
+pub(in crate::config) fn key_of(text: &str) -> Option<[u8; 32]> {
+    let mut hash = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    for (byte, at) in hash.iter_mut().zip((0..64).step_by(2)) {
+        let digits = text.get(at..at + 2)?;
+        *byte = u8::from_str_radix(digits, 16).ok()?;
+    }
+    text.bytes()
+        .all(|byte| byte.is_ascii_hexdigit())
+        .then_some(hash)
+}

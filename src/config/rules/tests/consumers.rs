@@ -1,0 +1,70 @@
+//! Every rule of consumers provoked, and what must stay silent.
+//! It must not test plugins, which judge credentials.
+//! Run by `cargo test`.
+
+use super::{each_is_reported, reported};
+
+const HASH: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+
+#[test]
+fn names_and_groups_are_well_formed_and_each_consumers_own() {
+    each_is_reported(&[
+        (
+            "consumers: [{name: a}, {name: a}]",
+            "consumers[1].name: the name \"a\" is taken by consumers[0]",
+        ),
+        (
+            "consumers: [{name: ''}]",
+            "consumers[0].name: must not be empty",
+        ),
+        (
+            "consumers: [{name: 'consumer:a'}]",
+            "consumers[0].name: \"consumer:a\" cannot be a consumer's name",
+        ),
+        (
+            "consumers: [{name: a, groups: ['']}]",
+            "consumers[0].groups[0]: must not be empty",
+        ),
+    ]);
+    let entries: Vec<String> = (0..65).map(|at| format!("k{at}: v")).collect();
+    let found = reported(&format!(
+        "consumers: [{{name: a, metadata: {{{}}}}}]",
+        entries.join(", ")
+    ));
+    assert!(
+        found.starts_with("consumers[0].metadata: has 65 entries"),
+        "{found}"
+    );
+}
+
+#[test]
+fn keys_are_hashes_and_one_consumers() {
+    let same = format!(
+        "consumers: [{{name: a, keys: ['{HASH}']}}, {{name: b, keys: ['{}']}}]",
+        HASH.to_uppercase()
+    );
+    each_is_reported(&[(
+        &*same,
+        "consumers[1].keys[0]: consumers[0] has the same key",
+    )]);
+    for wrong in [
+        "secret",
+        &HASH[1..],
+        &HASH.replace('2', "g"),
+        &HASH.replace("2c", "+c"),
+    ] {
+        let found = reported(&format!("consumers: [{{name: a, keys: ['{wrong}']}}]"));
+
+        assert!(
+            found.starts_with("consumers[0].keys[0]: is not the SHA-256"),
+            "{found}"
+        );
+        assert!(!found.contains(wrong), "it may be the key itself");
+    }
+    assert_eq!(
+        reported(&format!(
+            "consumers: [{{name: 'Ann B.', keys: ['{HASH}']}}]"
+        )),
+        ""
+    );
+}

@@ -1,0 +1,28 @@
+//! Keys of `consumers`: who calls APIs under a name of their own, and what proves it.
+//! It must not know plugins, which prove and judge consumers.
+//! Read by `config::compile`, which hands them to every plugin.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Somebody who calls APIs. Plugins that authenticate prove consumers by their credentials; the name is then the principal `consumer:NAME` for later plugins, policies, logs and traces.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Consumer {
+    /// Name, unique among consumers: no control characters, no `:`.
+    pub name: String,
+    /// Groups, for the plugin `acl`. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<String>,
+    /// What else is known, such as `{plan: gold}`, for plugins that read it. At most 64 entries. Default: nothing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+    /// API keys for the plugin `key_auth`, as their SHA-256 in 64 hexadecimal digits (`printf %s KEY | sha256sum`). Several make it possible to change one without a gap. A key has to be random, at least 128 bits. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keys: Vec<String>,
+    /// A password's bcrypt hash for the plugin `basic_auth` (`htpasswd -nbB NAME PASSWORD` prints one after the colon); the name is the user's. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub password: Option<String>,
+}
