@@ -2,26 +2,20 @@
 //! It must not know how either verifies; what counts is who was let in, what the application heard, and the word for a refusal.
 //! Part of the test binary; where Envoy is not installed, each test says that it is skipped.
 
-use openssl::hash::MessageDigest;
-use tempfile::TempDir;
-
 use crate::support::envoy::{Envoy, Who};
 use crate::support::proxy::pool;
 use crate::support::svid::Recipe;
-use crate::support::{until, Authority, Conn, Proxy, Upstream};
-
+use crate::support::{self, until, Authority, Conn, Proxy, Upstream};
 const WEB: &str = "spiffe://mesh.test/ns/shop/sa/web";
 const PAY: &str = "spiffe://mesh.test/ns/shop/sa/pay";
 const OTHER: &str = "spiffe://mesh.test/ns/shop/sa/other";
 
 /// A node with one workload.
 fn node(authority: &Authority, id: &str, listener: &str, rest: &str) -> Proxy {
-    let folder = TempDir::new().unwrap();
-    authority.write_bundle(folder.path(), "bundle.pem");
-    authority.svid(id).write(folder.path(), "own");
+    let (folder, identity) = support::node(authority, id);
     Proxy::start_in(
         folder,
-        &format!("listeners: [{{name: web, bind: '127.0.0.1:0', {listener}}}]\nidentity:\n  trust_domain: mesh.test\n  source: {{files: {{bundle: bundle.pem}}}}\n  hold: 0s\n  workloads: [{{name: own, id: '{id}', certificate: {{cert: own.crt, key: own.key}}}}]\n{rest}routes: [{{name: all, listeners: [web], rules: [{{pool: app}}]}}]\n"),
+        &format!("listeners: [{{name: web, bind: '127.0.0.1:0', {listener}}}]\n{identity}{rest}routes: [{{name: all, listeners: [web], rules: [{{pool: app}}]}}]\n"),
     )
 }
 
@@ -52,8 +46,7 @@ fn envoy_calls_a_workload_and_is_known_by_its_certificate() {
         roots: &authority,
         expects: PAY,
     };
-    let hash = who.svid.cert.digest(MessageDigest::sha256()).unwrap();
-    let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = who.svid.hash();
     let Some(envoy) = Envoy::calling(proxy.address("web"), &who) else {
         return;
     };
@@ -98,12 +91,7 @@ fn envoy_with_a_wrong_certificate_is_refused_with_the_word_for_it() {
         let reply = Conn::open(envoy.address()).ask(CLAIM);
 
         assert_eq!(reply.status, 503, "{cause}");
-        until(cause, || {
-            let mark = format!("cause=\"{cause}\"");
-            let marks = ["listener=\"web\"", &mark];
-            let refused = proxy.metric("windrose_connection_failures_total", &marks);
-            (refused > 0.0).then_some(())
-        });
+        until(cause, || (proxy.refusals("web", cause) > 0.0).then_some(()));
     }
     assert_eq!(app.connections(), 0);
 }
@@ -126,8 +114,7 @@ fn envoy_refuses_a_workload_that_is_not_the_one_it_calls() {
     assert_eq!(reply.status, 503);
     assert!(envoy.stat("cluster.other.ssl.fail_verify_san") > 0);
     until("the broken handshake is counted", || {
-        let marks = ["listener=\"web\"", "cause=\"mtls.refused\""];
-        (proxy.metric("windrose_connection_failures_total", &marks) > 0.0).then_some(())
+        (proxy.refusals("web", "mtls.refused") > 0.0).then_some(())
     });
     assert_eq!(app.connections(), 0);
 }

@@ -8,22 +8,12 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use bytes::Bytes;
 use h2::{RecvStream, SendStream};
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
-use tempfile::TempDir;
 
 use crate::support::tls::{connect, Wish};
-use crate::support::{until, Authority, Echo, Pair, Proxy, Upstream, DEADLINE};
+use crate::support::{node, until, Authority, Echo, Pair, Proxy, Upstream, DEADLINE};
 
 const WEB: &str = "spiffe://mesh.test/ns/shop/sa/web";
 const PAY: &str = "spiffe://mesh.test/ns/shop/sa/pay";
-
-/// The folder of a node with one workload, and the `identity` that goes with it.
-fn node(authority: &Authority, id: &str) -> (TempDir, String) {
-    let folder = TempDir::new().unwrap();
-    authority.write_bundle(folder.path(), "bundle.pem");
-    authority.svid(id).write(folder.path(), "own");
-    let identity = format!("identity:\n  trust_domain: mesh.test\n  source: {{files: {{bundle: bundle.pem}}}}\n  hold: 0s\n  workloads: [{{name: own, id: '{id}', certificate: {{cert: own.crt, key: own.key}}}}]\n");
-    (folder, identity)
-}
 
 /// The node that takes tunnels, with these routes to a pool `app` at this address.
 fn inbound(authority: &Authority, protocol: &str, app: SocketAddr, extra: &str) -> Proxy {
@@ -43,11 +33,6 @@ fn outbound(authority: &Authority, endpoint: SocketAddr, port: u16, protocol: &s
         _ => ("", ""),
     };
     Proxy::start_in(folder, &format!("listeners: [{{name: web, role: mesh-outbound, bind: '127.0.0.1:0'{listens}}}]\n{identity}pools: [{{name: pay, protocol: {protocol}, endpoints: ['{endpoint}'], mtls: {{peers: ['{PAY}'], hbone: {{port: {port}}}}}}}]\nroutes: [{{name: all, {kind}listeners: [web], rules: [{{pool: pay}}]}}]\n"))
-}
-
-fn refusals(proxy: &Proxy, cause: &str) -> f64 {
-    let marks = ["listener=\"in\"", &format!("cause=\"{cause}\"")];
-    proxy.metric("windrose_connection_failures_total", &marks)
 }
 
 #[test]
@@ -150,7 +135,7 @@ fn callers_that_speak_no_http2_open_no_tunnels() {
         assert!(conn.reply().is_err());
     }
     until("a refusal", || {
-        (refusals(&taking, "connection.protocol") > 0.0).then_some(())
+        (taking.refusals("in", "connection.protocol") > 0.0).then_some(())
     });
     assert_eq!(app.connections(), 0);
 }
@@ -194,7 +179,7 @@ async fn tunnels_lead_only_to_addresses_of_this_node_or_of_its_rules() {
 
     assert_eq!((own, named, foreign), (200, 200, 404));
     until("the refusal is told", || {
-        (refusals(&taking, "destination_unknown") == 1.0).then_some(())
+        (taking.refusals("in", "destination_unknown") == 1.0).then_some(())
     });
 }
 

@@ -22,6 +22,7 @@ mod detect;
 mod discovery;
 mod draining;
 mod envoy;
+mod envoy_tunnels;
 mod explain;
 mod explain_bytes;
 mod failures;

@@ -5,24 +5,13 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use tempfile::TempDir;
-
 use crate::support::tls::{connect, Wish};
-use crate::support::{run, Authority, Conn, Proxy, Upstream};
+use crate::support::{node, run, Authority, Conn, Proxy, Upstream};
 
 const WEB: &str = "spiffe://mesh.test/ns/shop/sa/web";
 const OTHER: &str = "spiffe://mesh.test/ns/shop/sa/other";
 const PAY: &str = "spiffe://mesh.test/ns/shop/sa/pay";
 const GET: &str = "GET / HTTP/1.1\r\nhost: test\r\n\r\n";
-
-/// The folder of a node with one workload, and the `identity` that goes with it.
-fn node(authority: &Authority, id: &str) -> (TempDir, String) {
-    let folder = TempDir::new().unwrap();
-    authority.write_bundle(folder.path(), "bundle.pem");
-    authority.svid(id).write(folder.path(), "own");
-    let identity = format!("identity:\n  trust_domain: mesh.test\n  source: {{files: {{bundle: bundle.pem}}}}\n  hold: 0s\n  workloads: [{{name: own, id: '{id}', certificate: {{cert: own.crt, key: own.key}}}}]\n");
-    (folder, identity)
-}
 
 /// The node of `pay`, which lets in nobody but `web`.
 fn inbound(authority: &Authority, mtls: &str, is_bytes: bool, app: &Upstream) -> Proxy {

@@ -4,36 +4,16 @@
 
 use std::io::{Read, Write};
 
-use openssl::x509::X509;
-use tempfile::TempDir;
-
+use crate::support::node::{folder, identity};
 use crate::support::proxy::pool;
 use crate::support::svid::{stolen, Recipe, Service};
 use crate::support::tls::{connect, Wish};
 use crate::support::{run, until, Authority, Conn, Echo, Load, Pair, Proxy, Upstream};
+use openssl::x509::X509;
 
 const WEB: &str = "spiffe://mesh.test/ns/shop/sa/web";
 const PAY: &str = "spiffe://mesh.test/ns/shop/sa/pay";
 const GET: &str = "GET / HTTP/1.1\r\nhost: test\r\n\r\n";
-
-/// A folder with the roots and certificates of these workloads.
-fn folder(authority: &Authority, workloads: &[(&str, &str)]) -> TempDir {
-    let folder = TempDir::new().unwrap();
-    authority.write_bundle(folder.path(), "bundle.pem");
-    for (name, id) in workloads {
-        authority.svid(id).write(folder.path(), name);
-    }
-    folder
-}
-
-/// `identity` of workloads, each with what it is known by.
-fn identity(workloads: &[(&str, &str, &str)]) -> String {
-    let mut text = "identity:\n  trust_domain: mesh.test\n  source: {files: {bundle: bundle.pem}}\n  hold: 0s\n  workloads:\n".to_owned();
-    for (name, id, matches) in workloads {
-        text += &format!("  - {{name: {name}, id: '{id}', certificate: {{cert: {name}.crt, key: {name}.key}}, match: {{{matches}}}}}\n");
-    }
-    text
-}
 
 /// A node whose workload `pay` is behind a mesh-inbound listener.
 fn inbound(authority: &Authority, mode: &str, app: &Upstream) -> Proxy {
@@ -81,11 +61,6 @@ fn bad(authority: &Authority, id: &str) -> Vec<(&'static str, Pair, Vec<X509>)> 
     ]
 }
 
-fn refusals(proxy: &Proxy, cause: &str) -> f64 {
-    let marks = ["listener=\"in\"", &format!("cause=\"{cause}\"")];
-    proxy.metric("windrose_connection_failures_total", &marks)
-}
-
 #[test]
 fn each_bad_caller_is_refused_with_its_own_cause_and_reaches_nobody() {
     let authority = Authority::new();
@@ -93,12 +68,14 @@ fn each_bad_caller_is_refused_with_its_own_cause_and_reaches_nobody() {
     let proxy = inbound(&authority, "strict", &app);
     let address = proxy.address("in");
     let refused = |cause: &str, wish: &Wish<'_>| {
-        let before = refusals(&proxy, cause);
+        let before = proxy.refusals("in", cause);
         if let Ok(mut conn) = connect(address, wish) {
             let _ = conn.stream.write_all(GET.as_bytes());
             assert!(conn.reply().is_err(), "{cause}: was answered");
         }
-        until(cause, || (refusals(&proxy, cause) > before).then_some(()));
+        until(cause, || {
+            (proxy.refusals("in", cause) > before).then_some(())
+        });
     };
 
     for (cause, pair, chain) in &bad(&authority, WEB) {
@@ -114,7 +91,7 @@ fn each_bad_caller_is_refused_with_its_own_cause_and_reaches_nobody() {
     plain.send(GET);
     assert!(plain.ends());
     until("plaintext is refused", || {
-        (refusals(&proxy, "mtls.plaintext_refused") > 0.0).then_some(())
+        (proxy.refusals("in", "mtls.plaintext_refused") > 0.0).then_some(())
     });
     assert_eq!(app.connections(), 0);
 
@@ -150,13 +127,7 @@ fn applications_are_told_who_calls_and_nobody_can_pretend() {
     assert_eq!(Conn::open(proxy.address("in")).ask(&claims).status, 200);
     let untold = app.last();
 
-    let hash: String = caller
-        .cert
-        .digest(openssl::hash::MessageDigest::sha256())
-        .unwrap()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let hash = caller.hash();
     assert_eq!(
         told.all("x-forwarded-client-cert"),
         [format!("By={PAY};Hash={hash};URI={WEB}")]

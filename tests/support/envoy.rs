@@ -36,21 +36,47 @@ impl Envoy {
     /// Takes requests in the clear and calls `endpoint` over mutual TLS and HTTP/2. `None` where Envoy is not installed.
     pub(crate) fn calling(endpoint: SocketAddr, who: &Who<'_>) -> Option<Envoy> {
         let context = context("Upstream", who, ", sni: mesh");
-        Envoy::start(who, "", &format!("{HTTP2}{context}"), endpoint)
+        Envoy::start(who, FORWARDS, ["", &format!("{HTTP2}{context}")], endpoint)
     }
 
     /// Takes requests over mutual TLS and calls `endpoint` in the clear. `None` where Envoy is not installed.
     pub(crate) fn called(endpoint: SocketAddr, who: &Who<'_>) -> Option<Envoy> {
         let context = context("Downstream", who, ", require_client_certificate: true");
-        Envoy::start(who, &context, "", endpoint)
+        Envoy::start(who, FORWARDS, [&context, ""], endpoint)
     }
 
-    fn start(who: &Who<'_>, inbound: &str, outbound: &str, endpoint: SocketAddr) -> Option<Envoy> {
+    /// Takes connections in the clear and carries them to `target` in tunnels (HBONE) through the node at `endpoint`. `None`
+    /// where Envoy is not installed.
+    pub(crate) fn tunnelling(
+        endpoint: SocketAddr,
+        target: SocketAddr,
+        who: &Who<'_>,
+    ) -> Option<Envoy> {
+        let context = context("Upstream", who, ", sni: mesh");
+        let filter = TUNNELS.replace("TARGET", &target.to_string());
+        Envoy::start(who, &filter, ["", &format!("{HTTP2}{context}")], endpoint)
+    }
+
+    /// Takes tunnels over mutual TLS, and carries what is in them to `endpoint` in the clear. `None` where Envoy is not installed.
+    pub(crate) fn terminating(endpoint: SocketAddr, who: &Who<'_>) -> Option<Envoy> {
+        let context = context("Downstream", who, ", require_client_certificate: true");
+        Envoy::start(who, TERMINATES, [&context, ""], endpoint)
+    }
+
+    /// `security` of its listener, and of its cluster.
+    fn start(
+        who: &Who<'_>,
+        filter: &str,
+        security: [&str; 2],
+        endpoint: SocketAddr,
+    ) -> Option<Envoy> {
+        let [inbound, outbound] = security;
         let binary = binary()?;
         let folder = TempDir::new().unwrap();
         who.svid.write(folder.path(), "own");
         who.roots.write_bundle(folder.path(), "roots.pem");
         let text = TEMPLATE
+            .replace("FILTER", filter)
             .replace("INBOUND", inbound)
             .replace("OUTBOUND", outbound)
             .replace("ENDPOINT_IP", &endpoint.ip().to_string())
@@ -143,17 +169,31 @@ fn context(side: &str, who: &Who<'_>, extra: &str) -> String {
 
 const HTTP2: &str = r#", typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {"@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {http2_protocol_options: {}}}}"#;
 
-/// It forgets nothing that came in of `x-forwarded-client-cert`, so that the other side has to.
+/// Requests, as they are. It forgets nothing that came in of `x-forwarded-client-cert`, so that the other side has to.
+const FORWARDS: &str = r#"{name: http, typed_config: {
+        "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager,
+        stat_prefix: in, forward_client_cert_details: ALWAYS_FORWARD_ONLY,
+        route_config: {virtual_hosts: [{name: all, domains: ["*"], routes: [{match: {prefix: /}, route: {cluster: other}}]}]},
+        http_filters: [{name: router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]}}"#;
+
+/// Bytes, each connection in a CONNECT stream.
+const TUNNELS: &str = r#"{name: tcp, typed_config: {
+        "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy,
+        stat_prefix: in, cluster: other, tunneling_config: {hostname: "TARGET"}}}"#;
+
+/// CONNECT streams, taken apart.
+const TERMINATES: &str = r#"{name: http, typed_config: {
+        "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager,
+        stat_prefix: in, http2_protocol_options: {allow_connect: true}, upgrade_configs: [{upgrade_type: CONNECT}],
+        route_config: {virtual_hosts: [{name: all, domains: ["*"], routes: [{match: {connect_matcher: {}}, route: {cluster: other, upgrade_configs: [{upgrade_type: CONNECT, connect_config: {}}]}}]}]},
+        http_filters: [{name: router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]}}"#;
+
 const TEMPLATE: &str = r#"admin: {address: {pipe: {path: FOLDER/admin.sock}}}
 static_resources:
   listeners:
   - address: {socket_address: {address: 127.0.0.1, port_value: 0}}
     filter_chains:
-    - {filters: [{name: http, typed_config: {
-        "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager,
-        stat_prefix: in, forward_client_cert_details: ALWAYS_FORWARD_ONLY,
-        route_config: {virtual_hosts: [{name: all, domains: ["*"], routes: [{match: {prefix: /}, route: {cluster: other}}]}]},
-        http_filters: [{name: router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]}}]INBOUND}
+    - {filters: [FILTER]INBOUND}
   clusters:
   - {name: other, type: STATIC, load_assignment: {cluster_name: other, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: ENDPOINT_IP, port_value: ENDPOINT_PORT}}}}]}]}OUTBOUND}
 "#;

@@ -150,6 +150,15 @@ impl Proxy {
             .sum()
     }
 
+    /// How many connections a listener refused with a cause.
+    pub(crate) fn refusals(&self, listener: &str, cause: &str) -> f64 {
+        let marks = [
+            &*format!("listener=\"{listener}\""),
+            &*format!("cause=\"{cause}\""),
+        ];
+        self.metric("windrose_connection_failures_total", &marks)
+    }
+
     /// The pool as `/pools` shows it.
     pub(crate) fn pool(&self, name: &str) -> Value {
         let view = self.admin("/pools");

@@ -71,6 +71,12 @@ impl Pair {
         }
     }
 
+    /// SHA-256 of the certificate, as applications are told it.
+    pub(crate) fn hash(&self) -> String {
+        let hash = self.cert.digest(MessageDigest::sha256()).unwrap();
+        hash.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     pub(crate) fn serial(&self) -> String {
         serial(&self.cert)
     }

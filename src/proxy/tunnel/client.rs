@@ -93,6 +93,8 @@ impl Through {
                 let text = error.to_string();
                 (mtls::failed(&text, &causes::UPSTREAM_RESET), text)
             }
+            // It may have come as an alert that was lost.
+            Closed::Silent(error) => (&causes::MTLS_REFUSED, error.to_string()),
             Closed::Reset(reason) => {
                 let detail = format!("CONNECT {target} was reset: {reason}");
                 (&causes::TUNNEL_FAILED, detail)

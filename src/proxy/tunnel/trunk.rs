@@ -18,6 +18,7 @@ use tokio::sync::{watch, Notify};
 use tokio::time::{timeout, Instant};
 use windrose_plugins::contract::{causes, Cause};
 
+use super::heard::Heard;
 use super::life::{Beat, Life};
 use super::stream::Tunnel;
 
@@ -77,10 +78,23 @@ struct Trunk {
 #[derive(Debug, Default)]
 pub(super) struct State {
     streams: AtomicU32,
+    /// Whether its other end ever said anything.
+    is_heard: Arc<AtomicBool>,
     /// Whether its other end is late with showing that it is alive: nothing new begins on it.
     is_doubted: AtomicBool,
     /// Has its other end asked now.
     asks: Notify,
+}
+
+impl State {
+    /// Tells a connection that went away without a word from one that broke off, and from one that was given up as dead.
+    fn silent(&self, closed: Closed) -> Closed {
+        let spoke = self.is_heard.load(Relaxed) || self.is_doubted.load(Relaxed);
+        match closed {
+            Closed::Broke(error) if !spoke => Closed::Silent(error),
+            closed => closed,
+        }
+    }
 }
 
 /// A stream's place on its connection, until dropped.
@@ -104,6 +118,8 @@ pub(in crate::proxy) enum Closed {
     Reset(Reason),
     /// The connection to the node broke.
     Broke(h2::Error),
+    /// The node went away without having said anything.
+    Silent(h2::Error),
 }
 
 impl From<h2::Error> for Closed {
@@ -153,7 +169,9 @@ impl Trunks {
                         Err(cause) => return Err(making.failed(cause)),
                     };
                     let (trunk, place) = self.begin(between, stream, making).await?;
-                    return self.ask(trunk, target, fields, place).await;
+                    let state = trunk.state.clone();
+                    let asked = self.ask(trunk, target, fields, place).await;
+                    return asked.map_err(|closed| state.silent(closed));
                 }
             }
         }
@@ -195,6 +213,11 @@ impl Trunks {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         static NEXT: AtomicU64 = AtomicU64::new(0);
+        let state = Arc::new(State {
+            streams: AtomicU32::new(1),
+            ..State::default()
+        });
+        let stream = Heard::new(stream, state.is_heard.clone());
         let (send, mut connection) = h2::client::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(window(STREAMS))
@@ -202,12 +225,9 @@ impl Trunks {
             .max_header_list_size(MOST_FIELDS)
             .enable_push(false)
             .handshake(stream)
-            .await?;
+            .await
+            .map_err(Closed::Silent)?;
         let id = NEXT.fetch_add(1, Relaxed);
-        let state = Arc::new(State {
-            streams: AtomicU32::new(1),
-            ..State::default()
-        });
         let place = Place(state.clone());
         let trunk = Trunk { send, state, id };
         let life = connection
@@ -359,6 +379,7 @@ async fn watched(life: Option<Life>, trunk: Trunk, making: Making, forget: impl 
     let Some(mut life) = life else { return };
     let state = trunk.state.clone();
     if !life.answers(|| {}).await {
+        state.is_doubted.store(true, Relaxed);
         return;
     }
     making.made(trunk);

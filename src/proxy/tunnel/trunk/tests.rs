@@ -219,6 +219,24 @@ async fn a_node_that_refuses_says_so() {
 }
 
 #[tokio::test]
+async fn a_node_that_goes_away_without_a_word_is_told_from_a_dead_one() {
+    let (trunks, made) = (beating(60_000, 20, 60_000), AtomicUsize::new(0));
+    let gone = || async { Ok(tokio::io::duplex(64 * 1024).0) };
+    let (near, _open) = tokio::io::duplex(64 * 1024);
+    let near = Mutex::new(Some(near));
+    let dead = || {
+        let near = near.lock().unwrap().take().unwrap();
+        async { Ok(near) }
+    };
+
+    let left = through(&trunks, &made, gone).await.err();
+    let silent = through(&trunks, &made, dead).await.err();
+
+    assert!(matches!(left, Some(Closed::Silent(_))), "{left:?}");
+    assert!(matches!(silent, Some(Closed::Broke(_))), "{silent:?}");
+}
+
+#[tokio::test]
 async fn a_node_that_takes_fewer_streams_gets_more_connections() {
     let (trunks, made) = (trunks(), Arc::new(AtomicUsize::new(0)));
     let coming = (0..6).map(|_| {
