@@ -51,7 +51,7 @@ pub(crate) fn curl(node: &Netns, user: &str, url: &str) -> String {
 }
 
 /// What comes back from a port without anything being sent, or for some words over UDP.
-fn heard(node: &Netns, script: &str) -> String {
+pub(crate) fn heard(node: &Netns, script: &str) -> String {
     let output = node.run_as(APP, &["timeout", "10", "bash", "-c", script]);
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::netns::{Netns, Server};
+use crate::support::netns::{Lan, Netns, Server};
 use crate::support::proxy::BINARY;
 use crate::support::wait::pause;
 use crate::support::{until, Proxy};
@@ -35,25 +35,7 @@ struct Mesh {
 
 impl Mesh {
     fn new() -> Option<Mesh> {
-        let switch = Netns::new()?;
-        switch.ip("link add br0 type bridge");
-        switch.ip("addr add 10.88.0.254/24 dev br0");
-        switch.ip("link set br0 up");
-        let mut nodes = Vec::new();
-        for at in 1..=3 {
-            let node = Netns::new()?;
-            switch.ip(&format!(
-                "link add p{at} type veth peer name eth0 netns {}",
-                node.name()
-            ));
-            switch.ip(&format!("link set p{at} master br0"));
-            switch.ip(&format!("link set p{at} up"));
-            node.ip(&format!("addr add 10.88.0.{at}/24 dev eth0"));
-            node.ip("link set eth0 up");
-            // Where services' virtual addresses would lead, were they not captured.
-            node.ip("route add default via 10.88.0.254");
-            nodes.push(node);
-        }
+        let Lan { nodes, switch } = Lan::new(3)?;
         let servers = nodes[1..]
             .iter()
             .map(|node| node.server("http=127.0.0.1:8080 banner=127.0.0.1:5432"));

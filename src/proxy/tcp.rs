@@ -363,7 +363,7 @@ impl Way<'_> {
         if !shared.access_log.enabled() {
             return;
         }
-        let client = arrival.client.ip().to_string();
+        let client = arrival.client.ip().to_canonical().to_string();
         let principal = arrival.peer().map(Principal::id);
         shared.access_log.log(&Entry {
             time: stream.at,

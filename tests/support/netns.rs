@@ -10,7 +10,10 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::thread;
 
+use openssl::ssl::{SslAcceptor, SslMethod};
+
 use super::proxy::Proxy;
+use super::tls::Authority;
 use super::wait::until;
 
 /// A network namespace.
@@ -66,9 +69,59 @@ impl Netns {
         command.args(line).output().unwrap()
     }
 
+    /// The same, with a file of host names of its own.
+    pub(crate) fn run_as_with_hosts(&self, user: &str, hosts: &str, line: &[&str]) -> Output {
+        // `ip netns exec` has made a view of files of its own by then.
+        let mut command = self.command("sh");
+        command.args(["-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]);
+        command.args([hosts, "setpriv", "--reuid", user, "--regid", user]);
+        command.arg("--clear-groups");
+        command.args(line).output().unwrap()
+    }
+
+    /// Counts connections that come to these ports from here on, answered or not.
+    pub(crate) fn count(&self, ports: &[u16]) {
+        let counters = ports.iter().map(|port| format!("counter p{port} {{}}\n"));
+        let rules = ports.iter().map(|port| {
+            format!("tcp dport {port} tcp flags & (syn | ack) == syn counter name p{port}\n")
+        });
+        let text = format!(
+            "table inet counted {{\n{}chain come {{\ntype filter hook input priority 0;\n{}}}\n}}\n",
+            counters.collect::<String>(),
+            rules.collect::<String>()
+        );
+        let done = self.run(&["sh", "-c", "printf '%s' \"$0\" | nft -f -", &text]);
+        assert!(done.status.success(), "{done:?}");
+    }
+
+    /// How many came.
+    pub(crate) fn arrivals(&self, port: u16) -> u64 {
+        let told = self.run(&[
+            "nft",
+            "list",
+            "counter",
+            "inet",
+            "counted",
+            &format!("p{port}"),
+        ]);
+        let told = String::from_utf8_lossy(&told.stdout).into_owned();
+        let mut words = told
+            .split_ascii_whitespace()
+            .skip_while(|word| *word != "packets");
+        words
+            .nth(1)
+            .and_then(|word| word.parse().ok())
+            .expect("a counter")
+    }
+
     /// Starts a proxy in it.
     pub(crate) fn proxy(&self, yaml: &str) -> Proxy {
-        Proxy::start_as(tempfile::TempDir::new().unwrap(), yaml, |command| {
+        self.proxy_in(tempfile::TempDir::new().unwrap(), yaml)
+    }
+
+    /// Starts a proxy in it whose folder has files already.
+    pub(crate) fn proxy_in(&self, folder: tempfile::TempDir, yaml: &str) -> Proxy {
+        Proxy::start_as(folder, yaml, |command| {
             let arguments: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
             let config = Path::new(arguments.last().unwrap());
             let log = fs::File::create(config.with_file_name("stderr")).unwrap();
@@ -144,8 +197,40 @@ impl World {
     }
 }
 
-/// Serves what is asked for until the process ends: `http=ADDRESS` answers requests, `banner=ADDRESS` speaks first, `udp=ADDRESS`
-/// sends back what came.
+/// Nodes on one switch, which is a machine as well.
+pub(crate) struct Lan {
+    pub(crate) nodes: Vec<Netns>,
+    pub(crate) switch: Netns,
+}
+
+impl Lan {
+    /// Nodes are 10.88.0.1 and so on, the switch 10.88.0.254.
+    pub(crate) fn new(count: usize) -> Option<Lan> {
+        let switch = Netns::new()?;
+        switch.ip("link add br0 type bridge");
+        switch.ip("addr add 10.88.0.254/24 dev br0");
+        switch.ip("link set br0 up");
+        let mut nodes = Vec::new();
+        for at in 1..=count {
+            let node = Netns::new()?;
+            switch.ip(&format!(
+                "link add p{at} type veth peer name eth0 netns {}",
+                node.name()
+            ));
+            switch.ip(&format!("link set p{at} master br0"));
+            switch.ip(&format!("link set p{at} up"));
+            node.ip(&format!("addr add 10.88.0.{at}/24 dev eth0"));
+            node.ip("link set eth0 up");
+            // Where services' virtual addresses would lead, were they not captured.
+            node.ip("route add default via 10.88.0.254");
+            nodes.push(node);
+        }
+        Some(Lan { nodes, switch })
+    }
+}
+
+/// Serves what is asked for until the process ends: `http=ADDRESS` answers requests, `tls=ADDRESS` does so over TLS,
+/// `banner=ADDRESS` speaks first, `udp=ADDRESS` sends back what came.
 pub(crate) fn serve(what: &str) {
     for (kind, address) in what.split(' ').filter_map(|one| one.split_once('=')) {
         let address: SocketAddr = address.parse().unwrap();
@@ -153,6 +238,10 @@ pub(crate) fn serve(what: &str) {
             "udp" => drop(thread::spawn(move || {
                 echo(&UdpSocket::bind(address).unwrap())
             })),
+            "tls" => {
+                let listener = TcpListener::bind(address).unwrap();
+                thread::spawn(move || accept_tls(&listener));
+            }
             kind => {
                 let listener = TcpListener::bind(address).unwrap();
                 let speaks_first = kind == "banner";
@@ -178,13 +267,33 @@ fn accept(listener: &TcpListener, speaks_first: bool) {
             if speaks_first {
                 let _ = stream.write_all(b"HELLO\n");
             }
-            let mut bytes = [0; 4096];
-            while stream.read(&mut bytes).is_ok_and(|read| read > 0) {
-                let answer = "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nserved\n";
-                if stream.write_all(answer.as_bytes()).is_err() {
-                    return;
-                }
-            }
+            answer(&mut stream);
         });
+    }
+}
+
+fn accept_tls(listener: &TcpListener) {
+    let pair = Authority::new().issue(&["served.test"]);
+    let mut builder = SslAcceptor::mozilla_modern_v5(SslMethod::tls()).unwrap();
+    builder.set_certificate(&pair.cert).unwrap();
+    builder.set_private_key(&pair.key).unwrap();
+    let acceptor = builder.build();
+    for stream in listener.incoming().flatten() {
+        let acceptor = acceptor.clone();
+        thread::spawn(move || {
+            acceptor
+                .accept(stream)
+                .map(|mut stream| answer(&mut stream))
+        });
+    }
+}
+
+fn answer(stream: &mut (impl Read + Write)) {
+    let mut bytes = [0; 4096];
+    while stream.read(&mut bytes).is_ok_and(|read| read > 0) {
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nserved\n";
+        if stream.write_all(answer.as_bytes()).is_err() {
+            return;
+        }
     }
 }
