@@ -80,7 +80,6 @@ fn members(count: usize) -> Vec<Member> {
             weight: 1 + at as u32 % 3,
             labels: BTreeMap::new(),
             priority: 0,
-            peer: None,
         }
     };
     (0..count).map(member).collect()

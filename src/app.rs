@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
-use pingora::proxy::http_proxy;
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{RunArgs, Server, ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{signal, SignalKind};
 use windrose_plugins::contract::StateRegistry;
 use windrose_plugins::PluginDef;
 
+use crate::config::report::Report;
 use crate::config::schema::{self, Config};
-use crate::config::{self, boot, Built, Resources};
+use crate::config::{self, boot, AtRest, Built, Resources};
 use crate::control::admin::{self, Admin};
 use crate::control::certs::CertKeeper;
 use crate::control::handover::Handover;
@@ -32,7 +32,7 @@ use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::observe::recorder::Recorder;
 use crate::observe::trace::Tracer;
-use crate::proxy::{Connections, Frontend, Gateway, Shared};
+use crate::proxy::{Connections, Engine, Frontend, Shared};
 use crate::snapshot::endpoint::Endpoints;
 use crate::snapshot::identity::Identities;
 use crate::snapshot::incoming::Incoming;
@@ -64,7 +64,12 @@ pub fn run(start: Start) -> Result<(), Vec<String>> {
     let endpoints = Arc::new(Endpoints::default());
     let identities = Arc::<Identities>::default();
     let states = StateRegistry::default();
-    let metrics = Metrics::new(SERIES);
+    let observe: Result<schema::Observe, _> = config::load_section(&start.path, "observe");
+    let series = observe.map_or_else(
+        |_| schema::Metrics::default().series,
+        |it| it.metrics.series,
+    );
+    let metrics = Metrics::new(series);
     let resources = Resources {
         plugins: start.plugins,
         metrics: metrics.clone(),
@@ -73,13 +78,7 @@ pub fn run(start: Start) -> Result<(), Vec<String>> {
         states: &states,
         previous: None,
     };
-    let built = config::build(&start.path, &resources).map_err(|report| {
-        report
-            .findings()
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-    })?;
+    let built = build(&start, &resources)?;
     built
         .snapshot
         .warnings
@@ -97,8 +96,15 @@ pub fn run(start: Start) -> Result<(), Vec<String>> {
     parts.serve()
 }
 
-/// Series of one metric until the configuration is known; a reload does not change it.
-const SERIES: usize = 10_000;
+/// Builds on a thread of its own: what it needed for that goes back to the allocator with the thread, where the main thread,
+/// which does nothing from here on, would keep it for good.
+fn build(start: &Start, resources: &Resources<'_>) -> Result<Built, Vec<String>> {
+    let build = || config::build(&start.path, resources);
+    let built = std::thread::scope(|scope| scope.spawn(build).join());
+    let built = built.map_err(|_| vec!["reading the configuration ended early".to_owned()])?;
+    let lines = |report: Report| report.findings().iter().map(ToString::to_string).collect();
+    built.map_err(lines)
+}
 
 struct Parts {
     start: Start,
@@ -121,7 +127,6 @@ impl Parts {
         } = self;
         let (config, snapshot) = (built.config, built.snapshot);
         let handover = handover(&start, &config).map_err(|problem| vec![problem])?;
-        let conf = Arc::new(server_conf(&config, &handover));
         let access_log = access_log(&config, &metrics)?;
         let shared = Arc::new(Shared {
             current: Arc::new(Current::new(snapshot)),
@@ -135,7 +140,8 @@ impl Parts {
             trunks: Default::default(),
         });
         let state = (endpoints, identities, states);
-        let reloader = reloader(&start, &config, &conf, &shared, state);
+        let engine = engine(&config, &handover, &shared);
+        let reloader = reloader(&start, &config, engine, &shared, state);
         (reloader.traces)(&config);
         write_pid(&config).map_err(|problem| vec![problem])?;
         let exit = exit(shared.clone(), config.server.pid_file.clone());
@@ -158,6 +164,8 @@ impl Parts {
         if let Some(bind) = boot::admin_bind(&config) {
             server.add_service(admin::service(&bind, admin_of(&shared, &reloader)));
         }
+        // All of it was read, and the process may run for long.
+        drop(config);
         server.run(RunArgs {
             shutdown_signal: Box::new(Signals {
                 handover,
@@ -181,11 +189,21 @@ fn access_log(config: &Config, metrics: &Metrics) -> Result<AccessLog, Vec<Strin
     })
 }
 
+/// Pingora's engine, with the authorities that the first configuration needs.
+fn engine(config: &Config, handover: &Handover, shared: &Arc<Shared>) -> Arc<Engine> {
+    let confs = [(); 2].map(|()| server_conf(config, handover));
+    let engine = Engine::new(confs, shared);
+    if shared.current.peek().believes_system() {
+        engine.believe_system();
+    }
+    Arc::new(engine)
+}
+
 /// Everything a reload works with.
 fn reloader(
     start: &Start,
     config: &Config,
-    conf: &Arc<ServerConf>,
+    engine: Arc<Engine>,
     shared: &Arc<Shared>,
     (endpoints, identities, states): (Arc<Endpoints>, Arc<Identities>, StateRegistry),
 ) -> Arc<Reloader> {
@@ -200,7 +218,7 @@ fn reloader(
         states,
         status: status.clone(),
         notices: Arc::new(Notices::from_env()),
-        listeners: Listeners::new(handler(conf, shared.clone()), status.clone()),
+        listeners: Listeners::new(handler(engine.clone(), shared.clone()), status.clone()),
         pools: PoolKeeper::new(endpoints, metrics.clone()),
         certs: CertKeeper::new(metrics.clone()),
         identity: IdentityKeeper::new(identities, metrics.clone()),
@@ -208,8 +226,9 @@ fn reloader(
         recorder: shared.recorder.clone(),
         leases: shared.leases.clone(),
         traces: traces(shared.clone()),
+        roots: Box::new(move || engine.believe_system()),
         disk: Mutex::default(),
-        running: Mutex::new(config.clone()),
+        running: Mutex::new(AtRest::of(config.clone())),
         runtime: Default::default(),
         turn: tokio::sync::Mutex::new(()),
         trial: Default::default(),
@@ -248,8 +267,7 @@ fn server_conf(config: &Config, handover: &Handover) -> ServerConf {
     }
 }
 
-fn handler(conf: &Arc<ServerConf>, shared: Arc<Shared>) -> Arc<dyn Fn(Incoming) + Send + Sync> {
-    let http = Arc::new(http_proxy(conf, Gateway::new(shared.clone())));
+fn handler(http: Arc<Engine>, shared: Arc<Shared>) -> Arc<dyn Fn(Incoming) + Send + Sync> {
     let frontend = Arc::new(Frontend { shared, http });
     Arc::new(move |incoming| {
         pingora_runtime::current_handle().spawn(frontend.clone().serve(incoming));

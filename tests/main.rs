@@ -8,6 +8,7 @@
 )]
 
 mod amplification;
+mod authorities;
 mod balance;
 mod capture;
 mod capture_groups;

@@ -259,11 +259,13 @@ impl Bench<'_> {
         }
         println!("\nmesh: resident memory of a node's proxy");
         for services in [1, 1_000] {
-            let bytes = mesh::resident(self.folder, services)? as f64;
-            println!(
-                "{services:>14} services x 10  {:6.1} MiB",
-                bytes / f64::from(1 << 20)
-            );
+            let seen = mesh::resident(self.folder, services)?;
+            for (when, (all, own)) in ["at rest", "after a scrape"].into_iter().zip(seen) {
+                let [all, own] = [all, own].map(|bytes| bytes as f64 / f64::from(1 << 20));
+                println!(
+                    "{services:>14} services x 10  {all:6.1} MiB, {own:.1} of it not from files, {when}"
+                );
+            }
         }
         Ok(())
     }

@@ -3,8 +3,10 @@
 //! It must not compare machines: ratios are taken within a round. Called by the bench.
 
 use std::error::Error;
-use std::fmt::Write;
+use std::fmt::Write as _;
 use std::fs;
+use std::io::{Read, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -162,12 +164,18 @@ fn tls(side: &str, own: &str, peer: &str) -> String {
     format!("{indent}transport_socket: {{name: tls, typed_config: {{\"@type\": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.{side}TlsContext, {require}common_tls_context: {{alpn_protocols: [h2], tls_params: {{tls_minimum_protocol_version: TLSv1_3, tls_maximum_protocol_version: TLSv1_3}}, tls_certificates: [{{certificate_chain: {{filename: FOLDER/{own}.pem}}, private_key: {{filename: FOLDER/{own}.key}}}}], validation_context: {{trusted_ca: {{filename: FOLDER/root.pem}}, match_typed_subject_alt_names: [{{san_type: URI, matcher: {{exact: 'spiffe://bench/{peer}'}}}}]}}}}}}}}\n")
 }
 
-/// Resident bytes of a node's proxy with this many services of ten endpoints each, after a request.
-pub(crate) fn resident(folder: &Path, services: usize) -> Result<u64, Box<dyn Error>> {
+/// Resident bytes of a node's proxy with this many services of ten endpoints each, after a request, and how many of them are its
+/// own: at rest, and after its metrics were asked for.
+pub(crate) fn resident(folder: &Path, services: usize) -> Result<[(u64, u64); 2], Box<dyn Error>> {
     let port = free_port()?;
+    let head = head("web")?;
+    let admin = head.split("admin: {bind: '127.0.0.1:").nth(1);
+    let admin: u16 = admin
+        .and_then(|rest| rest.split('\'').next())
+        .ok_or("no admin port")?
+        .parse()?;
     let mut text = format!(
-        "{}listeners: [{{name: out, role: mesh-outbound, bind: '127.0.0.1:{port}'}}]\nservices:\n",
-        head("web")?
+        "{head}listeners: [{{name: out, role: mesh-outbound, bind: '127.0.0.1:{port}'}}]\nservices:\n"
     );
     for at in 0..services {
         let endpoints: Vec<String> = (1..=10)
@@ -181,8 +189,20 @@ pub(crate) fn resident(folder: &Path, services: usize) -> Result<u64, Box<dyn Er
     }
     let process = node(folder, port, &text)?;
     let _ = load::asked_once(port);
-    std::thread::sleep(Duration::from_secs(2));
-    Ok(process.resident())
+    // The allocator gives back what is free within seconds.
+    std::thread::sleep(Duration::from_secs(4));
+    let at_rest = (process.resident(), process.anonymous());
+    scrape(admin)?;
+    std::thread::sleep(Duration::from_secs(4));
+    Ok([at_rest, (process.resident(), process.anonymous())])
+}
+
+/// Asks for the metrics, all of them.
+fn scrape(admin: u16) -> Result<(), Box<dyn Error>> {
+    let mut stream = TcpStream::connect(("127.0.0.1", admin))?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n")?;
+    stream.read_to_end(&mut Vec::new())?;
+    Ok(())
 }
 
 /// A root, and certificates of two workloads below it.

@@ -52,9 +52,18 @@ impl Process {
 
     /// Resident memory in bytes. Pages that processes share count for each, so use differences.
     pub(crate) fn resident(&self) -> u64 {
+        self.status("VmRSS:")
+    }
+
+    /// The part of it that is the process's own, in bytes: the rest are pages of files, most of them code.
+    pub(crate) fn anonymous(&self) -> u64 {
+        self.status("RssAnon:")
+    }
+
+    fn status(&self, key: &str) -> u64 {
         let of = |pid: &u32| {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+            let line = status.lines().find_map(|line| line.strip_prefix(key));
             let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
             kib.unwrap_or(0) * 1024
         };

@@ -217,7 +217,6 @@ impl<'p> World<'p> {
             weight: 1,
             labels: BTreeMap::new(),
             priority: 0,
-            peer: None,
         };
         let members: Box<[Member]> = (0..ENDPOINTS).map(member).collect();
         World {
@@ -227,6 +226,7 @@ impl<'p> World<'p> {
                 members,
                 sessions: None,
                 birth: None,
+                template: Default::default(),
                 local: None,
             },
             rules: Ejection {

@@ -123,10 +123,12 @@ fn compiled(
         folder,
         place: &place_of(loaded.document.clone()),
     };
+    // Shorter by what the text had reserved: it stays as long as the snapshot.
+    let effective = print::show(&loaded).into_boxed_str();
     let warnings = loaded.warnings.findings().iter();
     let origin = Origin {
         digest: loaded.document.digest().to_owned(),
-        effective: print::show(&loaded),
+        effective: effective.into(),
         secrets: Secrets::new(loaded.document.secrets()),
         warnings: warnings
             .filter(|finding| finding.severity == Severity::Warning)

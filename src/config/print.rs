@@ -11,7 +11,7 @@ use windrose_plugins::contract::{PluginDef, Safety};
 
 use super::check::{either, expected};
 use super::schema::Config;
-use super::{source, Loaded};
+use super::{services, source, Loaded};
 
 /// The effective configuration as YAML: defaults filled in, secrets replaced.
 pub fn show(loaded: &Loaded) -> String {
@@ -22,8 +22,7 @@ pub fn show(loaded: &Loaded) -> String {
         services_from: None,
         ..loaded.config.clone()
     };
-    config.routes.retain(|route| route.service.is_none());
-    config.pools.retain(|pool| pool.service.is_none());
+    services::take_back(&mut config);
     let value = singleton_map_recursive::serialize(&config, Serializer);
     let shown = value.and_then(|mut value| {
         source::redact(&mut value, Some(loaded.document.root()));

@@ -73,6 +73,14 @@ fn is_taken(config: &Config, service: &Service, name: &str) -> bool {
     service.is_quarantined && config.pools.iter().any(|pool| pool.name == name)
 }
 
+/// Takes away what `generate` added.
+pub(super) fn take_back(config: &mut Config) {
+    config.routes.retain(|route| route.service.is_none());
+    config.pools.retain(|pool| pool.service.is_none());
+    config.routes.shrink_to_fit();
+    config.pools.shrink_to_fit();
+}
+
 fn pool_of(name: &str, at: usize, service: &Service, port: &ServicePort) -> Pool {
     let target = port.target.unwrap_or(port.port);
     let endpoints = service.endpoints.iter();

@@ -3,6 +3,7 @@
 //! Assembled by `app`.
 
 pub mod admin;
+mod breath;
 pub mod certs;
 mod discovery;
 pub mod handover;

@@ -14,8 +14,7 @@ use super::reload::{Outcome, Reloader};
 use super::status::{Ended, Probation, Status};
 use super::traffic::{Look, MINUTES};
 use crate::config::report::Report;
-use crate::config::schema::Config;
-use crate::config::Built;
+use crate::config::{AtRest, Built};
 use crate::observe::metrics::ProbationEnd;
 use crate::snapshot::Snapshot;
 
@@ -67,7 +66,7 @@ struct Candidate {
 /// A configuration that comes back whole, without a look at the disk.
 struct Fallback {
     snapshot: Arc<Snapshot>,
-    config: Config,
+    config: AtRest,
 }
 
 impl Candidate {
@@ -255,7 +254,7 @@ impl Reloader {
             return Err(vec!["the process is stopping".to_owned()]);
         }
         let built = Built {
-            config: fallback.config.clone(),
+            config: fallback.config.whole(),
             snapshot: fallback.snapshot.again(self.current.peek().generation + 1),
             warnings: Report::new(),
             quarantined: Report::new(),

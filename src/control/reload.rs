@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use windrose_plugins::contract::{StateRegistry, Time};
 use windrose_plugins::PluginDef;
 
+use super::breath;
 use super::certs::{CertKeeper, CertSource};
 use super::identity::IdentityKeeper;
 use super::listeners::{Listeners, Prepared};
@@ -21,7 +22,7 @@ use super::status::{Reload, Status};
 use super::verdicts;
 use crate::config::plan::{Change, Side};
 use crate::config::schema::Config;
-use crate::config::{self, Built, Disk};
+use crate::config::{self, AtRest, Built, Disk};
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::{MetricFamily, Metrics, ReloadOutcome};
 use crate::observe::recorder::Recorder;
@@ -70,10 +71,12 @@ pub struct Reloader {
     pub leases: Arc<Leases>,
     /// Applies settings of traces; given by `app`, which owns the exporter.
     pub traces: Box<dyn Fn(&Config) + Send + Sync>,
+    /// Gets the system's authorities ready before a configuration that needs them is in force.
+    pub roots: Box<dyn Fn() + Send + Sync>,
     /// What is on disk, as last looked at.
     pub disk: Mutex<Disk>,
     /// What is running.
-    pub running: Mutex<Config>,
+    pub running: Mutex<AtRest>,
     /// The supervisor's runtime, once it runs.
     pub runtime: OnceLock<tokio::runtime::Handle>,
     /// One at a time.
@@ -171,6 +174,7 @@ impl Reloader {
         self.metrics.reload().generation(snapshot.generation);
         self.status
             .note(snapshot.generation, true, "started".to_owned());
+        breath::out();
         Ok(())
     }
 
@@ -203,6 +207,7 @@ impl Reloader {
             ),
         }
         self.remember(started, &result, terms);
+        breath::out();
         result
     }
 
@@ -243,7 +248,11 @@ impl Reloader {
         // Parsing and compiling a large configuration takes long enough to hold up connections.
         let built = tokio::task::spawn_blocking(move || {
             let built = me.build()?;
+            if built.snapshot.believes_system() {
+                (me.roots)();
+            }
             let running = me.running.lock().unwrap_or_else(PoisonError::into_inner);
+            let running = running.whole();
             // Only keys are told of them.
             let (old, new) = (Side::unseen(&running), Side::unseen(&built.config));
             let changes = config::plan::changes(old, new);
@@ -317,6 +326,7 @@ impl Reloader {
         } = built;
         self.recorder.configure(&config::boot::recorder(&config));
         (self.traces)(&config);
+        self.metrics.bound(config.observe.metrics.series);
         let snapshot = Arc::new(snapshot);
         let before = self.current.load();
         self.current.publish(snapshot.clone());
@@ -331,7 +341,7 @@ impl Reloader {
         let me = self.clone();
         // Thousands of routes take long to compare and to drop, too; no request should wait behind that.
         let followed = tokio::task::spawn_blocking(move || {
-            *me.running.lock().unwrap_or_else(PoisonError::into_inner) = config;
+            *me.running.lock().unwrap_or_else(PoisonError::into_inner) = AtRest::of(config);
             me.follow(&snapshot);
             drop(before);
             me.forget(&snapshot, fallback.as_deref());
@@ -398,7 +408,7 @@ impl Reloader {
             })
         });
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let over = running.server.stream_drain_timeout.0;
+        let over = running.written().server.stream_drain_timeout.0;
         drop(running);
         self.end_orphans(&names, over);
     }

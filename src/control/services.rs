@@ -101,7 +101,7 @@ async fn change(followed: &mut Option<(PathBuf, Box<dyn Registry>)>) {
 fn pattern(reloader: &Reloader) -> Option<PathBuf> {
     let running = reloader.running.lock();
     let running = running.unwrap_or_else(PoisonError::into_inner);
-    let from = running.services_from.as_ref()?;
+    let from = running.written().services_from.as_ref()?;
     let folder = reloader.path().parent().unwrap_or(Path::new(""));
     Some(folder.join(&from.file))
 }

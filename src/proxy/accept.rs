@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use pingora::apps::HttpServerOptions;
-use pingora::proxy::HttpProxy;
 use windrose_plugins::contract::{
     causes, Cause, ConnectionView, Effects, Principal, PrincipalKind,
 };
 
 use super::connection::{Connection, TlsFacts};
+use super::engine::Engine;
 use super::guard::Guarded;
 use super::handshake::Alpn;
 use super::hello::{Opening, MOST};
@@ -23,7 +23,7 @@ use super::proxy_protocol::{read, Reading};
 use super::sniff::{Heard, Layer, Look as _};
 use super::tcp::Dialled;
 use super::transport::Transport;
-use super::{caller, capture, fair, handshake, serve, sniff, tcp, Gateway, Shared};
+use super::{caller, capture, fair, handshake, serve, sniff, tcp, Shared};
 use crate::observe::event;
 use crate::snapshot::certs::Termination;
 use crate::snapshot::identity::{Used, Workload};
@@ -36,7 +36,7 @@ pub struct Frontend {
     /// What every part of the fast path shares.
     pub shared: Arc<Shared>,
     /// Pingora's HTTP engine around our hooks.
-    pub http: Arc<HttpProxy<Gateway>>,
+    pub http: Arc<Engine>,
 }
 
 /// Why a connection ended before it carried anything.

@@ -13,6 +13,7 @@ mod diag;
 mod dial;
 mod due;
 mod edge;
+mod engine;
 mod fair;
 mod fault;
 mod finish;
@@ -42,6 +43,7 @@ mod tunnel;
 mod upstream;
 
 pub use accept::Frontend;
+pub use engine::Engine;
 pub use mirror::Connections;
 pub use tunnel::Trunks;
 pub use upstream::Kept;

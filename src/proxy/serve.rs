@@ -13,7 +13,6 @@ use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerAp
 use pingora::protocols::http::v2::server::{default_h2_options, H2Options};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::Stream;
-use pingora::proxy::HttpProxy;
 use pingora::server::ShutdownWatch;
 use tokio::sync::watch;
 use tokio::time::{sleep_until, Instant, Sleep};
@@ -21,13 +20,13 @@ use tokio::time::{sleep_until, Instant, Sleep};
 use super::accept::{refused, server_options, Refusal};
 use super::aside::Aside;
 use super::connection::Connection;
+use super::engine::Engine;
 use super::guard::Guarded;
-use super::Gateway;
 use crate::snapshot::lease::Cut;
 
 /// Serves HTTP until the connection ends.
 pub(super) async fn http(
-    engine: &Arc<HttpProxy<Gateway>>,
+    engine: &Arc<Engine>,
     stream: Guarded,
     connection: Arc<Connection>,
     drain: watch::Receiver<bool>,
@@ -82,7 +81,7 @@ pub(super) async fn ending(mut drain: watch::Receiver<bool>, age: Duration) {
 }
 
 async fn http1(
-    engine: &Arc<HttpProxy<Gateway>>,
+    engine: &Arc<Engine>,
     mut stream: Guarded,
     connection: &Arc<Connection>,
     closing: ShutdownWatch,
@@ -109,7 +108,7 @@ async fn http1(
         if *closing.borrow() {
             session.set_keepalive(None);
         }
-        let reused = engine.process_new_http(session, &closing).await;
+        let reused = engine.get().process_new_http(session, &closing).await;
         if !connection.has_header() {
             unparsed(connection);
         }
@@ -179,7 +178,7 @@ fn unparsed(connection: &Connection) {
 }
 
 async fn http2(
-    engine: &Arc<HttpProxy<Gateway>>,
+    engine: &Arc<Engine>,
     stream: Guarded,
     connection: &Arc<Connection>,
     closing: ShutdownWatch,
@@ -205,7 +204,7 @@ pub(super) fn stream_cut() -> Arc<Cut> {
 
 /// Pingora's HTTP/2 loop with a listener's own bounds.
 struct Http2 {
-    engine: Arc<HttpProxy<Gateway>>,
+    engine: Arc<Engine>,
     streams: u32,
     header_bytes: usize,
     options: HttpServerOptions,
@@ -219,7 +218,7 @@ impl HttpServerApp for Http2 {
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         let cut = Arc::<Cut>::default();
-        let serving = self.engine.process_new_http(session, shutdown);
+        let serving = self.engine.get().process_new_http(session, shutdown);
         let serving = STREAM.scope(cut.clone(), serving);
         // Dropping the exchange resets its streams on both sides; the context accounts for it as it goes.
         tokio::select! {

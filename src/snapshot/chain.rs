@@ -9,8 +9,8 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
 use std::task::Poll;
 
+use crate::observe::metrics::IntCounter;
 use bytes::Bytes;
-use prometheus::IntCounter;
 use windrose_plugins::contract::{
     causes, Answer, BodyHook, Cause, ConnectionView, Effects, Finished, Hooks, Request,
     RequestHook, Response, ResponseHook, Slots, Verdict,

@@ -39,7 +39,7 @@ pub struct Endpoint {
     /// Where it is.
     pub address: Address,
     /// The address as text, for logs and labels.
-    pub label: Box<str>,
+    pub label: Arc<str>,
     /// What changes.
     pub state: EndpointState,
     /// Counters.
@@ -170,35 +170,38 @@ pub struct Endpoints {
     pub limiters: Limiters,
 }
 
-type Known = HashMap<(Box<str>, Address), Weak<Endpoint>>;
+/// By pool, then by address: a pool's name stands once for all its endpoints.
+type Known = HashMap<Box<str>, HashMap<Address, Weak<Endpoint>>>;
 
 impl Endpoints {
     /// The endpoint of a pool at an address; the one in use, if there is one.
     pub fn endpoint(&self, pool: &str, address: &Address, metrics: &Metrics) -> Arc<Endpoint> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() > 64 && known.len() == known.capacity() {
-            known.retain(|_, endpoint| endpoint.strong_count() > 0);
+            known.retain(|_, of_pool| of_pool.values().any(|one| one.strong_count() > 0));
         }
-        let key = (pool.into(), address.clone());
-        if let Some(endpoint) = known.get(&key).and_then(Weak::upgrade) {
+        let of_pool = known.entry(pool.into()).or_default();
+        if let Some(endpoint) = of_pool.get(address).and_then(Weak::upgrade) {
             return endpoint;
         }
-        let label: Box<str> = address.to_string().into();
-        let metrics = metrics.endpoint(pool, &label);
+        if of_pool.len() > 64 && of_pool.len() == of_pool.capacity() {
+            of_pool.retain(|_, endpoint| endpoint.strong_count() > 0);
+        }
+        let metrics = metrics.endpoint(pool, &address.to_string());
         let endpoint = Arc::new(Endpoint {
             address: address.clone(),
-            label,
+            label: metrics.name().clone(),
             state: EndpointState::new(),
             metrics,
         });
-        known.insert(key, Arc::downgrade(&endpoint));
+        of_pool.insert(address.clone(), Arc::downgrade(&endpoint));
         endpoint
     }
 
     /// Endpoints of a pool that still have requests, whether or not they are in its set.
     pub fn busy(&self, pool: &str) -> Vec<Arc<Endpoint>> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_pool = known.iter().filter(|((name, _), _)| &**name == pool);
+        let of_pool = known.get(pool).into_iter().flatten();
         let mut busy: Vec<Arc<Endpoint>> = of_pool
             .filter_map(|(_, endpoint)| endpoint.upgrade())
             .filter(|endpoint| endpoint.state.in_flight.load(Relaxed) > 0)

@@ -123,6 +123,15 @@ impl Snapshot {
         all.find(|one| one.kind == kind && *one.name == *name)
     }
 
+    /// Whether a pool believes the system's authorities.
+    pub fn believes_system(&self) -> bool {
+        let mut tls = self
+            .pools
+            .iter()
+            .filter_map(|pool| pool.settings.tls.as_ref());
+        tls.any(|tls| tls.believes_system())
+    }
+
     /// The field in which trusted callers name the class of a request.
     pub fn priority_header(&self) -> Option<&HeaderName> {
         self.overload.as_ref()?.header.as_ref()

@@ -52,6 +52,11 @@ impl fmt::Debug for PeerTls {
 }
 
 impl PeerTls {
+    /// Whether the system's authorities vouch for endpoints.
+    pub fn believes_system(&self) -> bool {
+        self.ca.is_none() && self.verify != Verify::None
+    }
+
     /// Puts the settings into a Pingora peer.
     pub fn apply(&self, peer: &mut HttpPeer) {
         peer.options.verify_cert = self.verify != Verify::None;

@@ -59,7 +59,9 @@ pub enum LogFormat {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Metrics {
-    /// Series that one metric may have before further ones are counted under `_overflow`. Default: 10000.
+    /// Series that one metric may have, 100 to 1000000; counters beyond are added up under `_overflow`, gauges of further pools and
+    /// endpoints are left out. Counters appear at first use, and one that is missing is zero: endpoints that nobody calls have gauges
+    /// only. A reload changes it for series to come. Default: 10000.
     pub series: usize,
 }
 

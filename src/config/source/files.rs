@@ -127,7 +127,7 @@ impl Reader {
     fn document(mut self, root: Option<Node>) -> Result<Document, Report> {
         match root {
             Some(root) if !self.report.has_errors() => Ok(Document {
-                root,
+                root: Arc::new(root),
                 names: self.names,
                 files: self.files,
                 folders: self.folders,

@@ -128,7 +128,8 @@ impl Node {
 /// Everything that was read, as one tree.
 #[derive(Debug, Clone)]
 pub struct Document {
-    root: Node,
+    /// Shared: a large tree is handed on, not copied.
+    root: Arc<Node>,
     names: Vec<Arc<str>>,
     files: Vec<PathBuf>,
     folders: Vec<PathBuf>,
@@ -164,6 +165,7 @@ impl Document {
 
     /// The same text with another tree: parts of it are left out or replaced.
     pub(super) fn with_root(self, root: Node) -> Document {
+        let root = Arc::new(root);
         Document { root, ..self }
     }
 
@@ -192,7 +194,7 @@ impl Document {
 
     /// The deepest existing value on the way, and what is left of the path.
     fn nearest<'a>(&self, path: &'a str) -> (&Node, &'a str) {
-        let (mut node, mut rest) = (&self.root, path);
+        let (mut node, mut rest) = (self.root(), path);
         while let Some((child, left)) = step(node, rest) {
             (node, rest) = (child, left);
         }

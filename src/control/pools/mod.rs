@@ -46,7 +46,8 @@ struct Followed {
     source: Source,
     /// Held, not read.
     _discovery: Option<Task>,
-    health: Option<(HealthKey, Task)>,
+    /// Apart: few pools have it, and all would hold its room.
+    health: Option<Box<(HealthKey, Task)>>,
     /// The comparing of endpoints, by its interval.
     sweep: Option<(Duration, Task)>,
 }
@@ -198,7 +199,7 @@ impl PoolKeeper {
             protocol: settings.protocol,
             proxy_protocol: settings.proxy_protocol,
         });
-        if key.as_ref() == followed.health.as_ref().map(|(key, _)| key) {
+        if key.as_ref() == followed.health.as_ref().map(|health| &health.0) {
             return;
         }
         followed.health = None;
@@ -207,7 +208,7 @@ impl PoolKeeper {
             let task = self
                 .prober
                 .follow(&followed.slot, settings, &key.health, epoch);
-            (key, Task::spawn(task))
+            Box::new((key, Task::spawn(task)))
         });
     }
 

@@ -15,7 +15,7 @@ use std::sync::{mpsc, Arc};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use prometheus::IntCounter;
+use crate::observe::metrics::IntCounter;
 
 pub use entry::Entry;
 use queue::{Added, Queue};

@@ -51,7 +51,7 @@ fn entry() -> Entry<'static> {
 }
 
 fn counter() -> IntCounter {
-    IntCounter::new("dropped_total", "Dropped.").expect("a literal")
+    IntCounter::default()
 }
 
 fn settings(to: LogTarget) -> AccessLogSettings {

@@ -11,7 +11,7 @@ use std::sync::{mpsc, Arc};
 use std::thread;
 use std::time::Duration;
 
-use prometheus::IntCounter;
+use crate::observe::metrics::IntCounter;
 
 use super::queue::{Lines, Queue};
 use super::LogTarget;

@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use prometheus::{Histogram, IntCounter};
 
 use super::family::{lock, Counters, Histograms, Maker, OVERFLOW};
+use super::series::{Histogram, IntCounter};
 use super::SECONDS;
 
 /// The families that edges feed.

@@ -2,9 +2,8 @@
 //! It must not know certificates; callers tell it.
 //! `control::identity` calls it; `Metrics::identity` hands it out.
 
-use prometheus::IntGauge;
-
 use super::family::{Counters, Gauges, Maker};
+use super::series::IntGauge;
 
 /// Counters of identities.
 pub struct IdentityMetrics {
@@ -76,8 +75,8 @@ impl IdentityMetrics {
 
     /// Drops the series of workloads and trust domains that went away.
     pub fn retain(&self, has_workload: &dyn Fn(&str) -> bool, has_domain: &dyn Fn(&str) -> bool) {
-        self.expiry.retain(&|labels| has_workload(&labels[0]));
-        self.renewals.retain(&|labels| has_workload(&labels[0]));
-        self.roots.retain(&|labels| has_domain(&labels[0]));
+        self.expiry.retain(&|labels| has_workload(labels[0]));
+        self.renewals.retain(&|labels| has_workload(labels[0]));
+        self.roots.retain(&|labels| has_domain(labels[0]));
     }
 }

@@ -4,10 +4,11 @@
 
 use std::sync::Arc;
 
-use prometheus::{Histogram, IntCounter, IntGauge};
 use windrose_plugins::contract::Cause;
 
-use super::family::{Counters, FirstUse, Gauges, Histograms, Maker};
+use super::family::{Counters, Gauges, Histograms, Maker};
+use super::first_use::FirstUse;
+use super::series::{Histogram, IntCounter, IntGauge};
 use super::SECONDS;
 
 /// The families that limits feed.
@@ -53,7 +54,7 @@ impl LimitFamilies {
 
     /// Drops the series of pools that `keep` refuses.
     pub(super) fn retain(&self, keep: &dyn Fn(&str) -> bool) {
-        let by_name = |labels: &[Box<str>]| keep(&labels[0]);
+        let by_name = |labels: &[&str]| keep(labels[0]);
         self.in_flight.retain(&by_name);
         self.waiting.retain(&by_name);
         self.limit.retain(&by_name);

@@ -4,10 +4,11 @@
 
 use std::sync::Arc;
 
-use prometheus::{Histogram, IntCounter, IntGauge};
 use windrose_plugins::contract::Cause;
 
-use super::family::{Counters, FirstUse, Gauges, Histograms, Maker};
+use super::family::{Counters, Gauges, Histograms, Maker};
+use super::first_use::FirstUse;
+use super::series::{Histogram, IntCounter, IntGauge};
 use super::SECONDS;
 
 /// The families that listeners feed.
@@ -113,7 +114,7 @@ impl ListenerFamilies {
 impl ListenerFamilies {
     /// Drops the series of listeners that `keep` refuses; certificates are asked about on their own.
     pub(super) fn retain(&self, keep: &dyn Fn(&str) -> bool) {
-        let by_name = |labels: &[Box<str>]| keep(&labels[0]);
+        let by_name = |labels: &[&str]| keep(labels[0]);
         self.connections.retain(&by_name);
         self.open.retain(&by_name);
         self.failures.retain(&by_name);

@@ -3,7 +3,9 @@
 //! Everything that has something to count calls it; the admin address shows `render`.
 
 mod edge;
+mod endpoint;
 mod family;
+mod first_use;
 mod identity;
 mod limits;
 mod listener;
@@ -15,19 +17,20 @@ mod recorder;
 mod reload;
 mod route;
 mod rule;
+mod series;
 
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use prometheus::core::Collector;
-use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder};
 use windrose_plugins::contract::{Counter, CounterFactory};
 
 use edge::EdgeFamilies;
 pub use edge::{EdgeSample, EdgeSeen, Edges, Kind, Plaintext, Side, Transport, NOBODY};
-pub(super) use family::FirstUse;
-use family::{lock, Counters, Maker};
+use endpoint::EndpointHandles;
+pub use endpoint::EndpointMetrics;
+use family::{lock, Counters, Maker, Registry};
+pub(super) use first_use::FirstUse;
 pub use identity::IdentityMetrics;
 use limits::LimitFamilies;
 pub use limits::LimitMetrics;
@@ -36,18 +39,21 @@ pub use listener::{Detected, ListenerMetrics};
 pub use overload::OverloadMetrics;
 use policy::PolicyFamilies;
 pub use policy::{PolicyDecision, PolicyMetrics};
-use pool::PoolFamilies;
-pub use pool::{EndpointMetrics, PoolMetrics, SessionResult};
+use pool::{PoolFamilies, PoolHandles};
+pub use pool::{PoolMetrics, SessionResult};
 pub use recorder::RecorderMetrics;
 pub use reload::{ProbationEnd, ReloadMetrics, ReloadOutcome};
 use route::RouteFamilies;
 pub use route::{Finished, FinishedBy, RequestSample, RouteMetrics};
 use rule::RuleFamilies;
 pub use rule::{ChosenBy, Compared, FaultMetrics, MirrorMetrics, MirrorResult, ShareMetrics};
+pub use series::{IntCounter, IntGauge};
 
 /// All metrics of the process. Handles are cheap to use and to keep: counting is a few atomic additions.
 pub struct Metrics {
     registry: Registry,
+    /// Series of one metric.
+    most: Arc<AtomicUsize>,
     listeners: Arc<ListenerFamilies>,
     routes: Arc<RouteFamilies>,
     pools: Arc<PoolFamilies>,
@@ -68,15 +74,18 @@ pub struct Metrics {
 /// Handles made so far, so that the next snapshot counts on where this one stopped.
 #[derive(Default)]
 struct Handles {
-    listeners: Mutex<HashMap<[String; 2], Arc<ListenerMetrics>>>,
-    routes: Mutex<HashMap<[String; 3], Arc<RouteMetrics>>>,
-    pools: Mutex<HashMap<[String; 1], Arc<PoolMetrics>>>,
-    endpoints: Mutex<HashMap<[String; 2], Arc<EndpointMetrics>>>,
-    shares: Mutex<HashMap<[String; 2], Arc<ShareMetrics>>>,
-    faults: Mutex<HashMap<[String; 1], Arc<FaultMetrics>>>,
-    mirrors: Mutex<HashMap<[String; 2], Arc<MirrorMetrics>>>,
-    policies: Mutex<HashMap<[String; 2], Arc<PolicyMetrics>>>,
+    listeners: Made<2, ListenerMetrics>,
+    routes: Made<3, RouteMetrics>,
+    pools: PoolHandles,
+    endpoints: EndpointHandles,
+    shares: Made<2, ShareMetrics>,
+    faults: Made<1, FaultMetrics>,
+    mirrors: Made<2, MirrorMetrics>,
+    policies: Made<2, PolicyMetrics>,
 }
+
+/// Handles by labels.
+type Made<const N: usize, T> = Mutex<BTreeMap<[Arc<str>; N], Arc<T>>>;
 
 /// What a group of series is about, for [`Metrics::retain`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,27 +109,26 @@ pub enum MetricFamily {
 impl Metrics {
     /// Metrics of which each may have `series_budget` combinations of label values; more are counted under `_overflow`.
     pub fn new(series_budget: usize) -> Arc<Metrics> {
-        let registry = Registry::new();
-        let overflow = registered(
-            &registry,
-            IntCounterVec::new(
-                Opts::new(
-                    "windrose_series_overflow_total",
-                    "Handles that found a metric's series budget spent and count under _overflow.",
-                ),
-                &["metric"],
-            ),
-        );
-        let make = Maker {
+        let registry = Registry::default();
+        let mut make = Maker {
             registry: &registry,
-            budget: series_budget,
-            overflow: &overflow,
+            // One series for each metric there is.
+            most: Arc::new(AtomicUsize::new(usize::MAX)),
+            overflow: None,
         };
-        build_info(&registry);
+        make.overflow = Some(make.counters(
+            "windrose_series_overflow_total",
+            "Handles that found a metric's series budget spent and count under _overflow.",
+            &["metric"],
+        ));
+        make.most = Arc::new(AtomicUsize::new(series_budget));
+        build_info(&make);
+        let handles = Handles::default();
         Arc::new(Metrics {
+            most: make.most.clone(),
             listeners: Arc::new(ListenerFamilies::new(&make)),
             routes: Arc::new(RouteFamilies::new(&make)),
-            pools: Arc::new(PoolFamilies::new(&make)),
+            pools: Arc::new(PoolFamilies::new(&make, &handles.pools, &handles.endpoints)),
             rules: Arc::new(RuleFamilies::new(&make)),
             policies: Arc::new(PolicyFamilies::new(&make)),
             edges: Edges::new(EdgeFamilies::new(&make)),
@@ -148,59 +156,62 @@ impl Metrics {
                     &[],
                 )
                 .with(&[]),
-            handles: Handles::default(),
+            handles,
             registry,
         })
     }
 
     /// The counters of a listener; the same for the same labels.
     pub fn listener(&self, name: &str, role: &str) -> Arc<ListenerMetrics> {
-        shared(&self.handles.listeners, [name, role], || {
+        shared(&self.handles.listeners, [name, role], |_| {
             ListenerMetrics::new(&self.listeners, name, role)
         })
     }
 
     /// The counters of a route at a listener; the same for the same labels.
     pub fn route(&self, listener: &str, role: &str, route: &str) -> Arc<RouteMetrics> {
-        let labels = [listener, role, route];
-        shared(&self.handles.routes, labels, || {
+        shared(&self.handles.routes, [listener, role, route], |labels| {
             RouteMetrics::new(&self.routes, labels)
         })
     }
 
     /// The counters of a share of a route's splits; the same for the same labels.
     pub fn share(&self, route: &str, share: &str) -> Arc<ShareMetrics> {
-        shared(&self.handles.shares, [route, share], || {
-            ShareMetrics::new(&self.rules, [route, share])
+        shared(&self.handles.shares, [route, share], |labels| {
+            ShareMetrics::new(&self.rules, labels)
         })
     }
 
     /// The counters of a route's faults; the same for the same name.
     pub fn fault(&self, route: &str) -> Arc<FaultMetrics> {
-        shared(&self.handles.faults, [route], || {
+        shared(&self.handles.faults, [route], |_| {
             FaultMetrics::new(&self.rules, route)
         })
     }
 
     /// The counters of a route's copies to a pool; the same for the same labels.
     pub fn mirror(&self, route: &str, pool: &str) -> Arc<MirrorMetrics> {
-        shared(&self.handles.mirrors, [route, pool], || {
-            MirrorMetrics::new(&self.rules, [route, pool])
+        shared(&self.handles.mirrors, [route, pool], |labels| {
+            MirrorMetrics::new(&self.rules, labels)
         })
     }
 
     /// The counters of a policy's rule; the same for the same labels. The rule is its position, empty for none of them.
     pub fn policy(&self, policy: &str, rule: &str) -> Arc<PolicyMetrics> {
-        shared(&self.handles.policies, [policy, rule], || {
-            PolicyMetrics::new(&self.policies, [policy, rule])
+        shared(&self.handles.policies, [policy, rule], |labels| {
+            PolicyMetrics::new(&self.policies, labels)
         })
     }
 
     /// The counters of a pool; the same for the same name.
     pub fn pool(&self, pool: &str) -> Arc<PoolMetrics> {
-        shared(&self.handles.pools, [pool], || {
-            PoolMetrics::new(&self.pools, pool)
-        })
+        let mut made = lock(&self.handles.pools);
+        if let Some(known) = made.get(pool) {
+            return known.clone();
+        }
+        let name: Arc<str> = pool.into();
+        let handle = PoolMetrics::new(&self.pools, name.clone(), made.len());
+        made.entry(name).or_insert(Arc::new(handle)).clone()
     }
 
     /// Counters of a pool's limits. Their series stay while the pool does.
@@ -210,9 +221,22 @@ impl Metrics {
 
     /// The counters of an endpoint of a pool; the same for the same labels.
     pub fn endpoint(&self, pool: &str, endpoint: &str) -> Arc<EndpointMetrics> {
-        shared(&self.handles.endpoints, [pool, endpoint], || {
-            EndpointMetrics::new(self.pool(pool), endpoint)
-        })
+        let of = self.pool(pool);
+        let mut made = lock(&self.handles.endpoints);
+        if let Some(known) = made.get(pool).and_then(|all| all.get(endpoint)) {
+            return known.clone();
+        }
+        let known = made.values().map(BTreeMap::len).sum();
+        let all = made.entry(of.name.clone()).or_default();
+        // Addresses come and go with pods: of those that nobody holds any more only so many are remembered.
+        if all.len() >= MOST_GONE && all.len().is_power_of_two() {
+            all.retain(|_, handle| Arc::strong_count(handle) > 1);
+            let stays = |pool: &str, name: &str| *pool != *of.name || all.contains_key(name);
+            self.pools.endpoint.retain(&stays);
+        }
+        let name: Arc<str> = endpoint.into();
+        let handle = EndpointMetrics::new(of, name.clone(), known);
+        all.entry(name).or_insert(Arc::new(handle)).clone()
     }
 
     /// The counter of an event of a plugin instance.
@@ -266,6 +290,11 @@ impl Metrics {
         self.dropped_spans.clone()
     }
 
+    /// How many series one metric may have from now on. Those there are stay.
+    pub fn bound(&self, series: usize) {
+        self.most.store(series, Relaxed);
+    }
+
     /// Drops the series of what went away. `keep` is asked with the names that [`MetricFamily`] tells.
     /// Handles still held count on unseen; a handle asked for again starts at zero.
     pub fn retain(&self, keep: &dyn Fn(MetricFamily, &str, &str) -> bool) {
@@ -273,9 +302,11 @@ impl Metrics {
         let handles = &self.handles;
         lock(&handles.listeners).retain(|[name, _], _| keep(Listener, name, ""));
         lock(&handles.routes).retain(|[listener, _, route], _| keep(Route, listener, route));
-        lock(&handles.endpoints)
-            .retain(|[pool, endpoint], _| keep(Pool, pool, "") && keep(Endpoint, pool, endpoint));
-        lock(&handles.pools).retain(|[pool], _| keep(Pool, pool, ""));
+        lock(&handles.endpoints).retain(|pool, all| {
+            all.retain(|endpoint, _| keep(Pool, pool, "") && keep(Endpoint, pool, endpoint));
+            !all.is_empty()
+        });
+        lock(&handles.pools).retain(|pool, _| keep(Pool, pool, ""));
         lock(&handles.shares).retain(|[route, _], _| keep(Rule, route, ""));
         lock(&handles.faults).retain(|[route], _| keep(Rule, route, ""));
         lock(&handles.mirrors).retain(|[route, _], _| keep(Rule, route, ""));
@@ -283,7 +314,7 @@ impl Metrics {
 
         self.listeners.retain(&|name| keep(Listener, name, ""));
         let certificates = &self.listeners.certificates;
-        certificates.retain(&|label| keep(Certificate, &label[0], &label[1]));
+        certificates.retain(&|label| keep(Certificate, label[0], label[1]));
         self.routes
             .retain(&|listener, route| keep(Route, listener, route));
         self.rules.retain(&|route| keep(Rule, route, ""));
@@ -297,9 +328,8 @@ impl Metrics {
 
     /// Everything in Prometheus' text form, the process included.
     pub fn render(&self) -> String {
-        let mut out = TextEncoder::new()
-            .encode_to_string(&self.registry.gather())
-            .unwrap_or_default();
+        let mut out = String::new();
+        self.registry.show(&mut out);
         process::render(&mut out);
         out
     }
@@ -313,40 +343,29 @@ impl CounterFactory for Metrics {
 }
 
 fn shared<const N: usize, T>(
-    made: &Mutex<HashMap<[String; N], Arc<T>>>,
+    made: &Made<N, T>,
     labels: [&str; N],
-    make: impl FnOnce() -> T,
-) -> Arc<T>
-where
-    [String; N]: Eq + Hash,
-{
+    make: impl FnOnce([Arc<str>; N]) -> T,
+) -> Arc<T> {
+    let labels = labels.map(Arc::from);
     let mut made = lock(made);
     let handle = made
-        .entry(labels.map(String::from))
-        .or_insert_with(|| Arc::new(make()));
+        .entry(labels.clone())
+        .or_insert_with(|| Arc::new(make(labels)));
     handle.clone()
 }
 
-fn build_info(registry: &Registry) {
-    let info = IntGaugeVec::new(
-        Opts::new("windrose_build_info", "The version that runs; always 1."),
+fn build_info(make: &Maker<'_>) {
+    let info = make.gauges(
+        "windrose_build_info",
+        "The version that runs; always 1.",
         &["version"],
     );
-    registered(registry, info)
-        .with_label_values(&[env!("CARGO_PKG_VERSION")])
-        .set(1);
+    info.with(&[env!("CARGO_PKG_VERSION")]).set(1);
 }
 
-fn registered<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    metric: prometheus::Result<C>,
-) -> C {
-    let metric = metric.expect("names and labels are literals");
-    registry
-        .register(Box::new(metric.clone()))
-        .expect("names are distinct");
-    metric
-}
+/// From so many endpoints of a pool on, those that went away are looked for each time their number has doubled.
+const MOST_GONE: usize = 64;
 
 /// Classes of requests, the highest first.
 const CLASSES: [&str; 4] = ["critical", "high", "normal", "low"];

@@ -2,9 +2,8 @@
 //! It must not know how it is measured.
 //! `control::overload` sets the gauges, the proxy counts refusals.
 
-use prometheus::{IntCounter, IntGauge};
-
 use super::family::{Gauges, Maker};
+use super::series::{IntCounter, IntGauge};
 
 /// Counters of overload.
 pub struct OverloadMetrics {

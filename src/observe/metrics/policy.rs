@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use prometheus::IntCounter;
-
 use super::family::{Counters, Maker};
+use super::series::IntCounter;
 use crate::observe::policy::Examples;
 
 /// The families that policies feed.
@@ -35,7 +34,7 @@ impl PolicyFamilies {
 
     /// Drops the series of policies that `keep` refuses.
     pub(super) fn retain(&self, keep: &dyn Fn(&str) -> bool) {
-        let by_name = |labels: &[Box<str>]| keep(&labels[0]);
+        let by_name = |labels: &[&str]| keep(labels[0]);
         self.decisions.retain(&by_name);
         self.cut.retain(&by_name);
     }
@@ -84,7 +83,7 @@ impl PolicyDecision {
 
 /// Counters of a rule, or of a policy none of whose rules matched. Series appear at first use.
 pub struct PolicyMetrics {
-    labels: [String; 2],
+    labels: [Arc<str>; 2],
     families: Arc<PolicyFamilies>,
     decisions: [OnceLock<IntCounter>; 6],
     cut: OnceLock<IntCounter>,
@@ -95,9 +94,9 @@ pub struct PolicyMetrics {
 }
 
 impl PolicyMetrics {
-    pub(super) fn new(families: &Arc<PolicyFamilies>, labels: [&str; 2]) -> PolicyMetrics {
+    pub(super) fn new(families: &Arc<PolicyFamilies>, labels: [Arc<str>; 2]) -> PolicyMetrics {
         PolicyMetrics {
-            labels: labels.map(String::from),
+            labels,
             families: families.clone(),
             decisions: Default::default(),
             cut: OnceLock::new(),

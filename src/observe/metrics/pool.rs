@@ -1,65 +1,43 @@
-//! What is counted about a pool and its endpoints: attempts, connects, health and ejection.
+//! What is counted about a pool: its endpoints, attempts at them, connects and sessions.
 //! It must not know how an endpoint is chosen or checked.
-//! The fast path counts attempts, the health checker health; `Metrics::pool` and `Metrics::endpoint` make them.
+//! The fast path counts attempts, `control` sets what is true right now; `Metrics::pool` makes it.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use prometheus::{Counter, Histogram, IntCounter, IntGauge};
 use windrose_plugins::contract::Cause;
 
-use super::family::{Counters, FirstUse, Gauges, Histograms, Maker, Sums};
+use super::endpoint::{EndpointFamilies, EndpointHandles};
+use super::family::{lock, Budget, Counters, Histograms, Maker};
+use super::first_use::FirstUse;
+use super::series::{Histogram, IntCounter};
 use super::SECONDS;
+
+/// Every pool's handle, by name.
+pub(super) type PoolHandles = Arc<Mutex<BTreeMap<Arc<str>, Arc<PoolMetrics>>>>;
 
 /// The families that pools and endpoints feed.
 pub(super) struct PoolFamilies {
-    pub(super) endpoints: Gauges,
-    pub(super) available: Gauges,
-    pub(super) no_endpoint: Counters,
-    pub(super) panics: Gauges,
-    pub(super) retry_budget: Gauges,
-    pub(super) attempts: Counters,
-    pub(super) zone_attempts: Counters,
-    pub(super) sessions: Counters,
-    pub(super) attempt_seconds: Histograms,
-    pub(super) connect_seconds: Histograms,
+    /// Of the gauges, whose values the handles keep.
+    pub(super) gauges: [Budget; 4],
+    no_endpoint: Counters,
+    attempts: Counters,
+    zone_attempts: Counters,
+    sessions: Counters,
+    attempt_seconds: Histograms,
+    connect_seconds: Histograms,
     pub(super) endpoint: EndpointFamilies,
 }
 
-/// The part of the families that has an endpoint label. Histograms stay with the pool: sixteen series for each pod would be dear.
-pub(super) struct EndpointFamilies {
-    pub(super) attempts: Counters,
-    pub(super) seconds: Sums,
-    pub(super) connections: Counters,
-    pub(super) healthy: Gauges,
-    pub(super) ejected: Gauges,
-    pub(super) ejections: Counters,
-    pub(super) checks: Counters,
-    pub(super) idle_ends: Counters,
-}
-
 impl PoolFamilies {
-    pub(super) fn new(make: &Maker<'_>) -> PoolFamilies {
+    pub(super) fn new(
+        make: &Maker<'_>,
+        pools: &PoolHandles,
+        endpoints: &EndpointHandles,
+    ) -> PoolFamilies {
         PoolFamilies {
-            endpoints: make.gauges(
-                "windrose_pool_endpoints",
-                "Endpoints the pool has.",
-                &["pool"],
-            ),
-            available: make.gauges(
-                "windrose_pool_endpoints_available",
-                "Endpoints of the pool that are neither failing checks nor ejected.",
-                &["pool"],
-            ),
-            panics: make.gauges(
-                "windrose_pool_panics",
-                "Whether so few endpoints of some level of the pool are available that health is ignored in it (1) or not (0).",
-                &["pool"],
-            ),
-            retry_budget: make.gauges(
-                "windrose_pool_retry_budget_available",
-                "Further attempts that the pool's retry budget would pay for now.",
-                &["pool"],
-            ),
+            gauges: gauges(make, pools),
             no_endpoint: make.counters(
                 "windrose_pool_no_endpoint_total",
                 "Attempts for which the pool had no endpoint to offer, by cause.",
@@ -92,69 +70,14 @@ impl PoolFamilies {
                 &["pool"],
                 SECONDS,
             ),
-            endpoint: EndpointFamilies::new(make),
+            endpoint: EndpointFamilies::new(make, endpoints),
         }
     }
-}
 
-impl EndpointFamilies {
-    fn new(make: &Maker<'_>) -> EndpointFamilies {
-        let labels = ["pool", "endpoint"];
-        let with = |last| ["pool", "endpoint", last];
-        EndpointFamilies {
-            attempts: make.counters(
-                "windrose_endpoint_attempts_total",
-                "Attempts at the endpoint, by result.",
-                &with("result"),
-            ),
-            seconds: make.sums(
-                "windrose_endpoint_attempt_seconds_total",
-                "Time spent in attempts at the endpoint; by its attempts it gives the mean.",
-                &labels,
-            ),
-            connections: make.counters(
-                "windrose_endpoint_connections_total",
-                "Connections used for attempts, new or reused.",
-                &with("kind"),
-            ),
-            healthy: make.gauges(
-                "windrose_endpoint_healthy",
-                "Whether the endpoint passes its health check (1) or not (0).",
-                &labels,
-            ),
-            ejected: make.gauges(
-                "windrose_endpoint_ejected",
-                "Whether the endpoint is ejected for failing traffic (1) or not (0).",
-                &labels,
-            ),
-            ejections: make.counters(
-                "windrose_endpoint_ejections_total",
-                "Times the endpoint was ejected, by what for.",
-                &with("reason"),
-            ),
-            checks: make.counters(
-                "windrose_endpoint_checks_total",
-                "Health checks of the endpoint, by result.",
-                &with("result"),
-            ),
-            idle_ends: make.counters(
-                "windrose_endpoint_idle_ends_total",
-                "Kept HTTP/1 connections that the endpoint ended: while they were idle (closed; seen on one in eight until its limit is known), or just as a request went out (raced).",
-                &with("when"),
-            ),
-        }
-    }
-}
-
-impl PoolFamilies {
     /// Drops the series of pools that `keep` refuses.
     pub(super) fn retain(&self, keep: &dyn Fn(&str) -> bool) {
-        let by_name = |labels: &[Box<str>]| keep(&labels[0]);
-        self.endpoints.retain(&by_name);
-        self.available.retain(&by_name);
-        self.panics.retain(&by_name);
+        let by_name = |labels: &[&str]| keep(labels[0]);
         self.no_endpoint.retain(&by_name);
-        self.retry_budget.retain(&by_name);
         self.attempts.retain(&by_name);
         self.zone_attempts.retain(&by_name);
         self.sessions.retain(&by_name);
@@ -163,35 +86,67 @@ impl PoolFamilies {
     }
 }
 
-impl EndpointFamilies {
-    /// Drops the series of endpoints that `keep` refuses, asked with pool and endpoint.
-    pub(super) fn retain(&self, keep: &dyn Fn(&str, &str) -> bool) {
-        let by_name = |labels: &[Box<str>]| keep(&labels[0], &labels[1]);
-        self.attempts.retain(&by_name);
-        self.seconds.retain(&by_name);
-        self.connections.retain(&by_name);
-        self.healthy.retain(&by_name);
-        self.ejected.retain(&by_name);
-        self.ejections.retain(&by_name);
-        self.checks.retain(&by_name);
-        self.idle_ends.retain(&by_name);
-    }
+/// What is true of each pool right now.
+fn gauges(make: &Maker<'_>, pools: &PoolHandles) -> [Budget; 4] {
+    let drawn = |name, help, read: fn(&PoolMetrics) -> &AtomicI64| {
+        let pools = pools.clone();
+        make.drawn(name, help, &["pool"], move |see| {
+            let pools = lock(&pools);
+            let told = pools.iter().filter(|(_, pool)| pool.is_told);
+            told.for_each(|(name, pool)| see(&[name], read(pool).load(Relaxed)));
+        })
+    };
+    [
+        drawn(
+            "windrose_pool_endpoints",
+            "Endpoints the pool has.",
+            |pool| &pool.endpoints,
+        ),
+        drawn(
+            "windrose_pool_endpoints_available",
+            "Endpoints of the pool that are neither failing checks nor ejected.",
+            |pool| &pool.available,
+        ),
+        drawn(
+            "windrose_pool_panics",
+            "Whether so few endpoints of some level of the pool are available that health is ignored in it (1) or not (0).",
+            |pool| &pool.panics,
+        ),
+        drawn(
+            "windrose_pool_retry_budget_available",
+            "Further attempts that the pool's retry budget would pay for now.",
+            |pool| &pool.retry_budget,
+        ),
+    ]
 }
 
-/// Counters of one pool.
+/// Counters of one pool. Most series appear at the first attempt, so thousands of idle pools cost little.
 pub struct PoolMetrics {
-    name: String,
-    families: Arc<PoolFamilies>,
-    endpoints: IntGauge,
-    available: IntGauge,
-    panics: IntGauge,
-    retry_budget: IntGauge,
-    attempts: Results,
-    attempt_seconds: Histogram,
-    connect_seconds: Histogram,
+    pub(super) name: Arc<str>,
+    pub(super) families: Arc<PoolFamilies>,
+    /// Whether it is within the budget of gauges.
+    is_told: bool,
+    endpoints: AtomicI64,
+    available: AtomicI64,
+    panics: AtomicI64,
+    retry_budget: AtomicI64,
+    used: OnceLock<Box<Used>>,
+}
+
+/// Series of a pool that is used.
+#[derive(Default)]
+struct Used {
+    traffic: OnceLock<Traffic>,
     no_endpoint: FirstUse<&'static str, IntCounter>,
     zones: FirstUse<bool, IntCounter>,
     sessions: FirstUse<SessionResult, IntCounter>,
+}
+
+/// Series of a pool at whose endpoints there were attempts.
+struct Traffic {
+    attempts: Results,
+    attempt_seconds: Histogram,
+    connect_seconds: Histogram,
 }
 
 /// What became of a session that a cookie keeps.
@@ -206,43 +161,66 @@ pub enum SessionResult {
 }
 
 impl PoolMetrics {
-    pub(super) fn new(families: &Arc<PoolFamilies>, name: &str) -> PoolMetrics {
+    /// One more beside those that are known.
+    pub(super) fn new(families: &Arc<PoolFamilies>, name: Arc<str>, known: usize) -> PoolMetrics {
+        let allowed = families.gauges.each_ref().map(|one| one.allows(known));
         PoolMetrics {
-            name: name.into(),
-            endpoints: families.endpoints.with(&[name]),
-            available: families.available.with(&[name]),
-            panics: families.panics.with(&[name]),
-            retry_budget: families.retry_budget.with(&[name]),
-            attempts: Results::new(|result| families.attempts.with(&[name, result])),
-            attempt_seconds: families.attempt_seconds.with(&[name]),
-            connect_seconds: families.connect_seconds.with(&[name]),
-            no_endpoint: FirstUse::default(),
-            zones: FirstUse::default(),
-            sessions: FirstUse::default(),
+            name,
             families: families.clone(),
+            is_told: allowed.iter().all(|allowed| *allowed),
+            endpoints: AtomicI64::new(0),
+            available: AtomicI64::new(0),
+            panics: AtomicI64::new(0),
+            retry_budget: AtomicI64::new(0),
+            used: OnceLock::new(),
         }
+    }
+
+    fn used(&self) -> &Used {
+        self.used.get_or_init(Box::default)
+    }
+
+    fn traffic(&self) -> &Traffic {
+        self.used().traffic.get_or_init(|| {
+            let (name, families) = (&*self.name, &self.families);
+            Traffic {
+                attempts: Results::new(|result| families.attempts.with(&[name, result])),
+                attempt_seconds: families.attempt_seconds.with(&[name]),
+                connect_seconds: families.connect_seconds.with(&[name]),
+            }
+        })
+    }
+
+    /// An attempt at an endpoint is over.
+    pub(super) fn attempt(&self, ok: bool, seconds: f64) {
+        let traffic = self.traffic();
+        traffic.attempts.count(ok);
+        traffic.attempt_seconds.observe(seconds);
+    }
+
+    /// A connection was made in so many seconds.
+    pub(super) fn connected(&self, seconds: f64) {
+        self.traffic().connect_seconds.observe(seconds);
     }
 
     /// The pool had no endpoint to offer.
     pub fn no_endpoint(&self, cause: &'static Cause) {
-        self.no_endpoint
-            .entry(cause.name, || {
-                self.families.no_endpoint.with(&[&self.name, cause.name])
-            })
-            .inc();
+        let families = &self.families;
+        let make = || families.no_endpoint.with(&[&self.name, cause.name]);
+        self.used().no_endpoint.entry(cause.name, make).inc();
     }
 
     /// How many further attempts the retry budget would pay for.
     pub fn retry_budget(&self, available: u64) {
-        self.retry_budget
-            .set(i64::try_from(available).unwrap_or(i64::MAX));
+        let available = i64::try_from(available).unwrap_or(i64::MAX);
+        self.retry_budget.store(available, Relaxed);
     }
 
     /// An attempt goes to the own zone, or to another.
     pub fn zone(&self, is_local: bool) {
         let word = if is_local { "local" } else { "other" };
         let make = || self.families.zone_attempts.with(&[&self.name, word]);
-        self.zones.entry(is_local, make).inc();
+        self.used().zones.entry(is_local, make).inc();
     }
 
     /// A response goes to a client with a session.
@@ -253,125 +231,36 @@ impl PoolMetrics {
             SessionResult::Moved => "moved",
         };
         let make = || self.families.sessions.with(&[&self.name, word]);
-        self.sessions.entry(result, make).inc();
+        self.used().sessions.entry(result, make).inc();
     }
 
     /// Whether health is ignored in some level.
     pub fn panics(&self, panics: bool) {
-        self.panics.set(i64::from(panics));
+        self.panics.store(i64::from(panics), Relaxed);
     }
 
     /// How many endpoints there are, and how many can be used.
     pub fn endpoints(&self, total: usize, available: usize) {
-        self.endpoints.set(total as i64);
-        self.available.set(available as i64);
-    }
-}
-
-/// Counters of one endpoint of a pool. Attempts count for the pool too.
-pub struct EndpointMetrics {
-    name: Box<str>,
-    pool: Arc<PoolMetrics>,
-    attempts: Results,
-    seconds: Counter,
-    fresh: IntCounter,
-    reused: IntCounter,
-    healthy: IntGauge,
-    ejected: IntGauge,
-    ejections: FirstUse<&'static str, IntCounter>,
-    idle_ends: FirstUse<&'static str, IntCounter>,
-    checks: Results,
-}
-
-impl EndpointMetrics {
-    pub(super) fn new(pool: Arc<PoolMetrics>, name: &str) -> EndpointMetrics {
-        let families = &pool.families.endpoint;
-        let labels = [pool.name.as_str(), name];
-        let with = |last| [pool.name.as_str(), name, last];
-        EndpointMetrics {
-            name: name.into(),
-            attempts: Results::new(|result| families.attempts.with(&with(result))),
-            seconds: families.seconds.with(&labels),
-            fresh: families.connections.with(&with("new")),
-            reused: families.connections.with(&with("reused")),
-            healthy: families.healthy.with(&labels),
-            ejected: families.ejected.with(&labels),
-            ejections: FirstUse::default(),
-            checks: Results::new(|result| families.checks.with(&with(result))),
-            idle_ends: FirstUse::default(),
-            pool,
-        }
-    }
-
-    /// An attempt is over: its response header came, or it failed.
-    pub fn attempt(&self, ok: bool, seconds: f64) {
-        self.attempts.count(ok);
-        self.seconds.inc_by(seconds.max(0.0));
-        self.pool.attempts.count(ok);
-        self.pool.attempt_seconds.observe(seconds);
-    }
-
-    /// A connection is used for an attempt: a kept one, or one made in so many seconds.
-    pub fn connect(&self, made_in: Option<f64>) {
-        match made_in {
-            None => self.reused.inc(),
-            Some(seconds) => {
-                self.fresh.inc();
-                self.pool.connect_seconds.observe(seconds);
-            }
-        }
-    }
-
-    /// The endpoint ended a kept connection: `closed` or `raced`.
-    pub fn ended_idle(&self, when: &'static str) {
-        let count = self.idle_ends.entry(when, || {
-            let labels = [&self.pool.name, &*self.name, when];
-            self.pool.families.endpoint.idle_ends.with(&labels)
-        });
-        count.inc();
-    }
-
-    /// What the health checker thinks now.
-    pub fn healthy(&self, healthy: bool) {
-        self.healthy.set(i64::from(healthy));
-    }
-
-    /// The endpoint was ejected, for this reason.
-    pub fn ejected(&self, reason: &'static str) {
-        let count = self.ejections.entry(reason, || {
-            let labels = [&self.pool.name, &*self.name, reason];
-            self.pool.families.endpoint.ejections.with(&labels)
-        });
-        count.inc();
-        self.ejected.set(1);
-    }
-
-    /// The endpoint is not ejected, or no longer.
-    pub fn not_ejected(&self) {
-        self.ejected.set(0);
-    }
-
-    /// A health check is over.
-    pub fn check(&self, ok: bool) {
-        self.checks.count(ok);
+        self.endpoints.store(total as i64, Relaxed);
+        self.available.store(available as i64, Relaxed);
     }
 }
 
 /// A counter for what went well and one for what did not.
-struct Results {
+pub(super) struct Results {
     ok: IntCounter,
     failed: IntCounter,
 }
 
 impl Results {
-    fn new(counter: impl Fn(&'static str) -> IntCounter) -> Results {
+    pub(super) fn new(counter: impl Fn(&'static str) -> IntCounter) -> Results {
         Results {
             ok: counter("ok"),
             failed: counter("failed"),
         }
     }
 
-    fn count(&self, ok: bool) {
+    pub(super) fn count(&self, ok: bool) {
         if ok {
             self.ok.inc();
         } else {

@@ -2,9 +2,8 @@
 //! It must not know what a record says.
 //! The recorder calls it; `Metrics::recorder` makes it.
 
-use prometheus::IntCounter;
-
 use super::family::Maker;
+use super::series::IntCounter;
 
 /// Counters of the recorder.
 #[derive(Clone)]

@@ -4,9 +4,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use prometheus::{Histogram, IntCounter, IntGauge};
-
 use super::family::{Counters, Gauges, Maker};
+use super::series::{Histogram, IntCounter, IntGauge};
 use super::SECONDS;
 
 /// How a reload ended.

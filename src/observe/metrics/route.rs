@@ -4,10 +4,11 @@
 
 use std::sync::{Arc, OnceLock};
 
-use prometheus::{Histogram, IntCounter, IntGauge};
 use windrose_plugins::contract::Cause;
 
-use super::family::{Counters, FirstUse, Gauges, Histograms, Maker};
+use super::family::{Counters, Gauges, Histograms, Maker};
+use super::first_use::FirstUse;
+use super::series::{Histogram, IntCounter, IntGauge};
 use super::{BYTES, SECONDS};
 
 /// The families that routes feed.
@@ -106,7 +107,7 @@ fn retries(make: &Maker<'_>) -> [Counters; 2] {
 #[derive(Debug, Clone, Copy)]
 pub struct Finished<'a> {
     /// Which series: listener, role, route, and the value of `of`.
-    pub labels: &'a [Box<str>],
+    pub labels: &'a [&'a str],
     /// What its requests have in common.
     pub of: FinishedBy<'a>,
     /// How many there were.
@@ -132,20 +133,20 @@ impl Finished<'_> {
 impl RouteFamilies {
     /// Shows every series of requests that are over.
     pub(super) fn finished(&self, see: &mut dyn FnMut(Finished<'_>)) {
-        let mut status = |labels: &[Box<str>], count| {
-            let of = FinishedBy::Status(&labels[3]);
+        let mut status = |labels: &[&str], count| {
+            let of = FinishedBy::Status(labels[3]);
             see(Finished { labels, of, count });
         };
         self.requests.each(&mut status);
         self.answers.each(&mut |labels, count| {
-            let of = FinishedBy::Cause(&labels[3]);
+            let of = FinishedBy::Cause(labels[3]);
             see(Finished { labels, of, count });
         });
     }
 
     /// Drops the series of routes that `keep` refuses, asked with listener and route.
     pub(super) fn retain(&self, keep: &dyn Fn(&str, &str) -> bool) {
-        let by_name = |labels: &[Box<str>]| keep(&labels[0], &labels[2]);
+        let by_name = |labels: &[&str]| keep(labels[0], labels[2]);
         for counters in [
             &self.requests,
             &self.answers,
@@ -182,11 +183,18 @@ pub struct RequestSample {
     pub grpc_status: Option<u16>,
 }
 
-/// Counters of one route at one listener. Series appear at the first request, so thousands of idle routes cost a scrape nothing.
+/// Counters of one route at one listener. Series appear at the first request, so thousands of idle routes cost a scrape nothing,
+/// and the process little.
 pub struct RouteMetrics {
-    labels: [String; 3],
+    labels: [Arc<str>; 3],
     families: Arc<RouteFamilies>,
-    series: OnceLock<RouteSeries>,
+    used: OnceLock<Box<Used>>,
+}
+
+/// Series of a route that is used.
+#[derive(Default)]
+struct Used {
+    requests: OnceLock<RequestSeries>,
     streams: OnceLock<(IntCounter, IntGauge)>,
     codes: FirstUse<u16, IntCounter>,
     causes: FirstUse<&'static str, IntCounter>,
@@ -195,7 +203,7 @@ pub struct RouteMetrics {
     grpc: FirstUse<u16, IntCounter>,
 }
 
-struct RouteSeries {
+struct RequestSeries {
     in_flight: IntGauge,
     seconds: Histogram,
     request_bytes: Histogram,
@@ -203,28 +211,22 @@ struct RouteSeries {
 }
 
 impl RouteMetrics {
-    pub(super) fn new(families: &Arc<RouteFamilies>, labels: [&str; 3]) -> RouteMetrics {
+    pub(super) fn new(families: &Arc<RouteFamilies>, labels: [Arc<str>; 3]) -> RouteMetrics {
         RouteMetrics {
-            labels: labels.map(String::from),
+            labels,
             families: families.clone(),
-            series: OnceLock::new(),
-            streams: OnceLock::new(),
-            codes: FirstUse::default(),
-            causes: FirstUse::default(),
-            retries: FirstUse::default(),
-            not_retried: FirstUse::default(),
-            grpc: FirstUse::default(),
+            used: OnceLock::new(),
         }
     }
 
     /// A request was matched to this route. Exactly one `finished` follows.
     pub fn started(&self) {
-        self.series().in_flight.inc();
+        self.requests().in_flight.inc();
     }
 
     /// A request that `started` is over.
     pub fn finished(&self, sample: &RequestSample) {
-        let series = self.series();
+        let series = self.requests();
         series.in_flight.dec();
         series.seconds.observe(sample.seconds);
         series.request_bytes.observe(sample.request_bytes as f64);
@@ -234,25 +236,26 @@ impl RouteMetrics {
             status @ (0 | 100..=599) => status,
             _ => NONSENSE,
         };
-        self.counter(&self.codes, &self.families.requests, code)
+        let used = self.used();
+        self.counter(&used.codes, &self.families.requests, code)
             .inc();
         if let Some(cause) = sample.cause {
-            self.count_word(&self.causes, &self.families.answers, cause.name);
+            self.count_word(&used.causes, &self.families.answers, cause.name);
         }
         if let Some(status) = sample.grpc_status {
             let status = if status <= 16 { status } else { NONSENSE };
-            self.counter(&self.grpc, &self.families.grpc, status).inc();
+            self.counter(&used.grpc, &self.families.grpc, status).inc();
         }
     }
 
     /// An attempt failed and another one is made. `what` is the cause, or `status` or `grpc_status` for a response.
     pub fn retried(&self, what: &'static str) {
-        self.count_word(&self.retries, &self.families.retries, what);
+        self.count_word(&self.used().retries, &self.families.retries, what);
     }
 
     /// An attempt failed and no other one is made, although the rule has retries, for this reason.
     pub fn not_retried(&self, reason: &'static str) {
-        self.count_word(&self.not_retried, &self.families.not_retried, reason);
+        self.count_word(&self.used().not_retried, &self.families.not_retried, reason);
     }
 
     /// A request became a two-way stream (upgrade or tunnel). Exactly one `stream_closed` follows.
@@ -267,10 +270,14 @@ impl RouteMetrics {
         self.streams().1.dec();
     }
 
-    fn series(&self) -> &RouteSeries {
-        self.series.get_or_init(|| {
+    fn used(&self) -> &Used {
+        self.used.get_or_init(Box::default)
+    }
+
+    fn requests(&self) -> &RequestSeries {
+        self.used().requests.get_or_init(|| {
             let labels = self.labels();
-            RouteSeries {
+            RequestSeries {
                 in_flight: self.families.in_flight.with(&labels),
                 seconds: self.families.seconds.with(&labels),
                 request_bytes: self.families.request_bytes.with(&labels),
@@ -280,7 +287,7 @@ impl RouteMetrics {
     }
 
     fn streams(&self) -> &(IntCounter, IntGauge) {
-        self.streams.get_or_init(|| {
+        self.used().streams.get_or_init(|| {
             let labels = self.labels();
             (
                 self.families.streams.with(&labels),
@@ -316,7 +323,7 @@ impl RouteMetrics {
     }
 
     fn labels(&self) -> [&str; 3] {
-        self.labels.each_ref().map(String::as_str)
+        self.labels.each_ref().map(|label| &**label)
     }
 }
 

@@ -4,9 +4,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use prometheus::{Histogram, IntCounter};
-
 use super::family::{Counters, Histograms, Maker};
+use super::series::{Histogram, IntCounter};
 use super::SECONDS;
 use crate::observe::mirror::Differences;
 
@@ -60,7 +59,7 @@ impl RuleFamilies {
 
     /// Drops the series of routes that `keep` refuses.
     pub(super) fn retain(&self, keep: &dyn Fn(&str) -> bool) {
-        let by_name = |labels: &[Box<str>]| keep(&labels[0]);
+        let by_name = |labels: &[&str]| keep(labels[0]);
         self.shares.retain(&by_name);
         self.faults.retain(&by_name);
         self.mirrors.retain(&by_name);
@@ -94,15 +93,15 @@ impl ChosenBy {
 
 /// Counters of one share. Series appear at the first request.
 pub struct ShareMetrics {
-    labels: [String; 2],
+    labels: [Arc<str>; 2],
     families: Arc<RuleFamilies>,
     chosen: [OnceLock<IntCounter>; 3],
 }
 
 impl ShareMetrics {
-    pub(super) fn new(families: &Arc<RuleFamilies>, labels: [&str; 2]) -> ShareMetrics {
+    pub(super) fn new(families: &Arc<RuleFamilies>, labels: [Arc<str>; 2]) -> ShareMetrics {
         ShareMetrics {
-            labels: labels.map(String::from),
+            labels,
             families: families.clone(),
             chosen: Default::default(),
         }
@@ -244,7 +243,7 @@ impl Compared {
 
 /// Counters and examples of a route's copies to one pool. Series appear at first use.
 pub struct MirrorMetrics {
-    labels: [String; 2],
+    labels: [Arc<str>; 2],
     families: Arc<RuleFamilies>,
     requests: [OnceLock<IntCounter>; 10],
     seconds: OnceLock<Histogram>,
@@ -255,9 +254,9 @@ pub struct MirrorMetrics {
 }
 
 impl MirrorMetrics {
-    pub(super) fn new(families: &Arc<RuleFamilies>, labels: [&str; 2]) -> MirrorMetrics {
+    pub(super) fn new(families: &Arc<RuleFamilies>, labels: [Arc<str>; 2]) -> MirrorMetrics {
         MirrorMetrics {
-            labels: labels.map(String::from),
+            labels,
             families: families.clone(),
             requests: Default::default(),
             seconds: OnceLock::new(),

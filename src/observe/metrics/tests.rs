@@ -146,6 +146,44 @@ fn an_endpoint_that_went_away_leaves_no_series_and_its_pool_keeps_its_totals() {
 }
 
 #[test]
+fn of_addresses_that_come_and_go_few_are_remembered() {
+    let metrics = Metrics::new(10_000);
+    let stays = metrics.endpoint("web", "stays:80");
+    stays.attempt(true, 0.1);
+
+    for number in 0..1000 {
+        metrics
+            .endpoint("web", &format!("{number}:80"))
+            .attempt(true, 0.1);
+    }
+
+    let page = metrics.render();
+    let of = |name: &str| page.lines().filter(|line| line.starts_with(name)).count();
+    assert!(of("windrose_endpoint_healthy{") <= 64);
+    assert!(of("windrose_endpoint_attempts_total{") <= 128);
+    let kept = r#"windrose_endpoint_attempts_total{endpoint="stays:80",pool="web",result="ok"}"#;
+    assert_eq!(line(&metrics, kept), "1");
+    let pool = r#"windrose_pool_attempts_total{pool="web",result="ok"}"#;
+    assert_eq!(line(&metrics, pool), "1001");
+}
+
+#[test]
+fn the_budget_of_series_can_be_changed() {
+    let metrics = Metrics::new(1);
+
+    metrics.pool("one").endpoints(1, 1);
+    metrics.pool("other").endpoints(1, 1);
+    metrics.bound(100);
+    metrics.pool("third").endpoints(1, 1);
+
+    let page = metrics.render();
+    let told = |pool| page.contains(&format!("windrose_pool_endpoints{{pool=\"{pool}\"}} 1"));
+    assert_eq!(["one", "other", "third"].map(told), [true, false, true]);
+    let over = r#"windrose_series_overflow_total{metric="windrose_pool_endpoints"}"#;
+    assert_eq!(line(&metrics, over), "1");
+}
+
+#[test]
 fn ejections_count_by_reason_and_the_gauge_falls_when_the_endpoint_is_back() {
     let metrics = Metrics::new(100);
     let endpoint = metrics.endpoint("web", "a:80");

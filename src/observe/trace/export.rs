@@ -7,11 +7,11 @@ use std::sync::{mpsc as std_mpsc, Arc};
 use std::thread;
 use std::time::Duration;
 
+use crate::observe::metrics::IntCounter;
 use opentelemetry::InstrumentationScope;
 use opentelemetry_otlp::{Protocol, WithExportConfig};
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use opentelemetry_sdk::Resource;
-use prometheus::IntCounter;
 use tokio::sync::{mpsc, Notify};
 
 use super::FinishedSpan;

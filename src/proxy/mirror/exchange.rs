@@ -143,9 +143,9 @@ async fn exchange(job: &Job, mirror: &Mirror, endpoint: &mut String) -> Result<R
         Outcome::Nobody(_) => return Err(Failure::NoEndpoint),
     };
     let member = &chosen.set.members[chosen.at];
-    let template = member.peer.as_ref().ok_or(Failure::NoEndpoint)?;
+    let peer = pool.peer(&chosen.set, chosen.at);
+    let mut peer = peer.ok_or(Failure::NoEndpoint)?;
     endpoint.push_str(&member.endpoint.label);
-    let mut peer = template.clone();
     peer.options.read_timeout = Some(mirror.timeout);
     peer.options.write_timeout = Some(mirror.timeout);
     let mtls = pool.settings.mtls.as_ref();
@@ -154,7 +154,7 @@ async fn exchange(job: &Job, mirror: &Mirror, endpoint: &mut String) -> Result<R
         let (workload, svid) = caller.map_err(|_| Failure::Broken)?;
         mtls.dress(&mut peer, &workload, &svid);
     }
-    let connector = &job.shared.mirrors.0;
+    let connector = job.shared.mirrors.connector();
     let (mut session, _) = connector.get_http_session(&*peer).await?;
     let tls = session
         .digest()

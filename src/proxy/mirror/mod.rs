@@ -5,7 +5,7 @@
 mod compare;
 mod exchange;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -25,13 +25,27 @@ use crate::observe::metrics::MirrorResult;
 use crate::snapshot::identity::Workload;
 use crate::snapshot::route::{Candidate, CompareBody, Mirror};
 
-/// Connections for copies, apart from those of requests.
-pub struct Connections(Connector);
+/// Connections for copies, apart from those of requests. Pingora's connector reads the system's authorities into memory twice,
+/// which those without mirrors need not pay for.
+pub struct Connections {
+    idle: usize,
+    connector: OnceLock<Connector>,
+}
 
 impl Connections {
     /// With so many idle connections kept for reuse.
     pub fn new(idle: usize) -> Connections {
-        Connections(Connector::new(Some(ConnectorOptions::new(idle))))
+        Connections {
+            idle,
+            connector: OnceLock::new(),
+        }
+    }
+
+    /// Made for the first copy, which waits some milliseconds for it.
+    fn connector(&self) -> &Connector {
+        let options = || ConnectorOptions::new(self.idle);
+        self.connector
+            .get_or_init(|| Connector::new(Some(options())))
     }
 }
 

@@ -81,13 +81,13 @@ pub(in crate::proxy) async fn peer(
         probe,
     } = chosen;
     let member = &set.members[at];
-    let Some(template) = &member.peer else {
+    let Some(peer) = pool.peer(&set, at) else {
         return fail(ctx, &causes::INTERNAL);
     };
     if ctx.attempt.count > 0 && cannot_finish(ctx, &member.endpoint, now) {
         return fail(ctx, &causes::DEADLINE_EXCEEDED);
     }
-    let peer = match prepared(template, &candidate, &pool, (ctx, shared), &member.endpoint).await {
+    let peer = match prepared(peer, &candidate, &pool, (ctx, shared), &member.endpoint).await {
         Ok(peer) => peer,
         Err(cause) => return fail(ctx, cause),
     };
@@ -114,13 +114,12 @@ pub(in crate::proxy) async fn peer(
 
 /// The peer of an attempt.
 async fn prepared(
-    template: &HttpPeer,
+    mut peer: Box<HttpPeer>,
     candidate: &Candidate,
     pool: &Pool,
     (ctx, shared): (&mut Ctx, &Arc<Shared>),
     endpoint: &Arc<Endpoint>,
 ) -> Result<Box<HttpPeer>, &'static Cause> {
-    let mut peer = Box::new(template.clone());
     let mtls = pool.settings.mtls.as_ref();
     let caller = line::caller(pool, calls(ctx)).await?;
     if let (Some(mtls), Some((workload, svid))) = (mtls, &caller) {

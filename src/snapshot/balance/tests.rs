@@ -54,7 +54,6 @@ fn members_at(specs: &[(&str, u32)]) -> Vec<Member> {
             weight: *weight,
             labels: BTreeMap::new(),
             priority: 0,
-            peer: None,
         }
     };
     specs.iter().map(member).collect()

@@ -4,7 +4,7 @@ use windrose_plugins::contract::{ClientFacts, Principal, PrincipalKind, Unknown}
 use super::*;
 
 fn instance(mode: Mode, fails_open: bool) -> Instance {
-    let counter = || IntCounter::new("events", "help").unwrap();
+    let counter = IntCounter::default;
     Instance {
         name: "guard".into(),
         kind: "guard",

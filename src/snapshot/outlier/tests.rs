@@ -60,7 +60,6 @@ impl Scene {
             weight: *weight,
             labels: Default::default(),
             priority: 0,
-            peer: None,
         };
         let members: Box<[Member]> = (0_u8..).zip(weights).map(member).collect();
         let table = Table::new(Algorithm::RoundRobin, &members);
@@ -70,6 +69,7 @@ impl Scene {
             sessions: None,
             local: None,
             birth: None,
+            template: Default::default(),
         };
         Scene { rules, set }
     }

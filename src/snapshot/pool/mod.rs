@@ -14,6 +14,7 @@ pub use balance::*;
 pub use birth::Birth;
 pub use ejection::*;
 pub use passthrough::*;
+pub use peer::Template;
 pub use sessions::Sessions;
 pub use settings::*;
 
@@ -73,13 +74,11 @@ impl Pool {
 
     /// The same settings and counters over one endpoint.
     pub fn with_one(&self, endpoint: Arc<Endpoint>) -> Pool {
-        let peer = peer::peer(&self.name, &self.settings, &endpoint.address);
         let member = Member {
             endpoint,
             weight: 1,
             labels: Labels::new(),
             priority: 0,
-            peer,
         };
         let members: Box<[Member]> = Box::new([member]);
         let set = EndpointSet {
@@ -87,6 +86,7 @@ impl Pool {
             sessions: None,
             local: None,
             birth: None,
+            template: Template::default(),
             members,
         };
         Pool {
@@ -100,6 +100,12 @@ impl Pool {
             metrics: self.metrics.clone(),
             subset: None,
         }
+    }
+
+    /// How to connect to a member of one of its sets; `None` for a pool of bytes.
+    pub fn peer(&self, set: &EndpointSet, at: usize) -> Option<Box<HttpPeer>> {
+        let address = &set.members.get(at)?.endpoint.address;
+        set.template.at(&self.name, &self.settings, address)
     }
 
     /// Counts an attempt at a member for its zone, if the pool knows zones.
@@ -147,8 +153,6 @@ pub struct Member {
     pub labels: Labels,
     /// Its priority; 0 is first.
     pub priority: u8,
-    /// Cloned for each request; `None` for pools of bytes.
-    pub peer: Option<Box<HttpPeer>>,
 }
 
 /// The endpoints of a pool at one moment.
@@ -163,6 +167,8 @@ pub struct EndpointSet {
     pub local: Option<Box<[bool]>>,
     /// Set where a source has named no endpoints yet.
     pub birth: Option<Birth>,
+    /// How to connect to any of them; `None` for pools of bytes. Made by the first who does.
+    pub template: Template,
 }
 
 impl Member {
@@ -186,13 +192,11 @@ impl EndpointSet {
             .iter()
             .map(|spec| {
                 let endpoint = endpoints.endpoint(pool, &spec.address, metrics);
-                let peer = peer::peer(pool, settings, &spec.address);
                 Member {
                     endpoint,
                     weight: spec.weight,
                     labels: spec.labels.clone(),
                     priority: spec.priority,
-                    peer,
                 }
             })
             .collect();
@@ -203,6 +207,7 @@ impl EndpointSet {
         EndpointSet {
             local: zone.map(|_| members.iter().map(is_local).collect()),
             birth: members.is_empty().then(Birth::now),
+            template: Template::default(),
             members,
             table,
             sessions,

@@ -1,9 +1,12 @@
 //! How Pingora connects to an endpoint of a pool.
 //! It must not know which endpoint is chosen.
-//! Called for each member of a new set.
+//! Made once for each set, at its first attempt, and completed for each: ten thousand templates would be megabytes.
 
+use std::os::unix::net::SocketAddr as UnixAddr;
+use std::sync::OnceLock;
 use std::time::Duration;
 
+use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::ALPN;
 use pingora::upstreams::peer::HttpPeer;
 
@@ -11,13 +14,33 @@ use super::{PoolProtocol, PoolSettings};
 use crate::snapshot::endpoint::Address;
 use crate::snapshot::own;
 
-/// The template that Pingora connects with. Its group key separates whatever Pingora's own pool key leaves out:
-/// pool, trust, own certificate and idle time never share a socket with another pool's.
-pub(super) fn peer(
-    pool: &str,
-    settings: &PoolSettings,
-    address: &Address,
-) -> Option<Box<HttpPeer>> {
+/// What Pingora connects with to the endpoints of a set, which only lacks an address; `None` for pools of bytes. Made by the
+/// first who connects.
+#[derive(Default)]
+pub struct Template(OnceLock<Option<Box<HttpPeer>>>);
+
+impl Template {
+    /// The peer at an address; `None` for a path that is none.
+    pub(super) fn at(
+        &self,
+        pool: &str,
+        settings: &PoolSettings,
+        address: &Address,
+    ) -> Option<Box<HttpPeer>> {
+        let template = self.0.get_or_init(|| template(pool, settings));
+        let address = match address {
+            Address::Tcp(address) => SocketAddr::Inet(*address),
+            Address::Unix(path) => SocketAddr::Unix(UnixAddr::from_pathname(path).ok()?),
+        };
+        let mut peer = template.clone()?;
+        peer._address = address;
+        Some(peer)
+    }
+}
+
+/// Its group key separates whatever Pingora's own pool key leaves out: pool, trust, own certificate and idle time never share a
+/// socket with another pool's.
+fn template(pool: &str, settings: &PoolSettings) -> Option<Box<HttpPeer>> {
     if settings.protocol == PoolProtocol::Tcp {
         return None;
     }
@@ -25,11 +48,8 @@ pub(super) fn peer(
     // In a tunnel the node is who proves itself, and what is carried is in the clear.
     let direct = settings.mtls.as_ref().filter(|mtls| mtls.hbone.is_none());
     let sni = tls.or_else(|| direct.map(|mtls| &mtls.sni));
-    let (is_tls, sni) = (sni.is_some(), sni.cloned().unwrap_or_default());
-    let mut peer = match address {
-        Address::Tcp(address) => HttpPeer::new(address, is_tls, sni),
-        Address::Unix(path) => HttpPeer::new_uds(path.to_str()?, is_tls, sni).ok()?,
-    };
+    let nowhere = std::net::SocketAddr::from(([0, 0, 0, 0], 1));
+    let mut peer = HttpPeer::new(nowhere, sni.is_some(), sni.cloned().unwrap_or_default());
     let options = &mut peer.options;
     options.connection_timeout = Some(settings.connect_timeout);
     options.total_connection_timeout = Some(settings.connect_timeout * 2);

@@ -72,7 +72,7 @@ fn serve(stream: TcpStream, status: &str, send: &Sender<ExportTraceServiceReques
 }
 
 fn tracer(url: &str, interval: Duration) -> (Tracer, IntCounter) {
-    let dropped = IntCounter::new("dropped_total", "Dropped.").expect("a literal");
+    let dropped = IntCounter::default();
     let settings = TracerSettings {
         otlp: url.into(),
         service_name: "edge-proxy".into(),
