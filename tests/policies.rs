@@ -376,6 +376,40 @@ async fn a_stream_whose_endpoint_holds_its_header_back_is_ended_as_well() {
 const ASKED: &str = "routes:\n- {name: pay, hosts: [payments], rules: [{respond: {status: 200, body: x}}]}\npolicies:\n- name: callers\n  action: allow\n  to: {routes: [pay]}\n  rules:\n  - from: {principals: ['spiffe://mesh.test/ns/shop/*']}\n    when: {methods: [POST]}\n- name: not-old\n  action: deny\n  rules: [{from: {principals: ['spiffe://mesh.test/ns/shop/sa/old']}}]\n";
 
 #[test]
+fn who_can_asks_each_listener_and_under_the_conditions_that_are_given() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let config = folder.path().join("windrose.yaml");
+    let text = "listeners:\n- {name: edge, bind: '127.0.0.1:0'}\n- {name: mesh-in, role: mesh-inbound, bind: '127.0.0.1:0'}\n- {name: other, bind: '127.0.0.1:0'}\nroutes:\n- {name: pay, listeners: [edge, mesh-in], hosts: [payments], rules: [{respond: {status: 200, body: x}}]}\npolicies:\n- {name: inside, action: allow, to: {listeners: [mesh-in]}, rules: [{from: {clients: [10.0.0.0/8]}, when: {headers: {x-team: shop}}}]}\n";
+    std::fs::write(&config, text).unwrap();
+    let ask = |more: &[&str]| {
+        let config = config.to_str().unwrap();
+        let args = ["who-can", "-c", config, "GET", "payments/x"];
+        let output = run(&[&args, more].concat());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let inside = |text: &str| {
+        let (edge, inside) = text.split_once("at listener mesh-in:").unwrap();
+        assert!(edge.starts_with("at listener edge:") && edge.contains("yes nobody proven"));
+        let mut lines = inside.lines();
+        let line = lines.find(|line| line.contains("nobody proven")).unwrap();
+        line.starts_with("yes")
+    };
+
+    let plain = ask(&[]);
+
+    assert!(
+        !inside(&plain) && !plain.contains("listener other"),
+        "{plain}"
+    );
+    assert!(
+        plain.contains("asked as coming from 192.0.2.1 without fields"),
+        "{plain}"
+    );
+    assert!(!inside(&ask(&["--from", "10.1.1.1"])));
+    assert!(inside(&ask(&["--from", "10.1.1.1", "-H", "x-team: shop"])));
+}
+
+#[test]
 fn who_can_tells_of_every_caller_with_the_line_that_decides() {
     let proxy = Proxy::http(ASKED);
     let config = proxy.config();

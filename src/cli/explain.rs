@@ -136,14 +136,18 @@ fn connection(
     })
 }
 
-fn question(wish: &Wish) -> Result<Question, Trouble> {
-    let headers = wish.headers.iter().map(|line| {
+/// Fields as they are given to `-H`.
+pub(super) fn fields(lines: &[String]) -> Result<Vec<(String, String)>, String> {
+    let fields = lines.iter().map(|line| {
         let (name, value) = line.split_once(':')?;
         Some((name.trim().to_owned(), value.trim().to_owned()))
     });
-    let headers: Option<Vec<_>> = headers.collect();
-    let headers = headers
-        .ok_or_else(|| Trouble::Question("a field is written as -H \"Name: value\"".to_owned()))?;
+    let fields: Option<Vec<_>> = fields.collect();
+    fields.ok_or_else(|| "a field is written as -H \"Name: value\"".to_owned())
+}
+
+fn question(wish: &Wish) -> Result<Question, Trouble> {
+    let headers = fields(&wish.headers).map_err(Trouble::Question)?;
     let body = wish.body.as_deref().map(body).transpose()?;
     Ok(Question {
         method: wish

@@ -3,6 +3,7 @@
 //! Called by `cli`.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -11,8 +12,9 @@ use serde::Serialize;
 use windrose_plugins::PluginDef;
 
 use super::connection;
-use super::explain::{ask, Asking, Trouble};
-use crate::config::{self, schema::Config};
+use super::explain::{ask, fields, Asking, Trouble};
+use crate::config;
+use crate::config::schema::{Config, Listener, Protocol, Role};
 use crate::explain::{Explanation, Question};
 
 /// What is called.
@@ -23,9 +25,16 @@ pub(super) struct Wish {
     /// The service and path, as `payments/charge`, or an address such as `https://shop.example/cart`. With `connect` the service and
     /// perhaps its port, as `db:5432`; or `ADDRESS:PORT`, `LISTENER/ADDRESS:PORT`, a route for bytes or a listener.
     target: String,
-    /// The listener that gets it. Default: the one at the address's port, else the first with role ingress.
+    /// The listener that gets it. Default: each one with a route for it, as the edge and the mesh have rules of their own; with
+    /// `connect` the one that leads there.
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
+    /// The client's address, for rules that ask for it. Default: 192.0.2.1, an address that nobody has.
+    #[arg(long, value_name = "ADDRESS")]
+    from: Option<IpAddr>,
+    /// A field, for rules that ask for it; may be repeated.
+    #[arg(short = 'H', long = "header", value_name = "FIELD")]
+    headers: Vec<String>,
     /// Ask the running process.
     #[arg(long)]
     live: bool,
@@ -37,6 +46,8 @@ pub(super) struct Wish {
 /// One caller's answer.
 #[derive(Serialize)]
 struct Answer {
+    /// The listener that was asked.
+    listener: String,
     /// A principal or pattern of the configuration, `anyone else` or `nobody proven`.
     who: String,
     /// Whether it gets through.
@@ -73,26 +84,76 @@ fn answers(path: &Path, wish: &Wish, plugins: &[PluginDef]) -> Result<Vec<Answer
         config::load(path, plugins).map_err(|report| Trouble::Configuration(report.to_string()))?;
     let asked = asked(&loaded.config, wish).map_err(Trouble::Question)?;
     let callers = callers(&loaded.config);
-    let questions = callers.iter().map(|(_, principal)| Question {
-        principal: principal.clone(),
-        ..asked.clone()
+    let places = places(&loaded.config, &asked);
+    let questions = places.iter().flat_map(|place| {
+        callers.iter().map(|(_, principal)| Question {
+            principal: principal.clone(),
+            listener: place.clone(),
+            ..asked.clone()
+        })
     });
     let asking = match wish.live {
         true => Asking::Live,
         false => Asking::Offline(plugins),
     };
     let explained = ask(path, questions.collect(), &asking)?;
-    let names = callers.into_iter().map(|(who, _)| who);
-    Ok(names
-        .zip(explained.iter())
-        .map(|(who, told)| answer(who, told))
-        .collect())
+    let mut each: Vec<&[Explanation]> = explained.chunks(callers.len()).collect();
+    // Whoever has no route for it has no say in it; if nobody has one, the first says so.
+    let takes = |all: &&[Explanation]| all.iter().any(|told| !is_elsewhere(told));
+    if each.iter().any(takes) {
+        each.retain(takes);
+    } else {
+        each.truncate(1);
+    }
+    let answers = each.iter().flat_map(|all| {
+        let names = callers.iter().map(|(who, _)| who.clone());
+        names.zip(all.iter()).map(|(who, told)| answer(who, told))
+    });
+    Ok(answers.collect())
+}
+
+/// Listeners to ask: the one that is named, else each that serves requests. One that leads to a single service is only asked about
+/// that service.
+fn places(config: &Config, asked: &Question) -> Vec<Option<String>> {
+    if asked.tcp || asked.listener.is_some() {
+        return vec![asked.listener.clone()];
+    }
+    let rest = asked.url.split("://").nth(1).unwrap_or_default();
+    let host = rest.split(['/', ':', '?']).next().unwrap_or_default();
+    let serves = |listener: &&Listener| {
+        let is_bytes = matches!(
+            listener.protocol,
+            Some(Protocol::Tcp | Protocol::TlsPassthrough)
+        );
+        let service = listener.service.as_deref();
+        !is_bytes && service.is_none_or(|service| service.eq_ignore_ascii_case(host))
+    };
+    let mut listeners: Vec<&Listener> = config.listeners.iter().filter(serves).collect();
+    listeners.sort_by_key(|listener| listener.role != Role::Ingress);
+    let names = listeners.iter().map(|one| Some(one.name.clone()));
+    match listeners.is_empty() {
+        true => vec![None],
+        false => names.collect(),
+    }
+}
+
+/// Whether the listener has no rule for it at all.
+fn is_elsewhere(told: &Explanation) -> bool {
+    let cause = told.outcome.cause.as_deref();
+    matches!(cause, Some("no_route" | "destination_unknown"))
 }
 
 /// What is asked, whoever calls.
 fn asked(config: &Config, wish: &Wish) -> Result<Question, String> {
     if wish.method.eq_ignore_ascii_case("connect") {
-        return connection::question(config, &wish.target, wish.listener.as_deref());
+        let asked = connection::question(config, &wish.target, wish.listener.as_deref())?;
+        return match wish.headers.is_empty() {
+            true => Ok(Question {
+                from: wish.from,
+                ..asked
+            }),
+            false => Err("a connection has no fields: leave `--header` out".to_owned()),
+        };
     }
     Ok(Question {
         method: wish.method.to_ascii_uppercase(),
@@ -101,6 +162,8 @@ fn asked(config: &Config, wish: &Wish) -> Result<Question, String> {
             false => format!("http://{}", wish.target.replacen(":/", "/", 1)),
         },
         listener: wish.listener.clone(),
+        from: wish.from,
+        headers: fields(&wish.headers)?,
         ..Question::default()
     })
 }
@@ -126,6 +189,7 @@ fn answer(who: String, told: &Explanation) -> Answer {
         }
     };
     Answer {
+        listener: told.listener.name.to_string(),
         who,
         can: is_answer,
         by,
@@ -172,8 +236,14 @@ fn callers(config: &Config) -> Vec<(String, Option<String>)> {
     named.extend(workloads.iter().map(|it| (it.id.clone(), it.id.clone())));
     let one = |(who, id): (String, String)| (who, Some(id.replace('*', SOMEONE)));
     let mut all: Vec<_> = named.into_iter().map(one).collect();
-    let other = format!("spiffe://other.invalid/ns/{SOMEONE}/sa/{SOMEONE}");
-    all.push(("anyone else who is proven".to_owned(), Some(other)));
+    let other = |domain: &str| Some(format!("spiffe://{domain}/ns/{SOMEONE}/sa/{SOMEONE}"));
+    if identity.is_some() {
+        all.push((format!("anyone else of {domain}"), other(domain)));
+    }
+    all.push((
+        "anyone else who is proven".to_owned(),
+        other("other.invalid"),
+    ));
     all.push(("nobody proven".to_owned(), None));
     all
 }
@@ -188,8 +258,22 @@ fn told(answers: &[Answer], wish: &Wish) {
         return;
     }
     let width = answers.iter().map(|it| it.who.len()).max().unwrap_or(0);
+    let mut at = "";
     for it in answers {
+        if it.listener != at {
+            at = &it.listener;
+            println!("at listener {at}:");
+        }
         let can = if it.can { "yes" } else { "no " };
         println!("{can} {:width$}  {}  {}", it.who, it.by, it.place);
     }
+    let from = wish
+        .from
+        .map_or("192.0.2.1".to_owned(), |from| from.to_string());
+    let fields = match wish.headers.len() {
+        0 => "without fields".to_owned(),
+        1 => "with 1 field".to_owned(),
+        count => format!("with {count} fields"),
+    };
+    println!("asked as coming from {from} {fields}; --from and --header ask otherwise");
 }
