@@ -221,7 +221,7 @@ fn reloader(
         listeners: Listeners::new(handler(engine.clone(), shared.clone()), status.clone()),
         pools: PoolKeeper::new(endpoints, metrics.clone()),
         certs: CertKeeper::new(metrics.clone()),
-        identity: IdentityKeeper::new(identities, metrics.clone()),
+        identity: IdentityKeeper::new(identities, metrics.clone(), shared.leases.clone()),
         access_log: shared.access_log.clone(),
         recorder: shared.recorder.clone(),
         leases: shared.leases.clone(),

@@ -32,7 +32,8 @@
 //!
 //! # Identities
 //! `control::identity` runs the one source of certificates and puts what it brings into `snapshot::identity`, which outlives reloads.
-//! `proxy::handshake` shows them to callers and `snapshot::mtls` to endpoints; `identity::verify` judges the other side of both.
+//! `proxy::handshake` shows them to callers and `snapshot::mtls` to endpoints; `identity::verify` judges the other side of both, and
+//! again while the connection is open (`identity::proof`; `control::identity` says when).
 //! `proxy::caller` finds the local workload that calls, so that connections are made, and kept apart, as that workload; `fair` bounds
 //! what it uses. `proxy::tunnel` carries connections between nodes (HBONE): what comes out of a tunnel goes the way of any accepted
 //! connection. `ca` is the built-in authority, a process of its own that knows no proxy.

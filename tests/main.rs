@@ -40,6 +40,7 @@ mod house;
 mod http;
 mod idle;
 mod limits;
+mod live;
 mod mesh;
 mod mesh_check;
 mod mesh_policies;

@@ -243,11 +243,11 @@ causes! {
         "The peer's SPIFFE ID is of a trust domain whose roots are not known here.",
         "If the peer should be believed, name its trust domain and bundle under `identity.federated`.";
     MTLS_UNTRUSTED = "mtls.untrusted", Client, 502, "Peer refused",
-        "The peer's certificate does not lead to a root of its own trust domain: it is self-signed, of an unknown issuer, or an issuer on the way may not issue.",
+        "The peer's certificate does not lead to a root of its own trust domain: it is self-signed, of an unknown issuer, or an issuer on the way may not issue; or its root was withdrawn while the connection was open.",
         "Compare the peer's chain with the bundle of its trust domain; after a change of roots, both sides need the new one before anything is issued by it.";
     MTLS_EXPIRED = "mtls.expired", Client, 502, "Peer refused",
-        "The peer's certificate, or one of its issuers, has expired.",
-        "The peer's renewal has stopped: look at its own log, and at the clocks of both nodes.";
+        "The peer's certificate, or one of its issuers, has expired: before the connection was made, or while it was open and longer ago than `identity.expiry_grace`.",
+        "The peer's renewal has stopped: look at its own log, and at the clocks of both nodes. Streams that live longer than certificates need `identity.on_expiry: keep`, or callers that begin them anew.";
     MTLS_NOT_YET_VALID = "mtls.not_yet_valid", Client, 502, "Peer refused",
         "The peer's certificate, or one of its issuers, is not valid yet.",
         "Compare the clocks of both nodes and of whoever issued the certificate.";

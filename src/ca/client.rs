@@ -231,12 +231,13 @@ impl Client {
         };
         let mut trust = Trust::default();
         trust.bundles.insert(self.domain.clone(), bundle);
-        let id = verify(&leaf, chain, &trust).map_err(|rejection| {
+        let verified = verify(&leaf, chain, &trust).map_err(|rejection| {
             unreachable(format!(
                 "its certificate is refused: {}: {}",
                 rejection.cause.name, rejection.detail
             ))
         })?;
+        let id = &verified.id;
         match id.path() == CA_PATH {
             true => Ok(()),
             false => Err(unreachable(format!(

@@ -320,6 +320,7 @@ fn node(stream: &SslStream<TcpStream>, trust: &Trust) -> Result<SpiffeId, Unprov
         return Err(Unproven("this call needs the node's certificate".into()));
     };
     verify(&leaf, stream.ssl().peer_cert_chain(), trust)
+        .map(|verified| verified.id)
         .map_err(|rejection| Unproven(format!("{}: {}", rejection.cause.name, rejection.detail)))
 }
 

@@ -193,13 +193,13 @@ async fn shake(aim: &Aim, address: SocketAddr) -> Result<Seen, Failure> {
     })?;
     let alpn = offered(aim);
     let mut stream = secured(socket, mtls, &svid, alpn).await?;
-    let id = mtls::prove(stream.ssl(), &mtls.identity.registry)
+    let proof = mtls::prove(stream.ssl(), &mtls.identity)
         .map_err(|rejection| (rejection.cause, rejection.detail))?;
-    mtls.wants(&id)?;
+    mtls.wants(&proof.id)?;
     let is_http2 = stream.ssl().selected_alpn_protocol() == Some(b"h2");
     let accepted = heard(&mut stream, is_http2).await?;
     Ok(Seen {
-        id: id.as_str().to_owned(),
+        id: proof.id.as_str().to_owned(),
         accepted,
     })
 }

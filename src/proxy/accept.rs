@@ -7,7 +7,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::HeaderValue;
-use pingora::apps::HttpServerOptions;
 use windrose_plugins::contract::{
     causes, Cause, ConnectionView, Effects, Principal, PrincipalKind,
 };
@@ -26,7 +25,7 @@ use super::transport::Transport;
 use super::{caller, capture, fair, handshake, serve, sniff, tcp, Shared};
 use crate::observe::event;
 use crate::snapshot::certs::Termination;
-use crate::snapshot::identity::{Used, Workload};
+use crate::snapshot::identity::{Proof, Used, Workload};
 use crate::snapshot::incoming::{Full, Incoming, Open, Socket};
 use crate::snapshot::listener::{Listener, Protocol, ProxyHeader, Role};
 use crate::snapshot::mtls::{Inbound, Mode};
@@ -124,12 +123,17 @@ impl Frontend {
             caller,
             principal: None,
             told: None,
+            proof: None,
             slot,
         };
         let drain = arrival.slot.drain.clone();
         // Here and not further in: a wake-up goes through every future between the task and what it wakes.
-        match self.open(transport, arrival).await? {
-            Some((stream, connection)) => serve::http(&self.http, stream, connection, drain).await,
+        let Some((stream, connection)) = self.open(transport, arrival).await? else {
+            return Ok(());
+        };
+        serve::http(&self.http, stream, connection.clone(), drain).await?;
+        match &connection.proof {
+            Some(proof) => handshake::unproven(proof),
             None => Ok(()),
         }
     }
@@ -231,6 +235,7 @@ impl Frontend {
         arrival.caller = mtls.placed(&listener.name, port).cloned();
         let (stream, shaken) = handshake::mutual(transport, mtls, workload, &listener).await?;
         arrival.principal = Some(Box::new(shaken.principal.clone()));
+        arrival.proof = Some(shaken.proof.clone());
         if mtls.hbone {
             return self.tunnels(stream, arrival, shaken).await;
         }
@@ -373,6 +378,8 @@ pub(super) struct Arrival {
     pub(super) principal: Option<Box<Principal>>,
     /// What the application is told of that.
     pub(super) told: Option<HeaderValue>,
+    /// What that rests on.
+    pub(super) proof: Option<Arc<Proof>>,
     pub(super) slot: Arc<crate::snapshot::incoming::Slot>,
 }
 
@@ -490,11 +497,4 @@ pub(super) fn refused(listener: &Listener, peer: SocketAddr, refusal: &Refusal) 
             format!("connection ended early: listener={name} client={peer} cause={cause} detail=\"{detail}\"")
         });
     }
-}
-
-/// Options of Pingora's HTTP/2 server loop for a listener.
-pub(super) fn server_options(listener: &Listener) -> HttpServerOptions {
-    let mut options = HttpServerOptions::default();
-    options.h2_idle_timeout = Some(listener.limits.keep_alive);
-    options
 }

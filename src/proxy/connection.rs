@@ -14,7 +14,7 @@ use windrose_plugins::contract::{Cause, Principal};
 use super::accept::Arrival;
 use crate::decide::{Tls, WireText};
 use crate::snapshot::certs::{Cert, Termination};
-use crate::snapshot::identity::Workload;
+use crate::snapshot::identity::{Proof, Workload};
 use crate::snapshot::lease::Cut;
 use crate::snapshot::listener::Listener;
 
@@ -37,6 +37,8 @@ pub(super) struct Connection {
     pub(super) caller: Option<Arc<Workload>>,
     /// The same as a principal, where the kernel told who calls.
     known: Option<Box<Principal>>,
+    /// What its other side proved itself with, where that was by mutual TLS.
+    pub(super) proof: Option<Arc<Proof>>,
     /// Ends the connection's stream when its route goes away (HTTP/1 upgrades).
     pub(super) cut: Arc<Cut>,
     header_seen: AtomicBool,
@@ -81,6 +83,7 @@ impl Connection {
             local,
             caller,
             known,
+            proof,
             ..
         } = arrival;
         Connection {
@@ -92,6 +95,7 @@ impl Connection {
             local,
             tls,
             http2,
+            proof,
             cut: Arc::default(),
             header_seen: AtomicBool::new(false),
             was_asked: AtomicBool::new(false),

@@ -47,7 +47,7 @@ pub(super) async fn copy(
         Line::Plain(Socket::Tcp(upstream)) => halves(upstream),
         Line::Plain(Socket::Unix(upstream)) => halves(upstream),
         Line::Tunnel(upstream) => halves(upstream),
-        Line::Tls(upstream) => halves(upstream),
+        Line::Tls(upstream, _) => halves(upstream),
     };
     let copied = both(down, up, counts).await;
     match copied {

@@ -39,7 +39,8 @@ pub(super) fn account(
     }
     // A deadline that comes as the response ends cuts nothing.
     let late = |cause: &&Cause| **cause == causes::DEADLINE_EXCEEDED;
-    if let Some(cause) = cut_short(ctx).filter(|cause| error.is_some() || !late(cause)) {
+    let cut = cut_short(ctx).filter(|cause| error.is_some() || !late(cause));
+    if let Some(cause) = cut.or_else(|| error.and_then(|_| disowned(ctx))) {
         ctx.cause = Some(cause);
     }
     let status = match status {
@@ -65,11 +66,20 @@ pub(super) fn cut_short(ctx: &Ctx) -> Option<&'static Cause> {
             let cause = permit::fallen(ctx).and_then(|ruled| ruled.cause);
             cause.or(Some(&causes::POLICY_DENIED))
         }
+        Some(Why::Unproven) => {
+            let endpoint = ctx.attempt.proof.as_ref();
+            disowned(ctx).or_else(|| endpoint?.fallen())
+        }
         None if ctx.due.as_ref().is_some_and(|due| due.has_cut()) => {
             Some(&causes::DEADLINE_EXCEEDED)
         }
         None => None,
     }
+}
+
+/// What is wrong by now with what the caller proved itself with: its connection has ended then.
+fn disowned(ctx: &Ctx) -> Option<&'static Cause> {
+    ctx.connection.as_ref()?.proof.as_ref()?.fallen()
 }
 
 /// A request that is over.
@@ -89,7 +99,8 @@ pub(super) struct Unfinished {
 
 /// Accounts for a stream that is dropped.
 pub(super) fn cut_off(stream: &Unfinished, ctx: &mut Ctx) {
-    ctx.cause = Some(cut_short(ctx).unwrap_or(&causes::DRAINED));
+    let cut = cut_short(ctx).or_else(|| disowned(ctx));
+    ctx.cause = Some(cut.unwrap_or(&causes::DRAINED));
     let ended = Ended {
         request: &stream.head,
         session: None,

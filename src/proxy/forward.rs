@@ -84,7 +84,7 @@ pub(super) fn request_body(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -
     Ok(())
 }
 
-/// Ends a stream whose route or pool went away with a reload, or whose time is over.
+/// Ends a stream whose route or pool went away with a reload, whose time is over, or whose other side is not believed any more.
 fn cut(ctx: &mut Ctx) -> Result<()> {
     if ctx.due.is_some() && ctx.is_late(clock::now()) {
         ctx.cause = Some(&causes::DEADLINE_EXCEEDED);

@@ -16,7 +16,7 @@ use windrose_plugins::contract::{causes, Principal, PrincipalKind};
 use super::accept::Refusal;
 use super::transport::Transport;
 use crate::snapshot::certs::{principal, Cert, ClientAuth, Termination};
-use crate::snapshot::identity::{SpiffeId, Svid, Workload};
+use crate::snapshot::identity::{Proof, SpiffeId, Svid, Workload};
 use crate::snapshot::listener::Listener;
 use crate::snapshot::mtls::{self, Inbound};
 
@@ -99,6 +99,8 @@ pub(super) struct Proven {
     pub(super) principal: Principal,
     /// What the application is told of it.
     pub(super) told: HeaderValue,
+    /// What that rests on.
+    pub(super) proof: Arc<Proof>,
 }
 
 struct Shown(Arc<Svid>);
@@ -142,7 +144,7 @@ pub(super) async fn mutual(
     listener
         .metrics
         .tls_handshake(ssl.version_str(), ssl.session_reused(), took);
-    let caller = mtls::prove(ssl, &mtls.identity.registry)
+    let proof = mtls::prove(ssl, &mtls.identity)
         .map_err(|rejection| Refusal::new(rejection.cause, rejection.detail))?;
     let proven = Proven {
         version: ssl.version_str(),
@@ -151,13 +153,22 @@ pub(super) async fn mutual(
             Some(_) => Alpn::Http1,
             None => Alpn::None,
         },
-        told: told(&svid, &caller, ssl),
+        told: told(&svid, &proof.id, ssl),
         principal: Principal {
             kind: PrincipalKind::Workload,
-            name: caller.as_str().to_owned(),
+            name: proof.id.as_str().to_owned(),
         },
+        proof,
     };
     Ok((stream, proven))
+}
+
+/// Whether a connection ended because of what its other side had proved itself with.
+pub(super) fn unproven(proof: &Proof) -> Result<(), Refusal> {
+    proof.fallen().map_or(Ok(()), |cause| {
+        let detail = format!("{}: judged again while the connection was open", proof.id);
+        Err(Refusal::new(cause, detail))
+    })
 }
 
 /// `x-forwarded-client-cert` as Envoy writes it; IDs hold nothing that would need quotes.

@@ -16,7 +16,7 @@ use super::inside::Inside;
 use super::transport::Transport;
 use super::tunnel::{Knock, Tunnel};
 use crate::observe::event;
-use crate::snapshot::identity::{Svid, Workload};
+use crate::snapshot::identity::{Proof, Svid, Workload};
 use crate::snapshot::incoming::Socket;
 use crate::snapshot::mtls::{self, Caller, Outbound};
 use crate::snapshot::pool::Pool;
@@ -107,8 +107,8 @@ type Any = Box<dyn Bytes>;
 pub(super) enum Line {
     /// In the clear.
     Plain(Socket),
-    /// In mutual TLS.
-    Tls(Box<tokio_ssl::SslStream<Wire>>),
+    /// In mutual TLS, with what the endpoint proved.
+    Tls(Box<tokio_ssl::SslStream<Wire>>, Arc<Proof>),
     /// Carried in a connection to the endpoint's node.
     Tunnel(Box<Tunnel>),
 }
@@ -118,6 +118,15 @@ impl Line {
     pub(super) fn reset(&self) {
         if let Line::Plain(Socket::Tcp(socket)) = self {
             reset(socket);
+        }
+    }
+
+    /// What the endpoint, or its node, proved itself with.
+    pub(super) fn proof(&self) -> Option<Arc<Proof>> {
+        match self {
+            Line::Plain(_) => None,
+            Line::Tls(_, proof) => Some(proof.clone()),
+            Line::Tunnel(tunnel) => tunnel.proof().cloned(),
         }
     }
 }
@@ -165,11 +174,11 @@ pub(super) async fn secure(
     let made = tokio::time::timeout(pool.settings.connect_timeout, handshake).await;
     let made =
         made.unwrap_or_else(|_| Err((&causes::CONNECT_TIMEOUT, "during the TLS handshake".into())));
-    let stream = made.map_err(|(cause, detail)| {
+    let (stream, proof) = made.map_err(|(cause, detail)| {
         tell(&pool.name, cause, &detail);
         cause
     })?;
-    Ok(Line::Tls(Box::new(stream)))
+    Ok(Line::Tls(Box::new(stream), proof))
 }
 
 /// Says why an endpoint was not spoken to; the log alone has the names.
@@ -188,7 +197,7 @@ pub(super) async fn tls(
     mtls: &Outbound,
     svid: &Svid,
     alpn: Option<&[u8]>,
-) -> Result<tokio_ssl::SslStream<Wire>, (&'static Cause, String)> {
+) -> Result<(tokio_ssl::SslStream<Wire>, Arc<Proof>), (&'static Cause, String)> {
     let failed = |error: &dyn std::fmt::Display| {
         let text = error.to_string();
         (mtls::failed(&text, &causes::UPSTREAM_TLS), text)
@@ -206,10 +215,10 @@ pub(super) async fn tls(
         .connect()
         .await
         .map_err(|error| failed(&error))?;
-    let id = mtls::prove(stream.ssl(), &mtls.identity.registry)
+    let proof = mtls::prove(stream.ssl(), &mtls.identity)
         .map_err(|rejection| (rejection.cause, rejection.detail))?;
-    mtls.wants(&id)?;
-    Ok(stream)
+    mtls.wants(&proof.id)?;
+    Ok((stream, proof))
 }
 
 impl AsyncRead for Wire {

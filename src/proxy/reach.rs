@@ -4,7 +4,7 @@
 
 use std::future::Future;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
@@ -214,6 +214,7 @@ impl Going<'_> {
             pool: pool.name.clone(),
             timeout: pool.settings.connect_timeout,
             upgrade: false,
+            proof: OnceLock::new(),
         };
         Some(tunnel::through(&through, *address).await)
     }

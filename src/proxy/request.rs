@@ -15,6 +15,7 @@ use super::connection::{Connection, TlsFacts};
 use super::due::Due;
 use super::finish::Unfinished;
 use super::mirror::Mirroring;
+use super::tunnel::Through;
 use super::upstream::{Held, Watched};
 use super::{admit, fair, finish, inject, permit, random, serve, Shared};
 use crate::decide::attempts::{self, Told};
@@ -23,7 +24,7 @@ use crate::decide::{class, Deadline, Facts, Silent, Walk};
 use crate::observe::clock;
 use crate::observe::trace::{AttemptSpan, TraceContext};
 use crate::snapshot::endpoint::{Endpoint, InFlight};
-use crate::snapshot::identity::Share;
+use crate::snapshot::identity::{Proof, Share};
 use crate::snapshot::lease::{Cut, Lease};
 use crate::snapshot::limits::Priority;
 use crate::snapshot::listener::{Listener, Role};
@@ -107,6 +108,10 @@ pub(super) struct Attempt {
     pub(super) idle_ms: u32,
     /// Set where the connection that may be made is watched.
     pub(super) watched: Option<Arc<Watched>>,
+    /// What the endpoint, or its node, proved itself with.
+    pub(super) proof: Option<Arc<Proof>>,
+    /// The way through its node, which knows that.
+    pub(super) through: Option<Arc<Through>>,
     pub(super) status: u16,
     /// Whether all of the request is on its way.
     pub(super) sent: bool,

@@ -17,12 +17,14 @@ use pingora::server::ShutdownWatch;
 use tokio::sync::watch;
 use tokio::time::{sleep_until, Instant, Sleep};
 
-use super::accept::{refused, server_options, Refusal};
+use super::accept::{refused, Refusal};
 use super::aside::Aside;
 use super::connection::Connection;
 use super::engine::Engine;
 use super::guard::Guarded;
-use crate::snapshot::lease::Cut;
+use crate::snapshot::identity::Proof;
+use crate::snapshot::lease::{Cut, Why};
+use crate::snapshot::listener::Listener;
 
 /// Serves HTTP until the connection ends.
 pub(super) async fn http(
@@ -34,16 +36,23 @@ pub(super) async fn http(
     let limits = &connection.listener.limits;
     let (close, closing) = watch::channel(*drain.borrow());
     let age = limits.connection_age;
+    let proof = connection.proof.as_deref();
     // A cut only has to wake this task: the stream's socket reads as ended from then on, so that the request is finished and
     // accounted for as any other.
     let told = async {
         let end = async {
-            ending(drain, age).await;
+            ending(drain, age, proof).await;
             let _ = close.send(true);
             // Between requests nobody waits for this, so that none has to begin and end a wait; this task looks again.
             tokio::task::yield_now().await;
         };
-        tokio::join!(end, connection.cut.revoked());
+        let fall = async {
+            if let Some(proof) = proof {
+                proof.fell().await;
+                connection.cut.revoke(Why::Unproven);
+            }
+        };
+        tokio::join!(end, fall, connection.cut.revoked());
     };
     let told = Aside::new(told);
     let serving = async {
@@ -63,19 +72,30 @@ pub(super) async fn http(
     }
 }
 
-/// Waits until the listener drains or the connection is old enough, spread by a tenth so that ages do not fall together.
-pub(super) async fn ending(mut drain: watch::Receiver<bool>, age: Duration) {
+/// Waits until the listener drains, the connection is old enough, spread by a tenth so that ages do not fall together, or what its
+/// other side proved itself with has ended.
+pub(super) async fn ending(mut drain: watch::Receiver<bool>, age: Duration, proof: Option<&Proof>) {
     let drained = async move {
         if drain.wait_for(|drain| *drain).await.is_err() {
             std::future::pending::<()>().await;
         }
     };
+    let over = async {
+        match proof {
+            Some(proof) => proof.over().await,
+            None => std::future::pending().await,
+        }
+    };
     if age.is_zero() {
-        return drained.await;
+        return tokio::select! {
+            () = drained => {}
+            () = over => {}
+        };
     }
     let spread = 0.9 + 0.2 * super::random::fraction();
     tokio::select! {
         () = drained => {}
+        () = over => {}
         () = sleep_until(Instant::now() + age.mul_f64(spread)) => {}
     }
 }
@@ -190,6 +210,13 @@ async fn http2(
         options: server_options(&connection.listener),
     });
     server.process_new(Box::new(stream), &closing).await;
+}
+
+/// Options of Pingora's HTTP/2 server loop for a listener.
+fn server_options(listener: &Listener) -> HttpServerOptions {
+    let mut options = HttpServerOptions::default();
+    options.h2_idle_timeout = Some(listener.limits.keep_alive);
+    options
 }
 
 tokio::task_local! {

@@ -21,7 +21,7 @@ use crate::observe::access_log::Entry;
 use crate::observe::clock;
 use crate::observe::metrics::RequestSample;
 use crate::snapshot::endpoint::{Endpoint, InFlight};
-use crate::snapshot::identity::Share;
+use crate::snapshot::identity::{Proof, Share};
 use crate::snapshot::incoming::Socket;
 use crate::snapshot::lease::{Cut, Tenancy, Why};
 use crate::snapshot::listener::Listener;
@@ -101,7 +101,7 @@ pub(super) async fn spoke(dialled: Option<&Dialled>) {
         Some(Line::Plain(Socket::Tcp(socket))) => socket.readable().await,
         Some(Line::Plain(Socket::Unix(socket))) => socket.readable().await,
         // What comes in mutual TLS cannot be seen without reading it; the client decides, or the time.
-        Some(Line::Tls(_) | Line::Tunnel(_)) | None => std::future::pending().await,
+        Some(Line::Tls(..) | Line::Tunnel(_)) | None => std::future::pending().await,
     };
     // What is wrong with it shows when it is read.
     drop(ready);
@@ -256,7 +256,12 @@ impl Way<'_> {
         let carried = match upstream {
             Ok(upstream) => match transport.open() {
                 Some(transport) => {
-                    carry(transport, upstream, self.met.rule, &lease.cut, stream).await
+                    let proofs = [self.arrival.proof.clone(), upstream.0.proof()];
+                    let ends = Ends {
+                        cut: &lease.cut,
+                        proofs: &proofs,
+                    };
+                    carry(transport, upstream, self.met.rule, &ends, stream).await
                 }
                 None => Err(&causes::CLIENT_CLOSED),
             },
@@ -334,11 +339,39 @@ impl Stream {
     }
 }
 
+/// What may end a connection that is carried.
+struct Ends<'e> {
+    cut: &'e Cut,
+    /// What both its ends proved themselves with.
+    proofs: &'e [Option<Arc<Proof>>; 2],
+}
+
+impl Ends<'_> {
+    /// Ends when one of the proofs is no longer good.
+    async fn fell(&self) -> &'static Cause {
+        let [one, other] = self.proofs.each_ref().map(|proof| async move {
+            match proof {
+                Some(proof) => proof.fell().await,
+                None => std::future::pending().await,
+            }
+        });
+        tokio::select! {
+            cause = one => cause,
+            cause = other => cause,
+        }
+    }
+
+    fn fallen(&self) -> Option<&'static Cause> {
+        let mut proofs = self.proofs.iter().flatten();
+        proofs.find_map(|proof| proof.fallen())
+    }
+}
+
 async fn carry(
     transport: Carrier,
     upstream: (Line, InFlight, Held),
     rule: &Rule,
-    cut: &Cut,
+    ends: &Ends<'_>,
     stream: &mut Stream,
 ) -> Result<(), &'static Cause> {
     let (upstream, _in_flight, _held) = upstream;
@@ -350,10 +383,12 @@ async fn carry(
             Broken::Upstream => &causes::UPSTREAM_RESET,
         }),
         () = silence(&counts, idle) => Err(&causes::RESPONSE_TIMEOUT),
-        () = cut.revoked() => Err(&causes::DRAINED),
+        () = ends.cut.revoked() => Err(&causes::DRAINED),
+        cause = ends.fell() => Err(cause),
     };
     (stream.up, stream.down) = (counts.up.load(Relaxed), counts.down.load(Relaxed));
-    copied
+    // A tunnel may break before it is heard here why.
+    copied.map_err(|cause| ends.fallen().unwrap_or(cause))
 }
 
 impl Way<'_> {

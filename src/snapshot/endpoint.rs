@@ -84,6 +84,8 @@ pub struct EndpointState {
     pub idle: IdleLimit,
     /// Passive health: what real requests say about it.
     pub outlier: Outlier,
+    /// When kept connections to it end with the certificates it showed.
+    pub kept: Kept,
 }
 
 impl EndpointState {
@@ -97,6 +99,7 @@ impl EndpointState {
             came_at: AtomicU64::new(0),
             idle: IdleLimit::default(),
             outlier: Outlier::default(),
+            kept: Kept::default(),
         }
     }
 
@@ -120,6 +123,43 @@ impl EndpointState {
     /// Whether passive ejection keeps it out now, but for one request that may try it.
     pub fn is_ejected(&self, now: u64) -> bool {
         self.outlier.is_ejected(now)
+    }
+}
+
+/// The connections that are kept to an endpoint: once a certificate that one of them was made with has ended, none is used again.
+#[derive(Debug)]
+pub struct Kept {
+    /// When the first of them ends, in milliseconds since 1970.
+    until: AtomicI64,
+    round: AtomicU32,
+}
+
+impl Default for Kept {
+    fn default() -> Kept {
+        Kept {
+            until: AtomicI64::new(i64::MAX),
+            round: AtomicU32::new(0),
+        }
+    }
+}
+
+impl Kept {
+    /// A connection was made, good until then.
+    pub fn made(&self, until: i64) {
+        self.until.fetch_min(until, Relaxed);
+    }
+
+    /// A number that only connections have that may be used now.
+    pub fn round(&self, now: i64) -> u32 {
+        let until = self.until.load(Relaxed);
+        if now < until {
+            return self.round.load(Relaxed);
+        }
+        let is_first = self
+            .until
+            .compare_exchange(until, i64::MAX, SeqCst, SeqCst)
+            .is_ok();
+        self.round.fetch_add(u32::from(is_first), SeqCst) + u32::from(is_first)
     }
 }
 
@@ -208,5 +248,24 @@ impl Endpoints {
             .collect();
         busy.sort_by(|one, other| one.address.cmp(&other.address));
         busy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_ends_parts_what_was_kept_from_what_comes() {
+        let kept = Kept::default();
+        assert_eq!(kept.round(i64::MAX - 1), 0, "nothing is known to end");
+
+        kept.made(100);
+        kept.made(300);
+        assert_eq!((kept.round(99), kept.round(100)), (0, 1));
+        assert_eq!(kept.round(400), 1, "what ended later is left as well");
+        kept.made(500);
+
+        assert_eq!((kept.round(499), kept.round(500)), (1, 2));
     }
 }

@@ -4,10 +4,11 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicU8, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::identity::Proof;
 use super::Snapshot;
 
 /// All leases of the process.
@@ -21,6 +22,8 @@ struct Held {
     tenancy: Tenancy,
     cut: Arc<Cut>,
     standing: Option<Arc<dyn Standing>>,
+    /// What its endpoint proved itself with.
+    proof: Option<Arc<Proof>>,
 }
 
 /// What a stream was let through on, to be judged again.
@@ -57,6 +60,8 @@ pub enum Why {
     Deadline = 2,
     /// Its caller is no longer allowed.
     Denied = 3,
+    /// What its caller or its endpoint proved itself with is no longer good.
+    Unproven = 4,
 }
 
 impl Cut {
@@ -79,6 +84,7 @@ impl Cut {
             0 => None,
             2 => Some(Why::Deadline),
             3 => Some(Why::Denied),
+            4 => Some(Why::Unproven),
             _ => Some(Why::Drained),
         }
     }
@@ -95,6 +101,21 @@ pub struct Lease {
     id: u64,
     /// Asks this stream to end.
     pub cut: Arc<Cut>,
+}
+
+impl Lease {
+    /// Ends the stream with what its endpoint proved itself with.
+    pub fn rest_on(&self, proof: &Arc<Proof>) {
+        let mut held = self.leases.lock();
+        if let Some(one) = held.get_mut(&self.id) {
+            one.proof = Some(proof.clone());
+        }
+        drop(held);
+        // Nobody else looks, if that was before it was entered.
+        if proof.fallen().is_some() {
+            self.cut.revoke(Why::Unproven);
+        }
+    }
 }
 
 impl Leases {
@@ -116,7 +137,7 @@ impl Leases {
 
     /// Ends the streams that these policies do not let through any more, and says how many.
     pub fn judge(&self, snapshot: &Snapshot) -> usize {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.lock();
         let judged = held.values().filter_map(|one| {
             let standing = one.standing.clone()?;
             Some((standing, one.cut.clone()))
@@ -134,6 +155,18 @@ impl Leases {
         fallen.count()
     }
 
+    /// Ends the streams whose endpoints have nothing left that proves them.
+    pub fn end_unproven(&self) {
+        let held = self.lock();
+        let fell = |one: &&Held| one.proof.as_ref().is_some_and(|it| it.fallen().is_some());
+        let fallen = held.values().filter(fell);
+        fallen.for_each(|one| one.cut.revoke(Why::Unproven));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn enter(
         self: &Arc<Leases>,
         tenancy: Tenancy,
@@ -141,11 +174,12 @@ impl Leases {
         standing: Option<Arc<dyn Standing>>,
     ) -> Lease {
         let id = self.next.fetch_add(1, Relaxed);
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.lock();
         let one = Held {
             tenancy,
             cut: cut.clone(),
             standing,
+            proof: None,
         };
         held.insert(id, one);
         Lease {
@@ -157,22 +191,19 @@ impl Leases {
 
     /// Streams under way.
     pub fn count(&self) -> usize {
-        self.held
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .len()
+        self.lock().len()
     }
 
     /// The streams whose tenancy is `gone`.
     pub fn orphans(&self, gone: impl Fn(&Tenancy) -> bool) -> Vec<u64> {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.lock();
         let orphans = held.iter().filter(|(_, one)| gone(&one.tenancy));
         orphans.map(|(id, _)| *id).collect()
     }
 
     /// Asks a stream to end, if it has not: its connection may carry others by now.
     pub fn revoke(&self, id: u64) {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.lock();
         if let Some(one) = held.get(&id) {
             one.cut.revoke(Why::Drained);
         }
@@ -181,11 +212,7 @@ impl Leases {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.leases
-            .held
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.id);
+        self.leases.lock().remove(&self.id);
     }
 }
 

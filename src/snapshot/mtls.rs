@@ -19,9 +19,7 @@ use pingora::tls::ssl::{
 use pingora::upstreams::peer::HttpPeer;
 use windrose_plugins::contract::{causes, Cause};
 
-use super::identity::{
-    verify, IdPattern, Identities, Identity, Rejection, SpiffeId, Svid, Workload,
-};
+use super::identity::{IdPattern, Identity, Proof, Rejection, SpiffeId, Svid, Workload};
 use super::tls::reason;
 
 /// What becomes of callers in the clear.
@@ -134,11 +132,11 @@ pub fn show(svid: &Svid, ssl: &mut SslRef) -> Result<(), ErrorStack> {
     links.try_for_each(|link| ext::ssl_add_chain_cert(ssl, link))
 }
 
-/// Who the peer of a handshake proved to be.
+/// What the peer of a handshake proved.
 ///
 /// # Errors
 /// Why it proved nothing.
-pub fn prove(ssl: &SslRef, identities: &Identities) -> Result<SpiffeId, Rejection> {
+pub fn prove(ssl: &SslRef, identity: &Identity) -> Result<Arc<Proof>, Rejection> {
     let Some(leaf) = ssl.peer_certificate() else {
         let detail = "no certificate was shown".to_owned();
         return Err(Rejection {
@@ -156,7 +154,8 @@ pub fn prove(ssl: &SslRef, identities: &Identities) -> Result<SpiffeId, Rejectio
             detail,
         });
     }
-    verify(&leaf, ssl.peer_cert_chain(), &identities.trust())
+    let (registry, on_expiry) = (&identity.registry, identity.on_expiry);
+    registry.prove(leaf, ssl.peer_cert_chain(), on_expiry)
 }
 
 /// A workload's certificate that can be shown now; waits for the first one as long as the hold.
@@ -254,7 +253,7 @@ impl PartialEq for Outbound {
                 workload.name.clone(),
                 workload.id.clone(),
                 workload.matches.is_empty(),
-                one.identity.hold,
+                (one.identity.hold, one.identity.on_expiry),
             ))
         };
         (&self.peers, &self.sni, self.hbone, who(self))
@@ -266,7 +265,7 @@ impl PartialEq for Outbound {
 pub type Caller = (Arc<Workload>, Arc<Svid>);
 
 /// What the handshake with an endpoint proved; kept with its connection.
-struct Proven(Result<SpiffeId, Rejection>);
+struct Proven(Result<Arc<Proof>, Rejection>);
 
 impl Outbound {
     /// Mutual TLS with these endpoints.
@@ -276,9 +275,9 @@ impl Outbound {
         workload: Option<Arc<Workload>>,
         sni: String,
     ) -> Outbound {
-        let registry = identity.registry.clone();
+        let judge = identity.clone();
         let hook: HandshakeCompleteHook = Arc::new(move |ssl: &TlsRef| {
-            let proven = Proven(prove(ssl, &registry));
+            let proven = Proven(prove(ssl, &judge));
             Some(Arc::new(proven) as Arc<dyn Any + Send + Sync>)
         });
         Outbound {
@@ -359,23 +358,32 @@ impl Outbound {
         hash((self.fingerprint, &workload.id, svid.fingerprint, generation))
     }
 
-    /// Who the endpoint of a connection is, if it is one of those wanted. Asked of each connection, new or kept.
+    /// What the endpoint of a connection proved, if it is one of those wanted. Asked of each connection, new or kept.
     ///
     /// # Errors
     /// The word for why not, and more for the log.
     pub fn check<'d>(
         &self,
         digest: Option<&'d SslDigest>,
-    ) -> Result<&'d SpiffeId, (&'static Cause, String)> {
+    ) -> Result<&'d Arc<Proof>, (&'static Cause, String)> {
         let proven = digest.and_then(|digest| digest.extension.get::<Proven>());
         match proven.map(|proven| &proven.0) {
-            Some(Ok(id)) => self.wants(id).map(|()| id),
+            Some(Ok(proof)) => match proof.fallen() {
+                None => self.wants(&proof.id).map(|()| proof),
+                Some(cause) => Err((cause, format!("{}: judged again", proof.id))),
+            },
             Some(Err(rejection)) => Err((rejection.cause, rejection.detail.clone())),
             None => Err((
                 &causes::MTLS_NO_CERTIFICATE,
                 "nothing was proven in the handshake".into(),
             )),
         }
+    }
+
+    /// What the endpoint of a connection proved, whoever it is.
+    pub fn proof<'d>(&self, digest: Option<&'d SslDigest>) -> Option<&'d Arc<Proof>> {
+        let proven = digest?.extension.get::<Proven>()?;
+        proven.0.as_ref().ok()
     }
 
     /// Whether an ID is among the peers.
@@ -399,7 +407,7 @@ fn hash(value: impl Hash) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::super::identity::tests::Maker;
-    use super::super::identity::{Matches, Seed, Source, TrustDomain};
+    use super::super::identity::{Identities, Matches, OnExpiry, Seed, Source, TrustDomain};
     use super::*;
 
     fn workload(registry: &Identities, name: &str, id: &str, ports: &[u16]) -> Arc<Workload> {
@@ -432,6 +440,7 @@ mod tests {
             workloads,
             federated: Vec::new(),
             hold: Duration::ZERO,
+            on_expiry: OnExpiry::Keep,
             seed: Seed::default(),
             registry,
         })

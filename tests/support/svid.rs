@@ -24,8 +24,8 @@ use super::tls::{begin, key, Authority, Pair};
 pub(crate) struct Recipe<'a> {
     /// URIs and DNS names.
     names: &'a [&'a str],
-    /// Days from now from and to which it is good.
-    days: (i64, i64),
+    /// Seconds from now from and to which it is good.
+    seconds: (i64, i64),
     /// Whether it is an authority's.
     is_authority: bool,
     /// Whether it signs itself.
@@ -39,7 +39,7 @@ impl<'a> Recipe<'a> {
     pub(crate) fn of(names: &'a [&'a str]) -> Recipe<'a> {
         Recipe {
             names,
-            days: (-1, 1),
+            seconds: (-DAY, DAY),
             is_authority: false,
             signs_itself: false,
             permitted: None,
@@ -49,7 +49,15 @@ impl<'a> Recipe<'a> {
     /// Good within these days from now.
     pub(crate) fn days(self, from: i64, to: i64) -> Recipe<'a> {
         Recipe {
-            days: (from, to),
+            seconds: (from * DAY, to * DAY),
+            ..self
+        }
+    }
+
+    /// Good for this many seconds.
+    pub(crate) fn lasting(self, seconds: i64) -> Recipe<'a> {
+        Recipe {
+            seconds: (-DAY, seconds),
             ..self
         }
     }
@@ -79,6 +87,8 @@ impl<'a> Recipe<'a> {
     }
 }
 
+const DAY: i64 = 86_400;
+
 impl Authority {
     /// A good certificate of a workload.
     pub(crate) fn svid(&self, id: &str) -> Pair {
@@ -100,9 +110,9 @@ impl Authority {
         }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let now = now.unwrap().as_secs() as i64;
-        let at = |days: i64| Asn1Time::from_unix(now + days * 86_400).unwrap();
-        builder.set_not_before(&at(recipe.days.0)).unwrap();
-        builder.set_not_after(&at(recipe.days.1)).unwrap();
+        let at = |seconds: i64| Asn1Time::from_unix(now + seconds).unwrap();
+        builder.set_not_before(&at(recipe.seconds.0)).unwrap();
+        builder.set_not_after(&at(recipe.seconds.1)).unwrap();
         let mut usage = KeyUsage::new();
         usage.critical();
         if recipe.is_authority {

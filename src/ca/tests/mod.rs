@@ -93,8 +93,9 @@ fn judged(pem: &str, roots: &[X509]) -> Result<String, &'static str> {
     chain[1..]
         .iter()
         .for_each(|link| others.push(link.clone()).unwrap());
-    let id = verify(&chain[0], Some(&others), &trust);
-    id.map(|id| id.to_string())
+    let verified = verify(&chain[0], Some(&others), &trust);
+    verified
+        .map(|verified| verified.id.to_string())
         .map_err(|rejection| rejection.cause.name)
 }
 

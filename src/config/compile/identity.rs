@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
@@ -11,8 +12,8 @@ use super::Means;
 use crate::config::report::Report;
 use crate::config::schema::{self, IdentitySource};
 use crate::snapshot::identity::{
-    root_hash, Bounds, Bundle, CaSettings, ConsulAddress, ConsulSettings, Identity, Matches, Seed,
-    Source, SpiffeId, SpireSocket, Svid, SvidFiles, TrustDomain, Workload,
+    root_hash, Bounds, Bundle, CaSettings, ConsulAddress, ConsulSettings, Identity, Matches,
+    OnExpiry, Seed, Source, SpiffeId, SpireSocket, Svid, SvidFiles, TrustDomain, Workload,
 };
 
 /// Builds the identity of the node; `None` for one that `rules` have refused.
@@ -69,9 +70,19 @@ pub(super) fn compile(
         workloads,
         federated,
         hold: settings.hold.0,
+        on_expiry: on_expiry(settings),
         seed,
         registry: means.identities.clone(),
     })
+}
+
+fn on_expiry(settings: &schema::Identity) -> OnExpiry {
+    match settings.on_expiry {
+        schema::OnExpiry::Close => OnExpiry::Close {
+            grace: settings.expiry_grace.map_or(GRACE, |grace| grace.0),
+        },
+        schema::OnExpiry::Keep => OnExpiry::Keep,
+    }
 }
 
 fn workload(one: &schema::Workload, means: &Means<'_>) -> Option<Workload> {
@@ -148,6 +159,8 @@ fn bundle(file: &str, path: &str, means: &Means<'_>, report: &mut Report) -> Opt
         .map(Arc::new)
 }
 
+/// As long as most endpoints have to answer.
+const GRACE: Duration = Duration::from_secs(30);
 const RELATIVE: &str = "paths are relative to the configuration file";
 const ISSUE: &str =
     "issue an X.509-SVID: one `spiffe://` URI, keyUsage digitalSignature (critical), no authority";

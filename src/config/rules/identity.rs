@@ -55,6 +55,7 @@ pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report) {
     }
     told_apart(all, report);
     federated(identity, domain.as_ref(), report);
+    super::expiry::check(identity, report);
     if identity.hold > Time::secs(60) {
         report.error(
             "identity.hold",

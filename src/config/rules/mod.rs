@@ -8,6 +8,7 @@ mod capture;
 mod consumers;
 mod ejection;
 mod expectations;
+mod expiry;
 mod fault;
 mod identity;
 mod limits;

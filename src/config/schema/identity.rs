@@ -26,6 +26,23 @@ pub struct Identity {
     /// Hold at birth: how long first connections wait for what is not there yet. In both directions they wait for the workload's certificate; when the time passes, the cause is `mtls.no_identity`. Requests and connections to a pool whose `discovery` has found nothing yet wait as well, until that long after the pool came; then the cause is `no_endpoint`. Pools whose endpoints have gone again wait for nothing. A request's deadline goes first. Default: 5s, at most 60s; 0s does not wait.
     #[serde(default = "five_seconds")]
     pub hold: Time,
+    /// What becomes of connections that are open when the certificate ends that their other side proved itself with, in both directions. `close`: from that moment on nothing new begins on them (HTTP/1 says `connection: close`, HTTP/2 and tunnels GOAWAY, kept connections to endpoints are not used again); what is under way goes on for `expiry_grace` and is cut then, with the cause `mtls.expired`. Callers that renew in time notice nothing of it, unless they have streams or connections passed through as bytes that outlive their certificate and the grace. `keep`: only handshakes look at the end. Certificates whose root is no longer in the bundle of their trust domain are cut at once either way, with the cause `mtls.untrusted` or `mtls.trust_domain`; only requests that an endpoint is answering by then are still answered. Holds for connections made after it came into force. Default: close.
+    #[serde(default)]
+    pub on_expiry: OnExpiry,
+    /// How long streams and connections go on after the certificate of their other side has ended, at most 24h; 0s cuts at once. Only with `on_expiry: close`. Default: 30s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expiry_grace: Option<Time>,
+}
+
+/// What becomes of connections whose other side's certificate ends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnExpiry {
+    /// They end.
+    #[default]
+    Close,
+    /// They go on.
+    Keep,
 }
 
 fn five_seconds() -> Time {

@@ -87,6 +87,7 @@ mod tests {
             workloads: workloads.collect(),
             federated: Vec::new(),
             hold: Duration::ZERO,
+            on_expiry: crate::snapshot::identity::OnExpiry::Keep,
             seed: Default::default(),
             registry: before.map_or(&made.registry, |one| &one.registry).clone(),
         }

@@ -2,6 +2,7 @@
 //! It must not know connections; what it gets goes into `snapshot::identity`, where the fast path reads it.
 //! Called by `reload` before and after a snapshot comes into force.
 
+mod again;
 mod alarm;
 mod ca;
 mod consul;
@@ -30,6 +31,7 @@ use crate::observe::metrics::Metrics;
 use crate::snapshot::identity::{
     Identities, Identity, Matches, Source as Settings, SpiffeId, SvidFiles, TrustDomain,
 };
+use crate::snapshot::lease::Leases;
 use crate::snapshot::Snapshot;
 
 /// Where certificates come from. A source tells its desk whatever it learns, for as long as it runs.
@@ -46,6 +48,7 @@ pub(crate) trait Source: Send + Sync {
 pub struct IdentityKeeper {
     registry: Arc<Identities>,
     metrics: Arc<Metrics>,
+    leases: Arc<Leases>,
     folders: Arc<Folders>,
     state: Mutex<State>,
 }
@@ -100,10 +103,15 @@ impl Key {
 
 impl IdentityKeeper {
     /// A keeper of nobody yet.
-    pub fn new(registry: Arc<Identities>, metrics: Arc<Metrics>) -> Arc<IdentityKeeper> {
+    pub fn new(
+        registry: Arc<Identities>,
+        metrics: Arc<Metrics>,
+        leases: Arc<Leases>,
+    ) -> Arc<IdentityKeeper> {
         Arc::new(IdentityKeeper {
             registry,
             metrics,
+            leases,
             folders: Arc::default(),
             state: Mutex::default(),
         })
@@ -186,6 +194,8 @@ impl IdentityKeeper {
         }
         let clock = alarm::watch(identity.clone(), self.metrics.clone());
         state.tasks.push(Task::spawn(clock));
+        let again = again::follow(self.registry.clone(), self.leases.clone());
+        state.tasks.push(Task::spawn(again));
     }
 
     /// Roots are the source's and the trust domain's: with another one they stay for a while at most.

@@ -45,6 +45,7 @@ pub(super) fn desk(source: Settings, ids: &[&str]) -> Desk {
         workloads: ids.iter().map(workload).collect(),
         federated: Vec::new(),
         hold: Duration::ZERO,
+        on_expiry: crate::snapshot::identity::OnExpiry::Keep,
         seed: Seed::default(),
         registry: registry.clone(),
     };
@@ -75,6 +76,7 @@ fn identity(folder: &Path, registry: &Arc<Identities>) -> Arc<Identity> {
             folder.join("other.pem"),
         )],
         hold: Duration::ZERO,
+        on_expiry: crate::snapshot::identity::OnExpiry::Keep,
         seed: Seed::default(),
         registry: registry.clone(),
     })
@@ -102,7 +104,7 @@ async fn files_are_followed_and_bad_ones_leave_what_is_in_use() {
     write(folder.path(), "other.pem", &other.root().to_pem().unwrap());
     issue(folder.path(), &maker, ID);
     let registry = Arc::<Identities>::default();
-    let keeper = IdentityKeeper::new(registry.clone(), Metrics::new(100));
+    let keeper = IdentityKeeper::new(registry.clone(), Metrics::new(100), Arc::default());
     let identity = identity(folder.path(), &registry);
     let held = identity.workloads[0].held.clone();
     let mut snapshot = Snapshot::clone(&snapshot(Vec::new()));
@@ -196,7 +198,7 @@ async fn roots_of_another_source_or_trust_domain_do_not_stay() {
     let folder = TempDir::new().unwrap();
     let maker = Maker::new("root");
     let registry = Arc::<Identities>::default();
-    let keeper = IdentityKeeper::new(registry.clone(), Metrics::new(100));
+    let keeper = IdentityKeeper::new(registry.clone(), Metrics::new(100), Arc::default());
     let domain = |name| TrustDomain::parse(name).unwrap();
     let generation = |trust_domain, source| {
         let identity = Arc::into_inner(identity(folder.path(), &registry)).unwrap();

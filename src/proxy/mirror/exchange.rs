@@ -18,9 +18,11 @@ use crate::observe::metrics::{Compared, MirrorResult};
 use crate::observe::mirror::Difference;
 use crate::proxy::line;
 use crate::proxy::random;
-use crate::proxy::upstream::{pick_for_copy, Outcome};
+use crate::proxy::upstream::{self, pick_for_copy, Outcome};
 use crate::snapshot::balance::Choice;
+use crate::snapshot::endpoint::Endpoint;
 use crate::snapshot::gate::{Entry, Pass};
+use crate::snapshot::mtls::Outbound;
 use crate::snapshot::route::{Compare, CompareBody, Mirror};
 
 /// Lets a copy go on its way, if the pool's gate is not full.
@@ -125,6 +127,20 @@ impl From<Box<Error>> for Failure {
     }
 }
 
+/// Shows the endpoint who calls.
+async fn dress(
+    peer: &mut HttpPeer,
+    mtls: &Outbound,
+    job: &Job,
+    endpoint: &Endpoint,
+) -> Result<(), Failure> {
+    let caller = mtls.caller(job.caller.as_ref()).await;
+    let (workload, svid) = caller.map_err(|_| Failure::Broken)?;
+    mtls.dress(peer, &workload, &svid);
+    peer.group_key ^= upstream::round(endpoint);
+    Ok(())
+}
+
 async fn exchange(job: &Job, mirror: &Mirror, endpoint: &mut String) -> Result<Response, Failure> {
     let pool = mirror.pool.as_ref().ok_or(Failure::NoEndpoint)?;
     let set = pool.set.load_full();
@@ -150,18 +166,20 @@ async fn exchange(job: &Job, mirror: &Mirror, endpoint: &mut String) -> Result<R
     peer.options.write_timeout = Some(mirror.timeout);
     let mtls = pool.settings.mtls.as_ref();
     if let Some(mtls) = mtls {
-        let caller = mtls.caller(job.caller.as_ref()).await;
-        let (workload, svid) = caller.map_err(|_| Failure::Broken)?;
-        mtls.dress(&mut peer, &workload, &svid);
+        dress(&mut peer, mtls, job, &member.endpoint).await?;
     }
     let connector = job.shared.mirrors.connector();
-    let (mut session, _) = connector.get_http_session(&*peer).await?;
+    let (mut session, reused) = connector.get_http_session(&*peer).await?;
     let tls = session
         .digest()
         .and_then(|digest| digest.ssl_digest.as_deref());
-    if let Some(Err((cause, detail))) = mtls.map(|mtls| mtls.check(tls)) {
-        line::tell(&pool.name, cause, &detail);
-        return Err(Failure::Broken);
+    match mtls.map(|mtls| mtls.check(tls)) {
+        Some(Err((cause, detail))) => {
+            line::tell(&pool.name, cause, &detail);
+            return Err(Failure::Broken);
+        }
+        Some(Ok(proof)) if !reused => member.endpoint.state.kept.made(proof.retires()),
+        Some(Ok(_)) | None => {}
     }
     send(&mut session, job, &peer).await?;
     let most = match &mirror.compare {

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,9 +16,10 @@ use pingora::protocols::l4::virt::VirtualSocketStream;
 use pingora::{Error, ErrorType, Result};
 use windrose_plugins::contract::{causes, Cause};
 
-use super::trunk::{Between, Closed};
+use super::trunk::{Between, Closed, Connected};
 use super::Tunnel;
 use crate::proxy::{line, Shared};
+use crate::snapshot::identity::Proof;
 use crate::snapshot::incoming::Socket;
 use crate::snapshot::mtls::{self, Caller, Outbound};
 use crate::snapshot::own;
@@ -37,6 +38,8 @@ pub(in crate::proxy) struct Through {
     pub(in crate::proxy) timeout: Duration,
     /// Whether it is for an upgrade.
     pub(in crate::proxy) upgrade: bool,
+    /// What the node proved itself with, once there is a tunnel.
+    pub(in crate::proxy) proof: OnceLock<Arc<Proof>>,
 }
 
 impl fmt::Debug for Through {
@@ -72,9 +75,13 @@ impl Through {
             let socket = own::connect(between.address).await.map_err(failed)?;
             socket.set_nodelay(true).map_err(failed)?;
             let made = line::tls(Socket::Tcp(socket), mtls, svid, ALPN).await;
-            made.map_err(|(cause, detail)| {
+            let (stream, proof) = made.map_err(|(cause, detail)| {
                 line::tell(&self.pool, cause, &detail);
                 cause
+            })?;
+            Ok(Connected {
+                stream,
+                proof: Some(proof),
             })
         };
         let target = endpoint.to_string();
@@ -137,6 +144,9 @@ impl Connect for Through {
         };
         match through(self, *endpoint).await {
             Ok(tunnel) => {
+                if let Some(proof) = tunnel.proof() {
+                    let _ = self.proof.set(proof.clone());
+                }
                 let tunnel = Box::new(tunnel.unhurried(self.upgrade));
                 Ok(VirtualSocketStream::new(tunnel).into())
             }

@@ -20,11 +20,12 @@ use super::trunk::{window, FRAME, MOST_FIELDS, STREAM_WINDOW};
 use super::Knock;
 use crate::proxy::accept::{refused, Arrival, Frontend, Opened, Refusal};
 use crate::proxy::capture::is_local;
-use crate::proxy::handshake::{Alpn, Proven};
+use crate::proxy::handshake::{unproven, Alpn, Proven};
 use crate::proxy::line::Arriving;
 use crate::proxy::sniff::{first_bytes, race, Layer};
 use crate::proxy::transport::Transport;
 use crate::proxy::{serve, tcp};
+use crate::snapshot::identity::Proof;
 use crate::snapshot::listener::{Limits, Protocol};
 
 /// Serves the tunnels of a connection until it ends: by its client, idle for `limits.keep_alive`, with the listener, or because
@@ -38,15 +39,12 @@ where
     let life = connection
         .ping_pong()
         .map(|pings| Life::new(pings, Beat::default()));
-    let silent = async {
-        match life {
-            Some(life) => life.ended().await,
-            None => std::future::pending().await,
-        }
-    };
-    tokio::pin!(silent);
-    let ending = serve::ending(arrival.slot.drain.clone(), limits.connection_age);
-    tokio::pin!(ending);
+    let silent = silent(life);
+    let proof = arrival.proof.clone();
+    let (drain, age) = (arrival.slot.drain.clone(), limits.connection_age);
+    let ending = serve::ending(drain, age, proof.as_deref());
+    let fell = fell(proof.as_deref());
+    tokio::pin!(silent, ending, fell);
     let open = Arc::new(AtomicU32::new(0));
     let mut looks = interval_at(Instant::now() + limits.keep_alive, limits.keep_alive);
     let (mut is_ending, mut was_idle) = (false, false);
@@ -65,6 +63,8 @@ where
                 Some(Err(error)) => return Err(broken(&error)),
                 None => return Ok(()),
             },
+            // What it carries breaks with it.
+            unproven = &mut fell => return unproven,
             () = &mut ending, if !is_ending => {
                 is_ending = true;
                 connection.graceful_shutdown();
@@ -88,6 +88,23 @@ where
             }
         }
     }
+}
+
+/// Waits until nobody is at the other end.
+async fn silent(life: Option<Life>) {
+    match life {
+        Some(life) => life.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until what the node proved itself with is no longer good.
+async fn fell(proof: Option<&Proof>) -> Result<(), Refusal> {
+    let Some(proof) = proof else {
+        return std::future::pending().await;
+    };
+    proof.fell().await;
+    unproven(proof)
 }
 
 impl Frontend {

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{ready, Context, Poll};
 
 use bytes::{Buf, Bytes};
@@ -13,6 +14,7 @@ use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::trunk::Place;
+use crate::snapshot::identity::Proof;
 
 /// Bytes given to HTTP/2 in one piece: one frame of the size both ends of HBONE usually allow.
 const PIECE: usize = 16 * 1024;
@@ -30,6 +32,8 @@ pub(in crate::proxy) struct Tunnel {
     wrote: bool,
     /// On a shared connection, the place this stream takes until it is dropped.
     _place: Option<Place>,
+    /// What the node at the other end of that connection proved itself with.
+    proof: Option<Arc<Proof>>,
 }
 
 impl fmt::Debug for Tunnel {
@@ -50,6 +54,7 @@ impl Tunnel {
             is_unhurried: false,
             wrote: false,
             _place: None,
+            proof: None,
         }
     }
 
@@ -61,12 +66,18 @@ impl Tunnel {
         }
     }
 
-    /// Keeps a place on a shared connection until it is dropped.
-    pub(super) fn holding(self, place: Place) -> Tunnel {
+    /// Keeps a place on a shared connection, whose node proved itself with this, until it is dropped.
+    pub(super) fn holding(self, place: Place, proof: Option<Arc<Proof>>) -> Tunnel {
         Tunnel {
             _place: Some(place),
+            proof,
             ..self
         }
+    }
+
+    /// What the node at the other end proved itself with.
+    pub(in crate::proxy) fn proof(&self) -> Option<&Arc<Proof>> {
+        self.proof.as_ref()
     }
 
     /// Waits until bytes, or the end, can be read without waiting.

@@ -21,6 +21,7 @@ use windrose_plugins::contract::{causes, Cause};
 use super::heard::Heard;
 use super::life::{Beat, Life};
 use super::stream::Tunnel;
+use crate::snapshot::identity::Proof;
 
 /// Streams of one connection; the next one opens another.
 const STREAMS: u32 = 100;
@@ -72,6 +73,13 @@ struct Trunk {
     send: SendRequest<Bytes>,
     state: Arc<State>,
     id: u64,
+    proof: Option<Arc<Proof>>,
+}
+
+/// A connection to a node, and what the node proved itself with.
+pub(in crate::proxy) struct Connected<S> {
+    pub(in crate::proxy) stream: S,
+    pub(in crate::proxy) proof: Option<Arc<Proof>>,
 }
 
 /// How a connection is.
@@ -146,7 +154,7 @@ impl Trunks {
     ) -> Result<Tunnel, Closed>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-        F: Future<Output = Result<S, &'static Cause>>,
+        F: Future<Output = Result<Connected<S>, &'static Cause>>,
     {
         // Those that take no more, though they go on.
         let mut unwilling = Vec::new();
@@ -164,11 +172,11 @@ impl Trunks {
             match self.turn(between) {
                 Turn::Wait(making) => heard(making).await?,
                 Turn::Make(making) => {
-                    let stream = match connect().await {
-                        Ok(stream) => stream,
+                    let connected = match connect().await {
+                        Ok(connected) => connected,
                         Err(cause) => return Err(making.failed(cause)),
                     };
-                    let (trunk, place) = self.begin(between, stream, making).await?;
+                    let (trunk, place) = self.begin(between, connected, making).await?;
                     let state = trunk.state.clone();
                     let asked = self.ask(trunk, target, fields, place).await;
                     return asked.map_err(|closed| state.silent(closed));
@@ -206,13 +214,14 @@ impl Trunks {
     async fn begin<S>(
         self: &Arc<Trunks>,
         between: Between,
-        stream: S,
+        connected: Connected<S>,
         making: Making,
     ) -> Result<(Trunk, Place), Closed>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         static NEXT: AtomicU64 = AtomicU64::new(0);
+        let Connected { stream, proof } = connected;
         let state = Arc::new(State {
             streams: AtomicU32::new(1),
             ..State::default()
@@ -229,7 +238,12 @@ impl Trunks {
             .map_err(Closed::Silent)?;
         let id = NEXT.fetch_add(1, Relaxed);
         let place = Place(state.clone());
-        let trunk = Trunk { send, state, id };
+        let trunk = Trunk {
+            send,
+            state,
+            id,
+            proof,
+        };
         let life = connection
             .ping_pong()
             .map(|pings| Life::new(pings, self.beat));
@@ -249,7 +263,9 @@ impl Trunks {
         fields: HeaderMap,
         place: Place,
     ) -> Result<Tunnel, Closed> {
-        let Trunk { send, state, .. } = trunk;
+        let Trunk {
+            send, state, proof, ..
+        } = trunk;
         let mut send = send.ready().await?;
         let request = Request::builder().method(Method::CONNECT).uri(target);
         let mut request = request
@@ -267,7 +283,7 @@ impl Trunks {
         };
         match answer.status() {
             status if status.is_success() => {
-                Ok(Tunnel::new(stream, answer.into_body()).holding(place))
+                Ok(Tunnel::new(stream, answer.into_body()).holding(place, proof))
             }
             status => Err(Closed::Refused(status)),
         }
@@ -349,7 +365,8 @@ impl Trunk {
         let theirs = u32::try_from(self.send.current_max_send_streams());
         let most = theirs.map_or(STREAMS, |theirs| theirs.min(STREAMS));
         let more = |now| (now < most).then(|| now + 1);
-        if self.state.is_doubted.load(Relaxed) {
+        let is_over = self.proof.as_ref().is_some_and(|proof| proof.is_over());
+        if is_over || self.state.is_doubted.load(Relaxed) {
             return None;
         }
         let taken = self.state.streams.fetch_update(Relaxed, Relaxed, more);
@@ -374,7 +391,8 @@ where
 }
 
 /// Watches over a connection: shares it once its other end has answered for the first time, since what that end bounds is known
-/// then; lets it end by itself when it was without streams long enough; ends when its other end no longer answers.
+/// then; lets it end by itself when it was without streams long enough, or once what its node proved itself with has ended: what is
+/// carried knows itself whether it may go on. Ends when its other end no longer answers.
 async fn watched(life: Option<Life>, trunk: Trunk, making: Making, forget: impl Fn()) {
     let Some(mut life) = life else { return };
     let state = trunk.state.clone();
@@ -382,10 +400,18 @@ async fn watched(life: Option<Life>, trunk: Trunk, making: Making, forget: impl 
         state.is_doubted.store(true, Relaxed);
         return;
     }
+    let proof = trunk.proof.clone();
     making.made(trunk);
-    let mut used = Instant::now();
+    let over = over(proof.as_deref());
+    tokio::pin!(over);
+    let (mut used, mut is_over) = (Instant::now(), false);
     loop {
         tokio::select! {
+            () = &mut over, if !is_over => {
+                is_over = true;
+                forget();
+                continue;
+            }
             () = life.rests() => {}
             () = state.asks.notified() => {}
         }
@@ -399,6 +425,13 @@ async fn watched(life: Option<Life>, trunk: Trunk, making: Making, forget: impl 
         } else if used.elapsed() >= IDLE {
             forget();
         }
+    }
+}
+
+async fn over(proof: Option<&Proof>) {
+    match proof {
+        Some(proof) => proof.over().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -6,6 +6,7 @@ mod admission;
 mod choice;
 mod kept;
 mod key;
+mod mutual;
 mod outcome;
 mod session;
 
@@ -16,17 +17,16 @@ pub(in crate::proxy) use choice::{pick, pick_for_copy, Chosen, Outcome};
 pub use kept::Kept;
 pub(in crate::proxy) use kept::Watched;
 pub(in crate::proxy) use key::{hash, hash_of_client};
+pub(in crate::proxy) use mutual::{proven, round};
 pub(in crate::proxy) use outcome::{
     ended, gave_up, is_of_endpoint, is_telling, responded, tell, trailers,
 };
 pub(in crate::proxy) use session::tell as tell_session;
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use pingora::protocols::Digest;
 use pingora::proxy::Session;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
@@ -42,7 +42,6 @@ use crate::proxy::tunnel::Through;
 use crate::proxy::Shared;
 use crate::snapshot::balance;
 use crate::snapshot::endpoint::Endpoint;
-use crate::snapshot::identity::Workload;
 use crate::snapshot::pool::{Pool, PoolProtocol, PoolSettings};
 use crate::snapshot::route::{Candidate, Retry, Timeouts};
 
@@ -100,6 +99,7 @@ pub(in crate::proxy) async fn peer(
     attempt.in_flight = Some(in_flight);
     attempt.probe = probe;
     attempt.verdict_due = false;
+    attempt.proof = None;
     attempt.sent = session.as_downstream_mut().is_body_empty() || session.is_body_done();
     attempt.member = at;
     attempt.started = now;
@@ -121,10 +121,11 @@ async fn prepared(
     endpoint: &Arc<Endpoint>,
 ) -> Result<Box<HttpPeer>, &'static Cause> {
     let mtls = pool.settings.mtls.as_ref();
-    let caller = line::caller(pool, calls(ctx)).await?;
+    let caller = line::caller(pool, mutual::calls(ctx)).await?;
     if let (Some(mtls), Some((workload, svid))) = (mtls, &caller) {
         if mtls.hbone.is_none() {
             mtls.dress(&mut peer, workload, svid);
+            peer.group_key ^= round(endpoint);
         }
     }
     // It may have waited for a certificate.
@@ -140,8 +141,9 @@ async fn prepared(
             pool: pool.name.clone(),
             timeout: pool.settings.connect_timeout,
             upgrade: ctx.is_upgrade,
+            proof: OnceLock::new(),
         };
-        tunnel(&mut peer, through);
+        mutual::tunnel(&mut peer, ctx, through);
     }
     peer.group_key ^= age(pool.settings.max_age, &endpoint.label, now);
     Ok(peer)
@@ -328,43 +330,6 @@ pub(in crate::proxy) fn raced(ctx: &Ctx) {
         endpoint.state.idle.closed(idle, clock::now());
         endpoint.metrics.ended_idle("raced");
     }
-}
-
-/// The workload that calls, where that is known.
-fn calls(ctx: &Ctx) -> Option<&Arc<Workload>> {
-    ctx.connection.as_ref()?.caller.as_ref()
-}
-
-/// Reaches the endpoint through its node. Each request has a tunnel of its own, which costs no more than a stream of a connection
-/// that is there: nobody finds it for another request, who might be another workload, nor under other roots.
-fn tunnel(peer: &mut HttpPeer, through: Through) {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    peer.group_key ^= balance::mix(NEXT.fetch_add(1, Relaxed));
-    let options = &mut peer.options;
-    options.idle_timeout = Some(Duration::ZERO);
-    options.max_h2_streams = 1;
-    options.custom_l4 = Some(Arc::new(through));
-}
-
-/// Whether the endpoint is who it should be. Nothing of the request was sent yet, on a new or a kept connection alike.
-pub(in crate::proxy) fn proven(ctx: &mut Ctx, digest: Option<&Digest>) -> Result<()> {
-    let Some(pool) = ctx.pool.clone() else {
-        return Ok(());
-    };
-    let mtls = pool.settings.mtls.as_ref();
-    // A tunnel was opened only after its node had proven itself.
-    let Some(mtls) = mtls.filter(|mtls| mtls.hbone.is_none()) else {
-        return Ok(());
-    };
-    let tls = digest.and_then(|digest| digest.ssl_digest.as_deref());
-    let Err((cause, detail)) = mtls.check(tls) else {
-        return Ok(());
-    };
-    line::tell(&pool.name, cause, &detail);
-    ctx.cause = Some(cause);
-    let mut error = Error::explain(ErrorType::InvalidCert, cause.name).into_up();
-    error.set_retry(false);
-    Err(error)
 }
 
 /// A connection is there, new or kept.

@@ -5,6 +5,7 @@
 mod clock;
 mod extensions;
 mod id;
+mod proof;
 mod share;
 mod source;
 mod svid;
@@ -14,10 +15,11 @@ mod verify;
 
 pub use clock::{Ahead, Clock, NodeClock, SourceState};
 pub use id::{IdPattern, SpiffeId, TrustDomain};
+pub use proof::{OnExpiry, Proof, Proofs, Scope};
 pub use share::{Bounds, Share, Used};
 pub use source::{root_hash, CaSettings, ConsulAddress, ConsulSettings, Source, SpireSocket};
 pub use svid::{Bundle, Svid};
-pub use verify::{verify, Rejection, Trust};
+pub use verify::{verify, Rejection, Trust, Verified};
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,6 +28,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption, Guard};
+use openssl::stack::StackRef;
+use openssl::x509::X509;
 use tokio::sync::Notify;
 
 /// The `identity` of one generation.
@@ -41,6 +45,8 @@ pub struct Identity {
     pub federated: Vec<(TrustDomain, PathBuf)>,
     /// How long a first connection waits for a certificate or an endpoint.
     pub hold: Duration,
+    /// What becomes of connections whose other side's certificate ends while they live.
+    pub on_expiry: OnExpiry,
     /// What the compiler read, for workloads and trust domains that have nothing yet.
     pub seed: Seed,
     /// What outlives this generation.
@@ -264,6 +270,8 @@ pub struct Identities {
     groups: ArcSwap<Groups>,
     node: Mutex<Option<NodeClock>>,
     ahead: Mutex<Option<Ahead>>,
+    proofs: Arc<Proofs>,
+    changed: Notify,
 }
 
 /// Control groups by the number of their folder: as they, or the ones they are below, are written in a `match`. Whose they are is each
@@ -300,6 +308,30 @@ impl Identities {
         let held = Arc::<Held>::default();
         known.insert(key, Arc::downgrade(&held));
         held
+    }
+
+    /// Proves the other side of a connection, which is judged again for as long as somebody holds the proof.
+    ///
+    /// # Errors
+    /// Why it proved nothing.
+    pub fn prove(
+        &self,
+        leaf: X509,
+        chain: Option<&StackRef<X509>>,
+        on_expiry: OnExpiry,
+    ) -> Result<Arc<Proof>, Rejection> {
+        let trust = || self.trust.load_full();
+        self.proofs.prove(leaf, chain, on_expiry, trust)
+    }
+
+    /// What the other sides of connections proved.
+    pub fn proofs(&self) -> &Arc<Proofs> {
+        &self.proofs
+    }
+
+    /// Waits until others are believed than before. For one task only.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// Whom to believe right now.
@@ -430,6 +462,7 @@ impl Identities {
                 bundles,
                 since: Some(SystemTime::now()),
             }));
+            self.changed.notify_one();
         }
     }
 }

@@ -10,8 +10,11 @@ use openssl::x509::extension::{
 };
 use openssl::x509::{X509Builder, X509NameBuilder, X509};
 use proptest::prelude::*;
+use windrose_plugins::contract::causes;
 
+use super::proof::Judged;
 use super::*;
+use crate::snapshot::certs::unix_time;
 
 /// Makes roots and certificates of a trust domain.
 pub(crate) struct Maker {
@@ -189,9 +192,10 @@ fn a_good_svid_proves_its_id() {
     let maker = Maker::new("root");
     let (cert, _) = maker.issue(Kind::Names(&["spiffe://td/ns/shop/sa/web", "web.shop.svc"]));
 
-    let id = verify(&cert, None, &trust(&[("td", &maker)])).unwrap();
+    let verified = verify(&cert, None, &trust(&[("td", &maker)])).unwrap();
 
-    assert_eq!(id.as_str(), "spiffe://td/ns/shop/sa/web");
+    assert_eq!(verified.id.as_str(), "spiffe://td/ns/shop/sa/web");
+    assert_eq!(verified.ends, unix_time(cert.not_after()));
 }
 
 #[test]
@@ -315,6 +319,92 @@ fn trust_changes_its_generation_only_when_it_changes() {
 
     assert_eq!(registry.trust().generation, 3);
     assert_eq!(registry.trust().bundles.len(), 1);
+}
+
+fn believing(maker: &Maker) -> Identities {
+    let registry = Identities::default();
+    let own = (TrustDomain::parse("td").unwrap(), maker.bundle());
+    registry.set_source_bundles(HashMap::from([own]));
+    registry
+}
+
+const GRACE: OnExpiry = OnExpiry::Close {
+    grace: Duration::from_secs(2),
+};
+
+#[test]
+fn connections_fall_with_the_roots_that_proved_them_and_others_stay() {
+    let (maker, other) = (Maker::new("root"), Maker::new("other"));
+    let registry = believing(&maker);
+    let (leaf, _) = maker.issue(Kind::Svid("spiffe://td/a"));
+    let open = [OnExpiry::Keep, GRACE].map(|it| registry.prove(leaf.clone(), None, it).unwrap());
+    let judge = |scope| registry.proofs().judge(scope, &registry.trust(), 0);
+    let causes = || {
+        open.each_ref()
+            .map(|it| it.fallen().map(|cause| cause.name))
+    };
+
+    assert_eq!((judge(Scope::All), causes()), (0, [None, None]));
+    let both = Bundle::new(vec![other.root(), maker.root()]).unwrap();
+    let domain = TrustDomain::parse("td").unwrap();
+    registry.set_source_bundles(HashMap::from([(domain.clone(), Arc::new(both))]));
+    assert_eq!((judge(Scope::All), causes()), (0, [None, None]));
+    registry.set_source_bundles(HashMap::from([(domain, other.bundle())]));
+
+    assert_eq!(judge(Scope::Due), 0);
+    assert_eq!(judge(Scope::All), 2);
+    assert_eq!(causes(), [Some("mtls.untrusted"); 2]);
+    assert_eq!(judge(Scope::All), 0, "they fall once");
+    let (stranger, _) = other.issue(Kind::Svid("spiffe://td/b"));
+    let kept = registry.prove(stranger, None, GRACE).unwrap();
+    registry.set_source_bundles(HashMap::new());
+    assert_eq!(judge(Scope::All), 1);
+    assert_eq!(kept.fallen().unwrap().name, "mtls.trust_domain");
+}
+
+#[tokio::test]
+async fn what_is_under_way_outlives_its_certificate_by_the_grace() {
+    let maker = Maker::new("root");
+    let registry = believing(&maker);
+    let (leaf, _) = maker.issue(Kind::Svid("spiffe://td/a"));
+    let proof = registry.prove(leaf.clone(), None, GRACE).unwrap();
+    let kept = registry.prove(leaf, None, OnExpiry::Keep).unwrap();
+    let ends = proof.retires();
+    let expired: Judged = Err(&causes::MTLS_EXPIRED);
+    let waiting = tokio::spawn({
+        let proof = proof.clone();
+        async move {
+            proof.over().await;
+            proof.fell().await.name
+        }
+    });
+
+    assert_eq!(proof.take(&expired, ends), ends + 2000);
+    assert!(proof.fallen().is_none());
+    assert_eq!(proof.take(&expired, ends + 2000), i64::MAX);
+
+    assert_eq!(waiting.await.unwrap(), "mtls.expired");
+    assert_eq!(kept.take(&expired, ends + 9000), i64::MAX);
+    assert_eq!((kept.retires(), kept.fallen()), (i64::MAX, None));
+}
+
+#[test]
+fn proofs_are_forgotten_with_their_connections_and_the_first_to_end_is_next() {
+    let maker = Maker::new("root");
+    let registry = believing(&maker);
+    let prove = |days| {
+        let (leaf, _) = maker.issue(Kind::Days("spiffe://td/a", -1, days));
+        registry.prove(leaf, None, GRACE).unwrap()
+    };
+
+    let (late, early) = (prove(9), prove(3));
+
+    let next = || registry.proofs().next().map(|due| due / 1000);
+    assert_eq!(next(), Some(early.retires() / 1000));
+    drop(early);
+    assert_eq!(next(), Some(late.retires() / 1000));
+    drop(late);
+    assert_eq!(next(), None);
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use windrose_plugins::contract::{causes, Cause};
 use super::extensions::{self, Extensions};
 use super::id::{SpiffeId, TrustDomain};
 use super::svid::Bundle;
+use crate::snapshot::certs::unix_time;
 
 /// Whom to believe: the roots of each trust domain. Roots of one never vouch for another's names.
 #[derive(Debug, Default)]
@@ -52,7 +53,16 @@ impl Rejection {
     }
 }
 
-/// Who the certificate proves its holder to be. `chain` is what the peer sent; it may hold the leaf as well.
+/// What a certificate proves.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// Who its holder is.
+    pub id: SpiffeId,
+    /// Until when, in seconds since 1970: the end of the first certificate to end on the way to the root.
+    pub ends: i64,
+}
+
+/// What the certificate proves of its holder. `chain` is what the peer sent; it may hold the leaf as well.
 ///
 /// # Errors
 /// The one reason why it proves nothing.
@@ -60,7 +70,7 @@ pub fn verify(
     leaf: &X509Ref,
     chain: Option<&StackRef<X509>>,
     trust: &Trust,
-) -> Result<SpiffeId, Rejection> {
+) -> Result<Verified, Rejection> {
     let id = leaf_id(leaf)?;
     let Some(bundle) = trust.bundle(&id) else {
         let mut known: Vec<&str> = trust.bundles.keys().map(TrustDomain::as_str).collect();
@@ -71,9 +81,10 @@ pub fn verify(
         );
         return Err(Rejection::new(&causes::MTLS_TRUST_DOMAIN, detail));
     };
-    path(leaf, chain, bundle)
-        .map_err(|(cause, detail)| Rejection::new(cause, format!("{id}: {detail}")))?;
-    Ok(id)
+    match path(leaf, chain, bundle) {
+        Ok(ends) => Ok(Verified { id, ends }),
+        Err((cause, detail)) => Err(Rejection::new(cause, format!("{id}: {detail}"))),
+    }
 }
 
 /// The ID in a certificate that has the form of an X.509-SVID (X509-SVID, sections 2 to 5.2). It is not proven by that.
@@ -151,12 +162,12 @@ fn usage(leaf: &X509Ref, id: &SpiffeId, found: &Extensions<'_>) -> Result<(), Re
     Ok(())
 }
 
-/// RFC 5280 section 6, against the roots of one trust domain.
+/// RFC 5280 section 6, against the roots of one trust domain; when the path that was found ends.
 fn path(
     leaf: &X509Ref,
     chain: Option<&StackRef<X509>>,
     bundle: &Bundle,
-) -> Result<(), (&'static Cause, String)> {
+) -> Result<i64, (&'static Cause, String)> {
     let broken = |_| {
         (
             &causes::MTLS_UNTRUSTED,
@@ -182,8 +193,10 @@ fn path(
             let der = link.to_der().ok();
             der.is_some_and(|der| extensions::read(&der).is_some_and(|found| found.is_authority))
         };
+        let all = || context.chain().into_iter().flatten();
+        let ends = all().map(|link| unix_time(link.not_after())).min();
         Ok(match links.into_iter().all(is_authority) {
-            true => Ok(()),
+            true => Ok(ends.unwrap_or(0)),
             false => Err((
                 &causes::MTLS_UNTRUSTED,
                 "an issuer in the chain is no authority".to_owned(),

@@ -115,6 +115,14 @@ const CASES: &[(&str, &str)] = &[
         r#"identity.hold: must be from 0s to 60s, found "61s""#,
     ),
     (
+        "identity: {trust_domain: td, source: {files: {bundle: b}}, workloads: [{name: w, id: 'spiffe://td/w', certificate: {cert: c, key: k}}], expiry_grace: 25h}",
+        r#"identity.expiry_grace: must be from 0s to 24h, found "25h""#,
+    ),
+    (
+        "identity: {trust_domain: td, source: {files: {bundle: b}}, workloads: [{name: w, id: 'spiffe://td/w', certificate: {cert: c, key: k}}], on_expiry: keep, expiry_grace: 1s}",
+        "identity.expiry_grace: belongs to `on_expiry: close`, and it is `keep`",
+    ),
+    (
         "listeners: [{name: in, role: mesh-inbound, bind: '127.0.0.1:1', mtls: {}}]",
         "listeners[0].mtls: needs `identity`",
     ),

@@ -66,6 +66,20 @@ fn trunks() -> Arc<Trunks> {
     Arc::default()
 }
 
+fn connected(stream: DuplexStream) -> Connected<DuplexStream> {
+    Connected {
+        stream,
+        proof: None,
+    }
+}
+
+/// A connection whose node has proven nothing.
+async fn plain(
+    made: impl Future<Output = Result<DuplexStream, &'static Cause>>,
+) -> Result<Connected<DuplexStream>, &'static Cause> {
+    made.await.map(connected)
+}
+
 async fn through<F>(
     trunks: &Arc<Trunks>,
     made: &AtomicUsize,
@@ -76,7 +90,7 @@ where
 {
     let connect = || {
         made.fetch_add(1, Relaxed);
-        node()
+        plain(node())
     };
     trunks
         .open(NODE, "10.0.0.1:80", HeaderMap::new(), connect)
@@ -116,7 +130,7 @@ async fn tunnels_share_a_connection_until_it_is_full() {
 async fn no_connection_serves_two_identities() {
     let (trunks, made) = (trunks(), AtomicUsize::new(0));
     let other = Between { group: 2, ..NODE };
-    let connect = || async { Ok(node(STREAMS, echo)) };
+    let connect = || async { Ok(connected(node(STREAMS, echo))) };
 
     let _one = opened(&trunks, &made).await;
     let _other = trunks.open(other, "10.0.0.1:80", HeaderMap::new(), || {
@@ -436,7 +450,7 @@ async fn streams_that_nobody_reads_stop_no_other() {
     for _ in 0..24 {
         let tunnel = trunks.open(NODE, "10.0.0.1:9", HeaderMap::new(), || {
             made.fetch_add(1, Relaxed);
-            flooding()
+            plain(flooding())
         });
         let mut tunnel = tunnel.await.unwrap();
         assert_eq!(tunnel.read_u8().await.unwrap(), 0);
