@@ -3,6 +3,7 @@
 //! `accept` hands it connections of listeners with `mtls.hbone`; `tcp` and `upstream` open tunnels to endpoints.
 
 mod client;
+mod head;
 mod heard;
 mod knock;
 mod life;

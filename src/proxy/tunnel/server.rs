@@ -2,19 +2,19 @@
 //! It must not know what is in them.
 //! Called by `accept` once the other node has proven who it is.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::RecvStream;
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use pingora::protocols::tls::SslStream;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{interval_at, Instant};
 use windrose_plugins::contract::causes;
 
+use super::head;
 use super::life::{Beat, Life};
 use super::trunk::{window, FRAME, MOST_FIELDS, STREAM_WINDOW};
 use super::Knock;
@@ -194,7 +194,7 @@ async fn one(
     arrival: Arrival,
 ) {
     let (listener, client) = (arrival.listener.clone(), arrival.client);
-    let Some(target) = target(&request) else {
+    let Some(target) = head::target(request.method(), request.uri()) else {
         let answer = status(StatusCode::BAD_REQUEST);
         let _ = respond.send_response(answer, true);
         let detail = "a tunnel begins with CONNECT to an address and port";
@@ -225,14 +225,4 @@ pub(super) fn status(status: StatusCode) -> Response<()> {
     let mut answer = Response::new(());
     *answer.status_mut() = status;
     answer
-}
-
-/// Where a tunnel goes (RFC 9113 section 8.5). Names are for nodes that resolve them; this one is the last.
-fn target(request: &Request<RecvStream>) -> Option<SocketAddr> {
-    let authority = request.uri().authority()?.as_str();
-    let target: SocketAddr = authority.parse().ok()?;
-    let is_tunnel = request.method() == Method::CONNECT
-        && request.uri().scheme().is_none()
-        && target.port() != 0;
-    is_tunnel.then(|| SocketAddr::new(target.ip().to_canonical(), target.port()))
 }
