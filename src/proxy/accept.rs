@@ -7,9 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::HeaderValue;
-use windrose_plugins::contract::{
-    causes, Cause, ConnectionView, Effects, Principal, PrincipalKind,
-};
+use windrose_plugins::contract::{causes, Cause, ConnectionView, Effects, Principal};
 
 use super::connection::{Connection, TlsFacts};
 use super::engine::Engine;
@@ -22,13 +20,14 @@ use super::proxy_protocol::{read, Reading};
 use super::sniff::{Heard, Layer, Look as _};
 use super::tcp::Dialled;
 use super::transport::Transport;
-use super::{caller, capture, fair, handshake, serve, sniff, tcp, Shared};
+use super::way::{way, word, Way};
+use super::{caller, capture, edge, fair, handshake, serve, sniff, tcp, Shared};
 use crate::observe::event;
 use crate::snapshot::certs::Termination;
 use crate::snapshot::identity::{Proof, Used, Workload};
 use crate::snapshot::incoming::{Full, Incoming, Open, Socket};
 use crate::snapshot::listener::{Listener, Protocol, ProxyHeader, Role};
-use crate::snapshot::mtls::{Inbound, Mode};
+use crate::snapshot::mtls::Inbound;
 
 /// Takes connections of every listener.
 pub struct Frontend {
@@ -119,7 +118,7 @@ impl Frontend {
             listener: listener.clone(),
             client,
             local,
-            known: known(listener, caller.as_deref()),
+            known: caller::known(listener, caller.as_deref()),
             caller,
             principal: None,
             told: None,
@@ -146,6 +145,7 @@ impl Frontend {
     ) -> Result<Opened, Refusal> {
         let listener = arrival.listener.clone();
         if matches!((&listener.protocol, &listener.mtls), (Protocol::Tcp, None)) {
+            edge::in_the_clear(&arrival, &self.shared);
             return self.bytes(transport.into(), arrival, None, None).await;
         }
         // In boxes what is large and not for all: in place it would make every connection's future as large.
@@ -156,7 +156,11 @@ impl Frontend {
             }
             false => sniff::first_bytes(&mut transport, &listener).await?.into(),
         };
-        match way(&listener, &arrival, heard)? {
+        let way = way(&listener, &arrival, heard)?;
+        if way.is_in_the_clear() {
+            edge::in_the_clear(&arrival, &self.shared);
+        }
+        match way {
             Way::Plain(heard) => self.by_opening(transport, arrival, heard).await,
             Way::Bytes(sni, dialled) => self.bytes(transport.into(), arrival, sni, dialled).await,
             Way::Mutual(mtls, sni) => Box::pin(self.workload(transport, arrival, mtls, sni)).await,
@@ -293,39 +297,6 @@ impl Frontend {
     }
 }
 
-/// What becomes of a connection, by the listener's `mtls`.
-enum Way<'l> {
-    /// What the listener does without.
-    Plain(Heard),
-    /// It is carried as bytes; the name asked for, where it is TLS, and what it is carried on, where that is there.
-    Bytes(Option<Option<String>>, Option<Box<Dialled>>),
-    /// Another workload's; the name asked for.
-    Mutual(&'l Inbound, Option<String>),
-}
-
-/// Mutual TLS, or what a permissive port takes in the clear.
-fn way<'l>(listener: &'l Listener, arrival: &Arrival, heard: Heard) -> Result<Way<'l>, Refusal> {
-    let Some(mtls) = &listener.mtls else {
-        return Ok(Way::Plain(heard));
-    };
-    let is_strict = mtls.mode(arrival.local.port()) == Mode::Strict;
-    match heard.opening {
-        Opening::Unknown => Ok(Way::Plain(Opening::Unknown.into())),
-        Opening::Tls(sni)
-            if !is_strict && sni.as_ref().is_some_and(|sni| listener.tcp.names(sni)) =>
-        {
-            Ok(Way::Bytes(Some(sni), None))
-        }
-        Opening::Tls(sni) => Ok(Way::Mutual(mtls, sni)),
-        opening if is_strict => Err(Refusal::new(
-            &causes::MTLS_PLAINTEXT_REFUSED,
-            format!("client sent {}", word(&opening)),
-        )),
-        _ if matches!(listener.protocol, Protocol::Tcp) => Ok(Way::Bytes(None, heard.dialled)),
-        opening => Ok(Way::Plain(Heard { opening, ..heard })),
-    }
-}
-
 /// A connection that is to be served as HTTP, if it is one.
 pub(super) type Opened = Option<(Guarded, Arc<Connection>)>;
 
@@ -352,16 +323,6 @@ async fn terminate(
     };
     let connection = Arc::new(Connection::new(arrival, Some(tls), shaken.http2));
     Ok(Some((Guarded::tls(stream, connection.clone()), connection)))
-}
-
-/// Who calls, as policies know callers. Only for listeners that are there for callers on this machine: at others a workload is
-/// whom the connection is for.
-fn known(listener: &Listener, caller: Option<&Workload>) -> Option<Box<Principal>> {
-    let caller = caller.filter(|_| listener.role == Role::MeshOutbound)?;
-    Some(Box::new(Principal {
-        kind: PrincipalKind::Workload,
-        name: caller.id.to_string(),
-    }))
 }
 
 /// A connection past its bounds and PROXY header.
@@ -425,16 +386,6 @@ fn mismatch(listener: &Listener, opening: &Opening) -> Refusal {
     let (speaks, sent) = (listener.protocol.as_str(), word(opening));
     let detail = format!("listener speaks {speaks}, client sent {sent}");
     Refusal::new(&causes::PROTOCOL_MISMATCH, detail)
-}
-
-fn word(opening: &Opening) -> &'static str {
-    match opening {
-        Opening::Tls(_) => "TLS",
-        Opening::Http1 => "HTTP/1 in the clear",
-        Opening::Http2 => "HTTP/2 in the clear",
-        Opening::Opaque => "bytes of no protocol known here",
-        Opening::Unknown => "nothing",
-    }
 }
 
 /// Reads the PROXY header where the listener's policy wants one; the client and destination it names.

@@ -7,10 +7,12 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use windrose_plugins::contract::{Principal, PrincipalKind};
+
 use super::diag::{ask, Origin};
 use crate::snapshot::identity::{Identity, Workload};
 use crate::snapshot::incoming::Socket;
-use crate::snapshot::listener::Listener;
+use crate::snapshot::listener::{Listener, Role};
 
 /// The workload that calls.
 pub(super) fn workload(
@@ -22,6 +24,16 @@ pub(super) fn workload(
     let found = identity.at_listener(&listener.name);
     let found = found.or_else(|| by_origin(identity, socket, addresses));
     found.or_else(|| identity.only_caller()).cloned()
+}
+
+/// Who calls, as policies know callers. Only for listeners that are there for callers on this machine: at others a workload is
+/// whom the connection is for.
+pub(super) fn known(listener: &Listener, caller: Option<&Workload>) -> Option<Box<Principal>> {
+    let caller = caller.filter(|_| listener.role == Role::MeshOutbound)?;
+    Some(Box::new(Principal {
+        kind: PrincipalKind::Workload,
+        name: caller.id.to_string(),
+    }))
 }
 
 fn by_origin<'i>(

@@ -29,7 +29,6 @@ pub(super) fn request(ctx: &Ctx, sample: &RequestSample, shared: &Shared) {
     shared.metrics.edges().finished(&EdgeSample {
         side,
         kind: Kind::Request,
-        listener: &listener.name,
         source: source.as_deref().unwrap_or_default(),
         label: ctx.snapshot.policies.callers.label(source.as_deref()),
         destination: pool.map_or(NOWHERE, |pool| &pool.name),
@@ -37,7 +36,6 @@ pub(super) fn request(ctx: &Ctx, sample: &RequestSample, shared: &Shared) {
             Side::Inbound => came(peer.is_some(), tls.is_some()),
             Side::Outbound => goes(pool, false),
         },
-        client: connection.client.ip().to_canonical(),
         success: is_success(sample),
         seconds: (!ctx.is_stream).then_some(sample.seconds),
         request_bytes: sample.request_bytes,
@@ -62,7 +60,6 @@ pub(super) fn connection(
     shared.metrics.edges().finished(&EdgeSample {
         side,
         kind: Kind::Connection,
-        listener: &arrival.listener.name,
         source: source.as_deref().unwrap_or_default(),
         label: current.policies.callers.label(source.as_deref()),
         destination: &pool.name,
@@ -70,12 +67,19 @@ pub(super) fn connection(
             Side::Inbound => came(peer.is_some(), is_tls),
             Side::Outbound => goes(Some(pool), is_tls),
         },
-        client: arrival.client.ip().to_canonical(),
         success: sample.cause.is_none_or(is_of_others),
         seconds: None,
         request_bytes: sample.request_bytes,
         response_bytes: sample.response_bytes,
     });
+}
+
+/// A connection came in that is not mutual TLS.
+pub(super) fn in_the_clear(arrival: &Arrival, shared: &Shared) {
+    let (listener, client) = (&arrival.listener, arrival.client.ip().to_canonical());
+    if listener.role == Role::MeshInbound {
+        shared.metrics.edges().in_the_clear(&listener.name, client);
+    }
 }
 
 /// Which side of an edge this node is; `None` for what is no mesh's. An ingress is the calling side of what it sends into the mesh.

@@ -41,6 +41,7 @@ mod tcp;
 mod transport;
 mod tunnel;
 mod upstream;
+mod way;
 
 pub use accept::Frontend;
 pub use engine::Engine;

@@ -81,7 +81,6 @@ struct EdgeView {
 pub(super) fn view(snapshot: &Snapshot, metrics: &Metrics) -> Mesh {
     let edges = metrics.edges();
     let seen = edges.seen();
-    let is_used = seen.iter().any(|edge| edge.side == Side::Inbound);
     let inbound = snapshot.listeners.iter();
     let inbound = inbound.filter(|listener| listener.role == Role::MeshInbound);
     let listeners = inbound.map(|it| {
@@ -90,7 +89,7 @@ pub(super) fn view(snapshot: &Snapshot, metrics: &Metrics) -> Mesh {
             (&it.name, &it.place),
             mode,
             &edges.plaintext(&it.name),
-            is_used,
+            it.metrics.connections_total.get() > 0,
         )
     });
     Mesh {

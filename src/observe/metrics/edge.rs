@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
@@ -108,8 +108,6 @@ pub struct EdgeSample<'a> {
     pub side: Side,
     /// What it is.
     pub kind: Kind,
-    /// The listener.
-    pub listener: &'a str,
     /// Who called; empty where nothing is proven.
     pub source: &'a str,
     /// The name of the configuration that stands for the caller in metrics.
@@ -118,8 +116,6 @@ pub struct EdgeSample<'a> {
     pub destination: &'a str,
     /// How it came in, or went out.
     pub transport: Transport,
-    /// Where from.
-    pub client: IpAddr,
     /// Whether it went well.
     pub success: bool,
     /// Its time; `None` for connections.
@@ -139,6 +135,8 @@ pub struct Edges {
     /// By side. Copied when an edge is new, which ends at the bound.
     all: [ArcSwap<Known>; 2],
     adding: Mutex<()>,
+    /// By side, whether no further caller gets an edge of its own: then nobody waits for the lock any more.
+    full: [AtomicBool; 2],
     /// What came in the clear, by listener.
     plain: Mutex<HashMap<String, Plaintext>>,
 }
@@ -196,7 +194,7 @@ pub struct EdgeSeen {
 /// What came in the clear at a listener.
 #[derive(Debug, Clone, Default)]
 pub struct Plaintext {
-    /// Requests and connections.
+    /// Connections.
     pub count: u64,
     /// The last one.
     pub last: Option<SystemTime>,
@@ -210,6 +208,7 @@ impl Edges {
             families,
             all: Default::default(),
             adding: Mutex::default(),
+            full: Default::default(),
             plain: Mutex::default(),
         }
     }
@@ -223,12 +222,18 @@ impl Edges {
         };
         let now = SystemTime::now();
         self.edge(source, sample).count(sample, now);
-        if (sample.side, sample.transport) == (Side::Inbound, Transport::Plain) {
-            lock(&self.plain)
-                .entry(sample.listener.to_owned())
-                .or_default()
-                .saw(sample.client, now);
+    }
+
+    /// A connection came in without mutual TLS: what a strict port would refuse. Told when it comes, for it may stay for days.
+    pub fn in_the_clear(&self, listener: &str, client: IpAddr) {
+        let now = SystemTime::now();
+        let mut plain = lock(&self.plain);
+        if let Some(seen) = plain.get_mut(listener) {
+            return seen.saw(client, now);
         }
+        let mut first = Plaintext::default();
+        first.saw(client, now);
+        plain.insert(listener.to_owned(), first);
     }
 
     fn edge(&self, source: &str, sample: &EdgeSample<'_>) -> Arc<Edge> {
@@ -240,9 +245,16 @@ impl Edges {
         if let Some(edge) = known(source) {
             return edge;
         }
+        let full = &self.full[sample.side as usize];
+        if full.load(Relaxed) {
+            if let Some(edge) = known(OVERFLOW) {
+                return edge;
+            }
+        }
         let _adding = lock(&self.adding);
         let count: usize = side.load().values().map(HashMap::len).sum();
         let source = if count < MOST_EDGES { source } else { OVERFLOW };
+        full.store(count >= MOST_EDGES, Relaxed);
         if let Some(edge) = known(source) {
             return edge;
         }
@@ -391,11 +403,10 @@ mod tests {
     use super::*;
     use crate::observe::metrics::Metrics;
 
-    fn sample<'a>(source: &'a str, client: [u8; 4]) -> EdgeSample<'a> {
+    fn sample(source: &str) -> EdgeSample<'_> {
         EdgeSample {
             side: Side::Inbound,
             kind: Kind::Request,
-            listener: "in",
             source,
             label: "_other",
             destination: "app",
@@ -404,7 +415,6 @@ mod tests {
             } else {
                 Transport::Mutual
             },
-            client: client.into(),
             success: true,
             seconds: Some(0.02),
             request_bytes: 1,
@@ -418,7 +428,7 @@ mod tests {
         let edges = metrics.edges();
 
         for number in 0..1100 {
-            edges.finished(&sample(&format!("spiffe://a/{number}"), [10, 0, 0, 1]));
+            edges.finished(&sample(&format!("spiffe://a/{number}")));
         }
 
         let seen = edges.seen();
@@ -437,10 +447,10 @@ mod tests {
             kind: Kind::Connection,
             transport: Transport::Plain,
             seconds: None,
-            ..sample("spiffe://a/web", [10, 0, 0, 1])
+            ..sample("spiffe://a/web")
         };
 
-        edges.finished(&sample("spiffe://a/web", [10, 0, 0, 1]));
+        edges.finished(&sample("spiffe://a/web"));
         edges.finished(&out);
 
         let seen = edges.seen();
@@ -464,9 +474,9 @@ mod tests {
         let edges = metrics.edges();
 
         for number in 0..50 {
-            edges.finished(&sample("", [10, 0, 0, number]));
+            edges.in_the_clear("in", [10, 0, 0, number].into());
         }
-        edges.finished(&sample("", [10, 0, 0, 30]));
+        edges.in_the_clear("in", [10, 0, 0, 30].into());
 
         let plain = edges.plaintext("in");
         assert_eq!((plain.count, plain.clients.len()), (51, 32));
