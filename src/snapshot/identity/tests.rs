@@ -188,6 +188,17 @@ fn cause(maker: &Maker, kind: Kind<'_>) -> &'static str {
 }
 
 #[test]
+fn what_is_refused_is_not_held_against_the_next_handshake() {
+    let (maker, other) = (Maker::new("root"), Maker::new("root"));
+    let (foreign, _) = other.issue(Kind::Svid("spiffe://td/web"));
+
+    let refused = verify(&foreign, None, &trust(&[("td", &maker)]));
+
+    assert!(refused.is_err());
+    assert!(openssl::error::ErrorStack::get().errors().is_empty());
+}
+
+#[test]
 fn a_good_svid_proves_its_id() {
     let maker = Maker::new("root");
     let (cert, _) = maker.issue(Kind::Names(&["spiffe://td/ns/shop/sa/web", "web.shop.svc"]));

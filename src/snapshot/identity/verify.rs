@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use openssl::error::ErrorStack;
 use openssl::stack::StackRef;
 use openssl::x509::{
     X509ExtendedKeyUsage, X509KeyUsage, X509Ref, X509StoreContext, X509VerifyResult, X509,
@@ -67,6 +68,22 @@ pub struct Verified {
 /// # Errors
 /// The one reason why it proves nothing.
 pub fn verify(
+    leaf: &X509Ref,
+    chain: Option<&StackRef<X509>>,
+    trust: &Trust,
+) -> Result<Verified, Rejection> {
+    let verified = judged(leaf, chain, trust);
+    forget_errors();
+    verified
+}
+
+/// Empties OpenSSL's list of errors of this thread. What a check that says no leaves there is otherwise taken, by the next
+/// handshake that waits for bytes on the same thread, for a failure of its own (`SSL_get_error`, Notes).
+pub fn forget_errors() {
+    drop(ErrorStack::get());
+}
+
+fn judged(
     leaf: &X509Ref,
     chain: Option<&StackRef<X509>>,
     trust: &Trust,

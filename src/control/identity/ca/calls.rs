@@ -15,7 +15,9 @@ use super::{Anchor, CaSettings, Client, Desk, Failure, Trusted};
 use crate::ca::wire::{Ask, Join, Sync, MOST_ROOTS};
 use crate::ca::{keys, read_bounded};
 use crate::control::identity::pace::until_renewal;
-use crate::snapshot::identity::{verify, Bundle, Identities, Identity, NodeClock, TrustDomain};
+use crate::snapshot::identity::{
+    forget_errors, verify, Bundle, Identities, Identity, NodeClock, TrustDomain,
+};
 
 /// How the authority is called.
 pub(super) struct Calls {
@@ -206,10 +208,10 @@ pub(super) fn root_of(chain: &[X509], trusted: &Trusted) -> Option<String> {
         root.public_key()
             .is_ok_and(|key| issuer.verify(&key).unwrap_or(false))
     };
-    roots(trusted)
-        .iter()
-        .find(|root| signed(root))
-        .and_then(|root| keys::cert_hash(root).ok())
+    let roots = roots(trusted);
+    let found = roots.iter().find(|root| signed(root));
+    forget_errors();
+    found.and_then(|root| keys::cert_hash(root).ok())
 }
 
 /// The ID in a certificate of our own.
