@@ -117,6 +117,9 @@ fn a_mirror_that_hangs_holds_nobody_up_and_what_waits_is_bounded() {
         (&1.into(), &1.into())
     );
     assert_eq!(view["requests"]["queue_full"], 4);
+    until("the first copy has come", || {
+        (scene.mirror.requests() == 1).then_some(())
+    });
     scene.mirror.drop_connections();
     until("the one that waited has its turn", || {
         (scene.mirror.requests() == 2).then_some(())
