@@ -2,6 +2,7 @@
 //! It holds no logic of its own; each part is built elsewhere and put together here.
 //! Called by `cli::run`.
 
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
@@ -303,13 +304,18 @@ fn admin_of(shared: &Arc<Shared>, reloader: &Arc<Reloader>) -> Admin {
     }
 }
 
-/// Pingora would try an address in use for half a minute and then go on without the admin service.
+/// Pingora would try an address in use for half a minute and then go on without the admin service; and it takes a socket's file
+/// over from whoever has it, so that a process started by mistake would leave the one that serves without its own.
 fn check_admin(config: &Config, upgrade: bool) -> Result<(), String> {
     match boot::admin_bind(config) {
         Some(Bind::Tcp(address)) if !upgrade => match std::net::TcpListener::bind(address) {
             Ok(_) => Ok(()),
             Err(error) => Err(format!("admin.bind: {address} cannot be bound: {error}")),
         },
+        Some(Bind::Unix(path)) if !upgrade && UnixStream::connect(&path).is_ok() => {
+            let path = path.display();
+            Err(format!("admin.bind: another process answers at {path}"))
+        }
         _ => Ok(()),
     }
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
-use crate::support::{run, Authority};
+use crate::support::{run, Authority, Proxy};
 
 /// Runs a command on a configuration.
 fn on(command: &[&str], yaml: &str) -> (Output, String, String) {
@@ -287,6 +287,20 @@ fn a_command_without_a_running_process_says_so() {
         assert_eq!(output.status.code(), Some(1), "{command}");
         assert!(err.contains("is windrose running"), "{err}");
     }
+}
+
+#[test]
+fn a_second_process_leaves_the_first_ones_admin_address_alone() {
+    let proxy = Proxy::http("routes: [{name: all, rules: [{respond: {status: 200, body: x}}]}]\n");
+
+    let (output, _, err) = told(run(&["run", "-c", proxy.config().to_str().unwrap()]));
+
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(
+        err.contains("admin.bind: another process answers at"),
+        "{err}"
+    );
+    assert_eq!(proxy.admin_reply("/readyz").status, 200);
 }
 
 #[test]
