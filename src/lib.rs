@@ -20,11 +20,12 @@
 //!
 //! # The path of a request
 //! `control::listeners` accepts and hands an `Incoming` to `proxy::Frontend` through a closure made by `app`. `proxy::accept`
-//! applies bounds, asks where a captured connection was going (`capture`), reads the PROXY header, looks at the first bytes, and makes TLS; `proxy::serve` hands each request to
+//! applies bounds, asks where a captured connection was going (`capture`), reads the PROXY header, looks at the first bytes (`sniff`; `way` says what `mtls`
+//! makes of them), and makes TLS; `proxy::serve` hands each request to
 //! Pingora's engine, whose hooks are the methods of `proxy::Gateway`: `admit` (strictness), then `decide::Walk`, the way that dry
 //! runs go as well: trust, canonical host and path, listener plugins, the decision, the request's class (where `snapshot::limits`
 //! may shed it), route plugins, who may call it (`policy`), the rule's action with its share, its deadline (`due`) and what is
-//! injected on purpose (`inject`).
+//! injected on purpose (`inject`). A connection of bytes is decided by `decide::opaque`, which explains it as well.
 //! `upstream` takes a place in the pool (`admission`), chooses an endpoint and hears from it (`outcome`, `snapshot::outlier`);
 //! `dial` connects where Pingora's connector cannot, `forward` hands messages on (`Walk::send` makes the request that an endpoint
 //! gets), `mirror` sends copies elsewhere, `retry` judges failures (`decide::again`, `snapshot::budget`), `fault` writes the
@@ -36,7 +37,7 @@
 //! again while the connection is open (`identity::proof`; `control::identity` says when).
 //! `proxy::caller` finds the local workload that calls, so that connections are made, and kept apart, as that workload; `fair` bounds
 //! what it uses. `proxy::tunnel` carries connections between nodes (HBONE): what comes out of a tunnel goes the way of any accepted
-//! connection. `ca` is the built-in authority, a process of its own that knows no proxy.
+//! connection. Whatever connects does so by `snapshot::own`, which marks it and knows it again when it is captured. `ca` is the built-in authority, a process of its own that knows no proxy.
 //!
 //! # The path of a configuration
 //! `config::source` reads, `services` makes pools and routes of services, `check` and `decode` refuse what is unknown, `rules` and `lint` judge, `compile` builds the snapshot,

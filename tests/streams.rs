@@ -218,14 +218,20 @@ fn reset(stream: TcpStream) {
     socket.set_linger(Some(std::time::Duration::ZERO)).unwrap();
 }
 
-#[test]
-fn what_a_service_cuts_off_does_not_look_whole() {
+/// A proxy, its client's end of a connection, and its service's.
+fn both_ends() -> (Proxy, TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let proxy = tcp_proxy(listener.local_addr().unwrap(), "");
     let mut stream = dial(proxy.address("raw"));
     stream.write_all(b"go").unwrap();
     let (mut service, _) = listener.accept().unwrap();
     service.read_exact(&mut [0; 2]).unwrap();
+    (proxy, stream, service)
+}
+
+#[test]
+fn what_a_service_cuts_off_does_not_look_whole() {
+    let (proxy, mut stream, service) = both_ends();
 
     reset(service);
     let end = stream.read_to_end(&mut Vec::new());
@@ -236,12 +242,7 @@ fn what_a_service_cuts_off_does_not_look_whole() {
 
 #[test]
 fn what_a_client_cuts_off_does_not_look_whole_and_is_no_fault_of_the_service() {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let proxy = tcp_proxy(listener.local_addr().unwrap(), "");
-    let mut stream = dial(proxy.address("raw"));
-    stream.write_all(b"go").unwrap();
-    let (mut service, _) = listener.accept().unwrap();
-    service.read_exact(&mut [0; 2]).unwrap();
+    let (proxy, stream, mut service) = both_ends();
 
     reset(stream);
     let end = service.read_to_end(&mut Vec::new());

@@ -18,6 +18,8 @@ use crate::snapshot::policy::{
 };
 use crate::snapshot::route::{HostPattern, PathPattern, PrincipalPattern};
 
+mod targets;
+
 fn workload(name: &str) -> Principal {
     Principal {
         kind: PrincipalKind::Workload,
@@ -463,54 +465,4 @@ fn audit_decides_nothing_and_says_what_it_would() {
     assert_eq!(would(&narrows), (true, Some((denied, "audit".into()))));
     assert_eq!(would(&widens), (false, Some((None, "audit[0]".into()))));
     assert_eq!(would(&agrees), (true, None));
-}
-
-#[test]
-fn a_policy_for_a_pool_is_not_for_another() {
-    let mut one = policy(
-        "allow",
-        vec![(of(&["spiffe://mesh.test/ns/ops/*"]), When::default())],
-    );
-    one.target.pools = ["app".into()].into();
-    let set = set(Effect::Allow, vec![one]);
-    let allows = |pool| {
-        let web = web();
-        let subject = Subject {
-            pool,
-            ..subject(Some(&web), None)
-        };
-        authorize(&set, &subject, &mut Deaf).allows()
-    };
-
-    assert!(!allows("app") && allows("other") && allows(""));
-}
-
-#[test]
-fn a_policy_for_a_service_is_for_its_routes_and_its_own_pools() {
-    let mut one = policy(
-        "allow",
-        vec![(of(&["spiffe://mesh.test/ns/ops/*"]), When::default())],
-    );
-    let names = |names: &[&str]| names.iter().map(|name| Box::from(*name)).collect();
-    one.target.services = Some(Services {
-        names: names(&["pay"]),
-        routes: names(&["pay", "pay.5432"]),
-        pools: names(&["pay"]),
-        others: names(&["written"]),
-    });
-    assert!(one.target.is_for("any", "pay.5432") && one.target.is_for("any", "written"));
-    assert!(!one.target.is_for("any", "other"));
-    let set = set(Effect::Allow, vec![one]);
-    let allows = |route, pool| {
-        let web = web();
-        let subject = Subject {
-            route,
-            pool,
-            ..subject(Some(&web), None)
-        };
-        authorize(&set, &subject, &mut Deaf).allows()
-    };
-
-    assert!(!allows("pay.5432", "gateway") && !allows("written", "pay"));
-    assert!(allows("written", "gateway") && allows("written", ""));
 }
