@@ -80,15 +80,20 @@ fn a_workload_has_no_more_requests_under_way_than_it_may() {
     assert_eq!(refused(&proxy, "requests"), 1.0);
 }
 
-/// The node of one workload that may make one request at a time, and serve one, to and from an application.
-fn both_ways(authority: &Authority, protocol: &str, endpoint: std::net::SocketAddr) -> Proxy {
+/// The node of one workload with these limits, to and from an application.
+fn both_ways(
+    authority: &Authority,
+    protocol: &str,
+    endpoint: std::net::SocketAddr,
+    limits: &str,
+) -> Proxy {
     let folder = TempDir::new().unwrap();
     authority.write_bundle(folder.path(), "bundle.pem");
     let id = "spiffe://mesh.test/noisy";
     authority.svid(id).write(folder.path(), "noisy");
     Proxy::start_in(
         folder,
-        &format!("listeners:\n- {{name: in, role: mesh-inbound, bind: '127.0.0.1:0', protocol: {protocol}, mtls: {{}}}}\n- {{name: out, role: mesh-outbound, bind: '127.0.0.1:0', protocol: {protocol}}}\nidentity:\n  trust_domain: mesh.test\n  source: {{files: {{bundle: bundle.pem}}}}\n  workloads: [{{name: noisy, id: '{id}', certificate: {{cert: noisy.crt, key: noisy.key}}, limits: {{requests: 1}}}}]\npools: [{{name: app, protocol: {}, endpoints: ['{endpoint}']}}]\nroutes: [{{name: all, protocol: {protocol}, listeners: [in, out], rules: [{{pool: app}}]}}]\n", if protocol == "tcp" { "tcp" } else { "http1" }),
+        &format!("listeners:\n- {{name: in, role: mesh-inbound, bind: '127.0.0.1:0', protocol: {protocol}, mtls: {{}}}}\n- {{name: out, role: mesh-outbound, bind: '127.0.0.1:0', protocol: {protocol}}}\nidentity:\n  trust_domain: mesh.test\n  source: {{files: {{bundle: bundle.pem}}}}\n  workloads: [{{name: noisy, id: '{id}', certificate: {{cert: noisy.crt, key: noisy.key}}, limits: {limits}}}]\npools: [{{name: app, protocol: {}, endpoints: ['{endpoint}']}}]\nroutes: [{{name: all, protocol: {protocol}, listeners: [in, out], rules: [{{pool: app}}]}}]\n", if protocol == "tcp" { "tcp" } else { "http1" }),
     )
 }
 
@@ -110,7 +115,7 @@ fn what_others_ask_of_a_workload_does_not_keep_it_from_asking() {
         answer(stream, 200, &[], b"late")
     });
     let authority = Authority::new();
-    let proxy = both_ways(&authority, "http", app.address);
+    let proxy = both_ways(&authority, "http", app.address, "{requests: 1}");
     let caller = authority.svid("spiffe://mesh.test/quiet");
     let served = || connect(proxy.address("in"), &known(&caller)).unwrap();
 
@@ -131,7 +136,7 @@ fn what_others_ask_of_a_workload_does_not_keep_it_from_asking() {
 fn connections_of_bytes_to_a_workload_count_as_what_it_serves() {
     let echo = Echo::start();
     let authority = Authority::new();
-    let proxy = both_ways(&authority, "tcp", echo.address);
+    let proxy = both_ways(&authority, "tcp", echo.address, "{requests: 1}");
     let caller = authority.svid("spiffe://mesh.test/quiet");
     let served = || connect(proxy.address("in"), &known(&caller)).unwrap();
 
@@ -145,4 +150,109 @@ fn connections_of_bytes_to_a_workload_count_as_what_it_serves() {
     proxy.logged(|line| line["why"] == "workload_limit");
     assert_eq!(refused(&proxy, "served"), 1.0);
     drop(first);
+}
+
+/// A reader that takes nothing but the header of its response.
+fn stalled(address: std::net::SocketAddr) -> Conn {
+    let mut conn = Conn::open(address);
+    conn.send("GET /long HTTP/1.1\r\nhost: test\r\n\r\n");
+    assert_eq!(conn.head().unwrap().status, 200);
+    conn
+}
+
+/// Answers `/long` with so much that no buffer takes it, and says how much.
+fn long() -> Upstream {
+    Upstream::with(|seen, stream| match &*seen.target {
+        "/long" => answer(stream, 200, &[], &vec![b'x'; 32 << 20]),
+        _ => answer(stream, 200, &[], b"short"),
+    })
+}
+
+#[test]
+fn a_workload_that_reads_nothing_holds_no_more_bytes_than_it_may() {
+    let app = long();
+    let proxy = node("{memory: 512KiB}", &app);
+
+    let first = stalled(proxy.address("noisy"));
+    let mut second = Conn::open(proxy.address("noisy"));
+    let refused_one = second.ask("GET /long HTTP/1.1\r\nhost: test\r\n\r\n");
+    let small = Conn::open(proxy.address("noisy")).ask(GET);
+    let other = stalled(proxy.address("quiet"));
+
+    let told = (refused_one.status, &*refused_one.why());
+    assert_eq!(told, (429, "workload_limit"));
+    assert_eq!(small.status, 200);
+    assert_eq!(refused(&proxy, "memory"), 1.0);
+    assert!(proxy.stderr().contains("workload=noisy memory=524288"));
+    drop((first, other));
+    until("the bytes are let go", || {
+        let mut conn = Conn::open(proxy.address("noisy"));
+        conn.send("GET /long HTTP/1.1\r\nhost: test\r\n\r\n");
+        conn.head().ok().filter(|reply| reply.status == 200)
+    });
+}
+
+#[test]
+fn what_a_workload_sends_counts_as_held_until_it_is_answered() {
+    let (go, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    let app = Upstream::with(move |_, stream| {
+        let _ = wait.lock().unwrap().recv();
+        answer(stream, 200, &[], b"late")
+    });
+    let proxy = node("{memory: 512KiB}", &app);
+    let head = "POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 300000\r\n\r\n";
+    let upload = [head.as_bytes(), &vec![b'x'; 300_000]].concat();
+
+    let mut first = Conn::open(proxy.address("noisy"));
+    first.send(&upload);
+    until("it is under way", || (app.requests() == 1).then_some(()));
+    let second = Conn::open(proxy.address("noisy")).ask(&upload);
+    go.send(()).unwrap();
+
+    assert_eq!((second.status, &*second.why()), (429, "workload_limit"));
+    assert_eq!(first.reply().unwrap().status, 200);
+}
+
+#[test]
+fn a_response_that_grows_beyond_what_its_workload_may_hold_is_cut_off() {
+    let app = Upstream::with(|_, stream| {
+        use std::io::Write;
+        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")?;
+        let piece = [b"4000\r\n", &[b'x'; 0x4000][..], b"\r\n"].concat();
+        (0..64).try_for_each(|_| stream.write_all(&piece))?;
+        stream.write_all(b"0\r\n\r\n")?;
+        Ok(true)
+    });
+    let proxy = node("{memory: 128KiB}", &app);
+
+    let mut conn = Conn::open(proxy.address("noisy"));
+    conn.send(GET);
+    let got = conn.rest().unwrap_or_default();
+
+    assert!(!got.ends_with(b"0\r\n\r\n") && got.len() < 128 << 10);
+    let line = proxy.logged(|line| line["why"] == "workload_limit");
+    assert_eq!(line["status"], 200);
+    assert_eq!(refused(&proxy, "memory"), 1.0);
+}
+
+#[test]
+fn a_connection_of_bytes_holds_what_its_buffers_hold() {
+    let echo = Echo::start();
+    let authority = Authority::new();
+    let proxy = both_ways(&authority, "tcp", echo.address, "{memory: 80KiB}");
+    let caller = authority.svid("spiffe://mesh.test/quiet");
+    let served = || connect(proxy.address("in"), &known(&caller)).unwrap();
+
+    let mut two = [served(), served()];
+    for one in &mut two {
+        one.send("ping");
+        assert_eq!(one.exactly(4).unwrap(), b"ping");
+    }
+    let mut third = served();
+    let _ = std::io::Write::write_all(&mut third.stream, b"ping");
+
+    assert!(third.rest().unwrap_or_default().is_empty());
+    proxy.logged(|line| line["why"] == "workload_limit");
+    assert_eq!(refused(&proxy, "served_memory"), 1.0);
 }

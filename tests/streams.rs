@@ -4,6 +4,8 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -387,4 +389,78 @@ fn endpoints_are_told_the_client_by_proxy_protocol() {
         };
         assert!(told, "{version}: {heard:?}");
     }
+}
+
+/// Sends 16 MiB to who asks for `/long`, as far as it may, and a word to others; how much it sent of the former.
+fn long_over_http2() -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counted = sent.clone();
+    tokio::spawn(async move {
+        listener.set_nonblocking(true).unwrap();
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(serve_long(stream, counted.clone()));
+        }
+    });
+    (address, sent)
+}
+
+async fn serve_long(stream: tokio::net::TcpStream, sent: Arc<AtomicUsize>) {
+    let mut connection = h2::server::handshake(stream).await.unwrap();
+    while let Some(Ok((request, mut reply))) = connection.accept().await {
+        let is_long = request.uri().path() == "/long";
+        let mut body = reply.send_response(Default::default(), false).unwrap();
+        if !is_long {
+            body.send_data(Bytes::from_static(b"short"), true).unwrap();
+            continue;
+        }
+        let sent = sent.clone();
+        tokio::spawn(async move {
+            for _ in 0..1024 {
+                body.reserve_capacity(16 << 10);
+                while body.capacity() < 16 << 10 {
+                    let room = std::future::poll_fn(|cx| body.poll_capacity(cx)).await;
+                    if !matches!(room, Some(Ok(_))) {
+                        return;
+                    }
+                }
+                body.send_data(Bytes::from_static(&[0; 16 << 10]), false)
+                    .unwrap();
+                sent.fetch_add(16 << 10, SeqCst);
+            }
+        });
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_does_not_read_stops_no_other_stream_of_its_upstream_connection() {
+    let (address, sent) = long_over_http2();
+    let proxy = Proxy::http(&format!(
+        "pools:\n- name: app\n  protocol: http2\n  endpoints: ['{address}']\n{ALL_TO_APP}"
+    ));
+    let get = |path: &str| {
+        let request = http::Request::get(format!("http://test{path}"));
+        request.body(()).unwrap()
+    };
+    let stalled = Client::connect(proxy.address("web")).await;
+    let (head, _) = stalled.open(get("/long")).await.unwrap();
+    let _unread = head.await.unwrap();
+    until("much was sent", || {
+        (sent.load(SeqCst) >= 1 << 20).then_some(())
+    });
+
+    let client = Client::connect(proxy.address("web")).await;
+    for _ in 0..200 {
+        let asked = client.ask(get("/short"), Bytes::new());
+        let whole = tokio::time::timeout(std::time::Duration::from_secs(10), asked).await;
+        assert_eq!(whole.unwrap().unwrap().body, b"short");
+    }
+
+    assert!(sent.load(SeqCst) < 4 << 20, "{sent:?} bytes are held");
+    assert_eq!(
+        proxy.metric("windrose_endpoint_connections_total", &["kind=\"new\""]),
+        1.0
+    );
 }

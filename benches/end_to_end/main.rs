@@ -238,13 +238,14 @@ impl Bench<'_> {
         };
         let rounds: Vec<Vec<f64>> = (0..self.wish.rounds).map(one).collect::<Result<_, _>>()?;
         println!(
-            "\nmesh: CPU of both hops per small GET, {} rounds",
+            "\nmesh: CPU of all hops per small GET, {} rounds",
             rounds.len()
         );
         for (at, way) in ways[1..].iter().enumerate() {
             let cost = median(rounds.iter().map(|round| round[at]).collect());
-            let ratio = median(rounds.iter().map(|round| round[at] / round[0]).collect());
-            println!("{:>26}  {cost:8.2} µs   {ratio:5.2} x the clear", way.name);
+            let ratio = median(rounds.iter().map(|round| round[at] / round[1]).collect());
+            let name = way.name;
+            println!("{name:>26}  {cost:8.2} µs   {ratio:5.2} x two nodes in the clear");
         }
         println!("\nmesh: latency at 800 requests a second");
         for way in &ways {
@@ -258,7 +259,7 @@ impl Bench<'_> {
             );
         }
         println!("\nmesh: resident memory of a node's proxy");
-        for services in [1, 1_000] {
+        for services in [1, 100, 1_000] {
             let seen = mesh::resident(self.folder, services)?;
             for (when, (all, own)) in ["at rest", "after a scrape"].into_iter().zip(seen) {
                 let [all, own] = [all, own].map(|bytes| bytes as f64 / f64::from(1 << 20));

@@ -42,7 +42,8 @@ impl Way {
     }
 }
 
-/// All ways that can be had: straight to the origin, through two nodes in the clear, with mutual TLS, and through two of Envoy.
+/// All ways that can be had: straight to the origin, through one node, through two in the clear and with mutual TLS, and through
+/// one and two of Envoy.
 pub(crate) fn ways(folder: &Path, origin: u16) -> Result<Vec<Way>, Box<dyn Error>> {
     identities(folder)?;
     let straight = Way {
@@ -52,14 +53,29 @@ pub(crate) fn ways(folder: &Path, origin: u16) -> Result<Vec<Way>, Box<dyn Error
     };
     let mut ways = vec![
         straight,
+        one(folder, origin)?,
         windrose("two nodes, clear", folder, origin, Wire::Clear)?,
         windrose("two nodes, mutual TLS", folder, origin, Wire::Mutual)?,
     ];
     match envoy(folder, origin) {
-        Ok(way) => ways.push(way),
+        Ok(peers) => ways.extend(peers),
         Err(problem) => println!("envoy is left out: {problem}"),
     }
     Ok(ways)
+}
+
+/// One node in the clear.
+fn one(folder: &Path, origin: u16) -> Result<Way, Box<dyn Error>> {
+    let port = free_port()?;
+    let config = format!(
+        "{}listeners: [{{name: out, role: mesh-outbound, bind: '127.0.0.1:{port}'}}]\npools: [{{name: app, endpoints: ['127.0.0.1:{origin}']}}]\nroutes: [{{name: r, listeners: [out], rules: [{{pool: app}}]}}]\n",
+        head("web")?,
+    );
+    Ok(Way {
+        name: "one node, clear",
+        port,
+        processes: vec![node(folder, port, &config)?],
+    })
 }
 
 /// How the two nodes speak.
@@ -120,8 +136,13 @@ fn node(folder: &Path, port: u16, config: &str) -> Result<Process, Box<dyn Error
     Process::start(command, &file.with_extension("out"), port)
 }
 
-fn envoy(folder: &Path, origin: u16) -> Result<Way, Box<dyn Error>> {
-    let (first, second) = (free_port()?, free_port()?);
+fn envoy(folder: &Path, origin: u16) -> Result<[Way; 2], Box<dyn Error>> {
+    let (first, second, single) = (free_port()?, free_port()?, free_port()?);
+    let alone = ENVOY
+        .replace("PORT", &single.to_string())
+        .replace("TARGET", &origin.to_string())
+        .replace("DOWN", "")
+        .replace("UP", "");
     let inside = ENVOY
         .replace("PORT", &second.to_string())
         .replace("TARGET", &origin.to_string())
@@ -136,7 +157,7 @@ fn envoy(folder: &Path, origin: u16) -> Result<Way, Box<dyn Error>> {
             &(ENVOY_H2.to_owned() + &tls("Upstream", "web", "app")),
         );
     let mut processes = Vec::new();
-    for (port, text) in [(second, inside), (first, outside)] {
+    for (port, text) in [(second, inside), (first, outside), (single, alone)] {
         let file = folder.join(format!("mesh-{port}-envoy.yaml"));
         fs::write(&file, text.replace("FOLDER", &folder.display().to_string()))?;
         let mut command = Command::new(peers::envoy_binary()?);
@@ -144,11 +165,19 @@ fn envoy(folder: &Path, origin: u16) -> Result<Way, Box<dyn Error>> {
         command.args("--concurrency 1 --disable-hot-restart -l error".split(' '));
         processes.push(Process::start(command, &file.with_extension("out"), port)?);
     }
-    Ok(Way {
-        name: "two of Envoy, mutual TLS",
-        port: first,
-        processes,
-    })
+    let alone = processes.split_off(2);
+    Ok([
+        Way {
+            name: "one of Envoy, clear",
+            port: single,
+            processes: alone,
+        },
+        Way {
+            name: "two of Envoy, mutual TLS",
+            port: first,
+            processes,
+        },
+    ])
 }
 
 fn tls(side: &str, own: &str, peer: &str) -> String {

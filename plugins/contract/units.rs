@@ -15,7 +15,9 @@ use serde::{Deserialize, Serialize};
 pub struct Time(pub Duration);
 
 /// A number of bytes: a number with `B`, `KiB`, `MiB` or `GiB`, such as `64KiB`; a bare number is bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Default, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(try_from = "Scalar", into = "String")]
 pub struct Size(pub u64);
 

@@ -24,7 +24,7 @@ use super::way::{way, word, Way};
 use super::{caller, capture, edge, fair, handshake, serve, sniff, tcp, Shared};
 use crate::observe::event;
 use crate::snapshot::certs::Termination;
-use crate::snapshot::identity::{Proof, Used, Workload};
+use crate::snapshot::identity::{Proof, Workload};
 use crate::snapshot::incoming::{Full, Incoming, Open, Socket};
 use crate::snapshot::listener::{Listener, Protocol, ProxyHeader, Role};
 use crate::snapshot::mtls::Inbound;
@@ -95,7 +95,7 @@ impl Frontend {
             capture::not_own(client, local)?;
         }
         let caller = self.caller(listener, &incoming.socket, (client, local));
-        let share = fair::share(&self.shared, caller.as_ref(), Used::Connections);
+        let share = fair::connection(&self.shared, caller.as_ref());
         let _share = share.map_err(|detail| Refusal::new(&causes::WORKLOAD_LIMIT, detail))?;
         let mut transport = Transport::new(incoming.socket, client, local);
         if let Some((from, to)) = proxy_header(&mut transport, listener, incoming.peer).await? {

@@ -11,7 +11,7 @@ use super::line::{Carrier, Line};
 use crate::snapshot::incoming::Socket;
 
 /// Bytes moved at a time in each direction of a connection.
-const BUFFER: usize = 16 * 1024;
+pub(super) const BUFFER: usize = 16 * 1024;
 
 /// Bytes that went each way.
 #[derive(Default)]

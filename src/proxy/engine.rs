@@ -50,7 +50,8 @@ impl Engine {
 }
 
 /// An engine whose connectors read a file that vouches for nothing in place of the system's: Pingora takes no empty one. On a
-/// system that cannot give such a file it believes the system.
+/// system that cannot give such a file it believes the system. What the connectors are built with reads the system's whatever it
+/// is told, so the environment names an empty one meanwhile: this is at the start, when nobody else looks there.
 fn believing_nobody(mut conf: ServerConf, gateway: Gateway) -> HttpProxy<Gateway> {
     // It exists as long as it is open.
     let file = memfd_create("nobody", MemfdFlags::CLOEXEC);
@@ -59,7 +60,19 @@ fn believing_nobody(mut conf: ServerConf, gateway: Gateway) -> HttpProxy<Gateway
         std::fs::write(&path, NOBODY).ok().map(|()| path)
     });
     conf.ca_file = named;
-    http_proxy(&Arc::new(conf), gateway)
+    const NAMES: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
+    let before = NAMES.map(std::env::var_os);
+    for name in NAMES {
+        std::env::set_var(name, "/dev/null");
+    }
+    let engine = http_proxy(&Arc::new(conf), gateway);
+    for (name, value) in NAMES.into_iter().zip(before) {
+        match value {
+            Some(value) => std::env::set_var(name, value),
+            None => std::env::remove_var(name),
+        }
+    }
+    engine
 }
 
 /// A certificate that vouches for nothing: it ended in 1970, is no authority's, and its key was never kept.

@@ -5,15 +5,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, TRANSFER_ENCODING};
-use http::{HeaderName, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::{HeaderName, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 use windrose_plugins::contract::{causes, Answer, Effects, Response};
 
 use super::request::{refuse, walk, Ctx};
-use super::{finish, upstream};
+use super::{fair, finish, upstream, Shared};
 use crate::decide::{self, attempts, fields, Hop, Silent, REQUEST_ID};
 use crate::observe::clock;
 use crate::observe::trace::TraceContext;
@@ -58,7 +58,12 @@ fn plan<T>(ctx: &mut Ctx, answer: Box<Answer>) -> Result<T> {
 }
 
 /// A piece of the request body.
-pub(super) fn request_body(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
+pub(super) fn request_body(
+    body: &mut Option<Bytes>,
+    end: bool,
+    ctx: &mut Ctx,
+    shared: &Shared,
+) -> Result<()> {
     ctx.request_bytes += body.as_ref().map_or(0, |piece| piece.len() as u64);
     ctx.attempt.sent |= end;
     let Some(candidate) = ctx.candidate.clone() else {
@@ -70,6 +75,9 @@ pub(super) fn request_body(body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -
     }
     if ctx.request_bytes > candidate.rule.body_limit && !upgraded && !ctx.is_grpc {
         return plan(ctx, refuse(&causes::BODY_TOO_LARGE));
+    }
+    if let Err(cause) = fair::holds(ctx, shared, 0) {
+        return plan(ctx, refuse(cause));
     }
     cut(ctx)?;
     if let Some(listener) = ctx.listener.clone() {
@@ -108,6 +116,7 @@ pub(super) fn response(
     session: &mut Session,
     head: &mut ResponseHeader,
     ctx: &mut Ctx,
+    shared: &Shared,
 ) -> Result<()> {
     let (Some(candidate), Some(listener)) = (ctx.candidate.clone(), ctx.listener.clone()) else {
         return Ok(());
@@ -121,6 +130,9 @@ pub(super) fn response(
     }
     if let (StatusCode::SWITCHING_PROTOCOLS, Some(connection)) = (head.status, &ctx.connection) {
         connection.switched();
+    }
+    if let Err(cause) = fair::holds(ctx, shared, length(session, head)) {
+        return plan(ctx, refuse(cause));
     }
     strip_nominated(head);
     if session.req_header().version == Version::HTTP_10 {
@@ -165,6 +177,16 @@ pub(super) fn response(
     Ok(())
 }
 
+/// How long a body a response says to have; 0 where it does not, or has none.
+fn length(session: &Session, head: &ResponseHeader) -> u64 {
+    if session.req_header().method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED {
+        return 0;
+    }
+    let length = head.headers.get(CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
+    length.unwrap_or(0)
+}
+
 /// Whether a response is over only when somebody ends it. What was asked for does not decide that alone.
 fn goes_on(head: &ResponseHeader) -> bool {
     let kind = head.headers.get(CONTENT_TYPE);
@@ -198,9 +220,14 @@ pub(super) fn response_body(
     body: &mut Option<Bytes>,
     end: bool,
     ctx: &mut Ctx,
+    shared: &Shared,
 ) -> Result<Option<Duration>> {
     ctx.response_bytes += body.as_ref().map_or(0, |piece| piece.len() as u64);
     cut(ctx)?;
+    if let Err(cause) = fair::holds(ctx, shared, 0) {
+        ctx.cause = Some(cause);
+        return Error::e_explain(ErrorType::HTTPStatus(cause.status), cause.name);
+    }
     let (Some(candidate), Some(listener)) = (&ctx.candidate, &ctx.listener) else {
         return Ok(None);
     };

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use windrose_plugins::contract::{causes, Cause};
 
+use super::fair;
 use super::inside::Inside;
 use super::transport::Transport;
 use super::tunnel::{Knock, Tunnel};
@@ -48,6 +49,17 @@ impl Arriving {
     pub(super) fn refuse(self, cause: &Cause) {
         if let Arriving::Knock(knock) = self {
             knock.refuse(cause);
+        }
+    }
+
+    /// How it comes.
+    pub(super) fn way(&self) -> fair::Way {
+        match self {
+            Arriving::There(Carrier::Plain(transport)) if transport.is_tunnel() => {
+                fair::Way::Tunnel
+            }
+            Arriving::There(_) => fair::Way::Line,
+            Arriving::Knock(_) => fair::Way::Tunnel,
         }
     }
 

@@ -192,7 +192,7 @@ impl ProxyHttp for Gateway {
         end_of_stream: bool,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        forward::request_body(body, end_of_stream, ctx)?;
+        forward::request_body(body, end_of_stream, ctx, &self.shared)?;
         if let Some(mirroring) = &mut ctx.mirroring {
             mirroring.piece(body.as_ref(), end_of_stream, &ctx.facts, &self.shared);
         }
@@ -218,7 +218,7 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         ctx: &mut Box<Ctx>,
     ) -> Result<()> {
-        forward::response(session, response, ctx)
+        forward::response(session, response, ctx, &self.shared)
     }
 
     fn response_body_filter(
@@ -231,7 +231,7 @@ impl ProxyHttp for Gateway {
         if let Some(mirroring) = &mut ctx.mirroring {
             mirroring.response_piece(body.as_ref());
         }
-        forward::response_body(body, end_of_stream, ctx)
+        forward::response_body(body, end_of_stream, ctx, &self.shared)
     }
 
     async fn response_trailer_filter(

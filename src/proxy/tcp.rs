@@ -208,12 +208,25 @@ impl Way<'_> {
     fn admits(
         &self,
         asked: &permit::Bytes<'_>,
+        way: fair::Way,
         ruled: &mut Option<Box<Ruled>>,
     ) -> Result<Option<Share>, &'static Cause> {
         asked.judge(self.shared, ruled)?;
         let callee = self.arrival.caller.as_ref();
-        fair::serves(self.shared, &self.arrival.listener, callee)
+        fair::serves_bytes(self.shared, &self.arrival.listener, callee, way)
             .map_err(|_| &causes::WORKLOAD_LIMIT)
+    }
+
+    /// What its tunnel adds to the share of its workload's connection.
+    fn further(&self, line: &Line) -> Result<Option<Share>, &'static Cause> {
+        if !matches!(line, Line::Tunnel(_)) {
+            return Ok(None);
+        }
+        let (listener, caller) = (&self.arrival.listener, self.arrival.caller.as_ref());
+        fair::tunnel(self.shared, listener, caller).map_err(|_| {
+            listener.metrics.refused(&causes::WORKLOAD_LIMIT);
+            &causes::WORKLOAD_LIMIT
+        })
     }
 
     /// Carries a connection for as long as policies let it; why it ended early, if it did.
@@ -234,7 +247,8 @@ impl Way<'_> {
         let refusal = standing.refusal.clone();
         let leases = &self.shared.leases;
         let lease = leases.take_judged(tenancy, Arc::default(), Arc::new(standing));
-        let _share = match self.admits(&asked, &mut stream.ruled) {
+        let way = transport.way();
+        let _share = match self.admits(&asked, way, &mut stream.ruled) {
             Ok(share) => share,
             Err(cause) => {
                 self.arrival.listener.metrics.refused(cause);
@@ -253,8 +267,10 @@ impl Way<'_> {
             }
             None => connect(transport.gone(), self, stream).await,
         };
-        let carried = match upstream {
-            Ok(upstream) => match transport.open() {
+        let further =
+            upstream.and_then(|upstream| self.further(&upstream.0).map(|it| (upstream, it)));
+        let carried = match further {
+            Ok((upstream, _share)) => match transport.open() {
                 Some(transport) => {
                     let proofs = [self.arrival.proof.clone(), upstream.0.proof()];
                     let ends = Ends {

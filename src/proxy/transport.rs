@@ -97,6 +97,11 @@ impl Transport {
         }
     }
 
+    /// Whether it is a tunnel.
+    pub(super) fn is_tunnel(&self) -> bool {
+        matches!(self.socket, Under::Tunnel(_))
+    }
+
     /// Consumes bytes that were looked at.
     pub(super) fn consume(&mut self, bytes: usize) {
         self.prefix.drain(..bytes.min(self.prefix.len()));

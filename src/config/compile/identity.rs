@@ -105,6 +105,7 @@ fn workload(one: &schema::Workload, means: &Means<'_>) -> Option<Workload> {
         bounds: Bounds {
             connections: one.limits.connections,
             requests: one.limits.requests,
+            memory: one.limits.memory.0,
         },
         held: means.identities.held(&one.name, &id),
         id,

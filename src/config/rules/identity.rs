@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::hash::Hash;
 
-use windrose_plugins::contract::Time;
+use windrose_plugins::contract::{Size, Time};
 
 use super::values::{accept, given, host, positive};
 use super::{named, protocol_of, unknown, Names};
@@ -180,6 +180,14 @@ fn workload(
         (_, None) => {}
     }
     service(one, identity, &format!("{path}.service"), report);
+    let memory = one.limits.memory;
+    if memory.0 > 0 && memory < LEAST_MEMORY {
+        report.error(
+            format!("{path}.limits.memory"),
+            format!("must be 0 or at least {LEAST_MEMORY}, found {memory}"),
+            "one connection and one request are reckoned with 48KiB before any body",
+        );
+    }
     for (at, name) in one.matches.listeners.iter().enumerate() {
         names.listener(report, &format!("{path}.match.listeners[{at}]"), name);
     }
@@ -479,3 +487,5 @@ fn known(config: &Config, name: Option<&str>, path: &str, report: &mut Report) {
 
 /// Views and metrics are sized for this.
 const MOST_WORKLOADS: usize = 1000;
+/// With less, nothing could be done at all.
+const LEAST_MEMORY: Size = Size(64 * 1024);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use windrose_plugins::contract::Time;
+use windrose_plugins::contract::{Size, Time};
 
 use super::CertificateFiles;
 
@@ -136,10 +136,12 @@ pub struct Workload {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct WorkloadLimits {
-    /// Connections it has open to the node's proxy. What comes in for it from other nodes is not counted here. This bounds its memory too: at most `limits.header_bytes` of its listener, and the buffers of one response, for each. Default: 0, no bound.
+    /// Connections it has open to the node's proxy. What comes in for it from other nodes is not counted here. Default: 0, no bound.
     pub connections: u32,
     /// Requests under way that it makes; and counted apart from them, as many that others make to it, where a connection of bytes is one as well. Those that policies refuse are not counted. Default: 0, no bound.
     pub requests: u32,
+    /// Bytes that the proxy may hold for what it makes; and as many, counted apart, for what others make to it. They are reckoned from above and in whole: 32 KiB for a connection (1 MiB more where its bytes go through a tunnel between nodes), 16 KiB for a request, and of each body what went through, as far as Pingora may keep it: 448 KiB of a request, copies for mirrors besides, and 320 KiB of a response, or 1344 KiB where it comes by HTTP/2 or mutual TLS. A response that says its length is reckoned with it at once. What would go beyond is refused, or, where a body without a length grows, cut off. Not counted: the buffers of the kernel, of TLS, and what plugins keep. Default: 0, no bound; otherwise at least 64KiB.
+    pub memory: Size,
 }
 
 /// How a workload is known. Any of these will do; each value belongs to one workload.

@@ -121,7 +121,7 @@ pub struct PolicyWhen {
     pub paths: Vec<PathMatch>,
     /// Paths that are not meant.
     pub not_paths: Vec<PathMatch>,
-    /// Hosts, exact or `*.example.com`; for connections passed through as bytes the name asked for in TLS.
+    /// Hosts, exact or `*.example.com`; for connections passed through as bytes the name asked for in TLS. That is what the caller writes: what `unknown: passthrough` sends on goes to the address it was going to, whatever it is named, so an `allow` by `hosts` proves nothing there.
     pub hosts: Vec<String>,
     /// Hosts that are not meant.
     pub not_hosts: Vec<String>,

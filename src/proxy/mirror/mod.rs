@@ -148,7 +148,8 @@ impl Mirroring {
         all.filter(|(at, _)| self.chosen & (1 << at) != 0)
     }
 
-    fn longest_body(&self) -> usize {
+    /// So much of the request is kept at most.
+    pub(super) fn longest_body(&self) -> usize {
         let limits = self.chosen().map(|(_, mirror)| mirror.body_limit);
         limits.max().unwrap_or(0)
     }

@@ -15,3 +15,4 @@ pub(super) use client::{through, Through};
 pub(super) use knock::Knock;
 pub(super) use stream::Tunnel;
 pub use trunk::Trunks;
+pub(super) use trunk::STREAM_WINDOW;

@@ -28,7 +28,7 @@ const STREAMS: u32 = 100;
 /// How long a connection without streams is kept.
 const IDLE: Duration = Duration::from_secs(300);
 /// Bytes that may be under way in one stream. A quarter of ztunnel's, see [`window`].
-pub(super) const STREAM_WINDOW: u32 = 1 << 20;
+pub(in crate::proxy) const STREAM_WINDOW: u32 = 1 << 20;
 /// Bytes of one frame.
 pub(super) const FRAME: u32 = 1 << 20;
 /// Bytes of an answer's header.

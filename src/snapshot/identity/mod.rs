@@ -16,7 +16,7 @@ mod verify;
 pub use clock::{Ahead, Clock, NodeClock, SourceState};
 pub use id::{IdPattern, SpiffeId, TrustDomain};
 pub use proof::{OnExpiry, Proof, Proofs, Scope};
-pub use share::{Bounds, Share, Used};
+pub use share::{Bounds, Reached, Share, Used};
 pub use source::{root_hash, CaSettings, ConsulAddress, ConsulSettings, Source, SpireSocket};
 pub use svid::{Bundle, Svid};
 pub use verify::{forget_errors, verify, Rejection, Trust, Verified};

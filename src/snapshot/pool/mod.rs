@@ -14,7 +14,7 @@ pub use balance::*;
 pub use birth::Birth;
 pub use ejection::*;
 pub use passthrough::*;
-pub use peer::Template;
+pub use peer::{Template, H2_WINDOW};
 pub use sessions::Sessions;
 pub use settings::*;
 

@@ -56,6 +56,8 @@ fn template(pool: &str, settings: &PoolSettings) -> Option<Box<HttpPeer>> {
     options.idle_timeout = Some(settings.idle_timeout);
     if settings.protocol != PoolProtocol::Http1 {
         options.h2_ping_interval = Some(PING);
+        options.h2_stream_window_size = Some(H2_WINDOW);
+        options.h2_connection_window_size = Some(connection_window(settings.h2_streams));
     }
     options.max_h2_streams = settings.h2_streams as usize;
     options.alpn = match settings.protocol {
@@ -74,6 +76,16 @@ fn template(pool: &str, settings: &PoolSettings) -> Option<Box<HttpPeer>> {
 /// How often an HTTP/2 connection is asked whether the other end is still there, as Linkerd does; Pingora waits five seconds for
 /// the answer. Without, a node that was cut off holds every request that is sent to it until its own time is over.
 const PING: Duration = Duration::from_secs(10);
+
+/// Bytes that an upstream may send in one HTTP/2 stream before somebody reads them. Pingora's own 8 MiB are also all that its
+/// connections may have unread: one client who does not read would stop every other one on the connection, and hold 8 MiB.
+pub const H2_WINDOW: u32 = 1 << 20;
+
+/// As many as in all of its streams, so that none has to wait for the others' readers.
+fn connection_window(streams: u32) -> u32 {
+    const MOST: u32 = (1 << 31) - 1;
+    H2_WINDOW.saturating_mul(streams.max(1)).min(MOST)
+}
 
 fn group_key(pool: &str, settings: &PoolSettings) -> u64 {
     use std::hash::{BuildHasher, Hash, Hasher};

@@ -59,6 +59,10 @@ const CASES: &[(&str, &str)] = &[
         "identity.source.files.bundle: ",
     ),
     (
+        "identity: {trust_domain: td, source: {files: {bundle: b}}, workloads: [{name: w, id: 'spiffe://td/w', certificate: {cert: c, key: k}, limits: {memory: 4KiB}}]}",
+        "identity.workloads[0].limits.memory: must be 0 or at least 64KiB, found 4KiB",
+    ),
+    (
         "identity: {trust_domain: td, source: {files: {bundle: b}}, workloads: []}",
         "identity.workloads: must have from 1 to 1000 entries, found 0",
     ),
