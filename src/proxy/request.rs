@@ -65,9 +65,9 @@ pub struct Ctx {
     pub(super) due: Option<Box<Due>>,
     /// Set while it is a stream of HTTP/2, which may be dropped as it stands.
     pub(super) unfinished: Option<Box<Unfinished>>,
-    /// What is gathered for its copies; absent for most.
     /// The calling workload's, where it has limits.
-    pub(super) share: Option<Share>,
+    pub(super) share: Option<Box<Share>>,
+    /// What is gathered for its copies; absent for most.
     pub(super) mirroring: Option<Box<Mirroring>>,
     /// Whether it begins something long-lived: other times and bounds hold for it.
     pub(super) is_stream: bool,
@@ -285,7 +285,8 @@ pub(super) async fn route(
     admit::admit(session, ctx, &connection, &listener).map_err(refuse)?;
     let workload = connection.caller.as_ref();
     let share = fair::calls(shared, &listener, workload);
-    ctx.share = share.map_err(|_| refuse(&causes::WORKLOAD_LIMIT))?;
+    let share = share.map_err(|_| refuse(&causes::WORKLOAD_LIMIT))?;
+    ctx.share = share.map(Box::new);
     // Only now is it certain that the other end knows its connection as its own, should that be us; for further requests as well.
     let is_captured = connection.listener.capture.is_some();
     if is_captured && connection.is_first() && is_own(connection.client, connection.local) {
@@ -314,7 +315,8 @@ pub(super) async fn route(
         .await?;
     if listener.role == Role::MeshInbound {
         let share = fair::serves(shared, &listener, workload);
-        ctx.share = share.map_err(|_| refuse(&causes::WORKLOAD_LIMIT))?;
+        let share = share.map_err(|_| refuse(&causes::WORKLOAD_LIMIT))?;
+        ctx.share = share.map(Box::new);
     }
     // Pingora's own bound is a minute, whatever the route says.
     session.set_read_timeout(candidate.rule.timeouts.idle);
