@@ -125,6 +125,7 @@ fn snapshot(shape: Shape, rules: usize) -> Result<Snapshot, Box<dyn Error>> {
         endpoints: &Endpoints::default(),
         identities: &Default::default(),
         states: &StateRegistry::default(),
+        exchange: std::sync::Arc::new(windrose::snapshot::call::OutOfReach),
         previous: None,
     };
     let built = config::build(&path, &resources).map_err(|report| report.to_string())?;

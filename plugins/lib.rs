@@ -46,8 +46,9 @@ mod tests {
 
         assert!(kinds.windows(2).all(|pair| pair[0] < pair[1]), "{kinds:?}");
         let is_snake = |kind: &&str| {
-            kind.bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            let is_part =
+                |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+            kind.bytes().all(is_part)
         };
         assert!(kinds.iter().all(is_snake), "{kinds:?}");
     }

@@ -98,7 +98,7 @@ fn fate(request: &Request<'_>, salt: &str, share: f64) -> Result<bool, Unknown> 
         return Ok(share >= 1.0);
     }
     if !request.effects.is_live() {
-        return Err(Unknown("which share of requests this one is in"));
+        return Err(Unknown::from("which share of requests this one is in"));
     }
     let mut hasher = DefaultHasher::new();
     (salt, request.client.request_id).hash(&mut hasher);

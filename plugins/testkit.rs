@@ -2,13 +2,16 @@
 //! It must not know any particular plugin.
 //! Called by the tests of built-in plugins and by authors of plugins out of the tree.
 
+mod calls;
 mod consumers;
+mod counters;
+mod looks;
+mod tasks;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,18 +19,24 @@ use http::{HeaderName, HeaderValue};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::contract::{
-    Answer, Build, Cause, ClientFacts, Clock, ConnectionView, Consumers, Counter, CounterFactory,
-    Effects, Finished, Hooks, PluginDef, Principal, PrincipalKind, Problem, Request, RequestHook,
-    Response, Slots, StateRegistry, Verdict,
+    Answer, Build, Cause, ClientFacts, Clock, ConnectionView, Consumers, Effects, Finished, Hooks,
+    PluginDef, Principal, PrincipalKind, Problem, Request, RequestHook, Response, Slots,
+    StateRegistry, Trace, Verdict,
 };
 
-/// What the proxy lends to plugins, faked: a clock that stands still, state that survives rebuilding, counters that remember.
+pub use calls::{reply, Asked};
+pub use looks::{answered, field, fields, went_on};
+pub use tasks::Task;
+
+/// What the proxy lends to plugins, faked: a clock that stands still, state that survives rebuilding, counters that remember, services
+/// that answer from a script.
 #[derive(Default)]
 pub struct Kit {
     clock: Arc<AtomicU64>,
     states: StateRegistry,
-    counters: Counters,
+    counters: counters::Counters,
     consumers: Arc<Consumers>,
+    calls: calls::Calls,
     folder: PathBuf,
 }
 
@@ -74,16 +83,21 @@ impl Kit {
     ) -> Result<Instance, Vec<Problem>> {
         let settings = serde_yaml::from_str(config)
             .map_err(|error| vec![Problem::at("", format!("not YAML: {error}"))])?;
-        let build = Build {
+        let hooks = self.with_build(instance, |build| (plugin.build)(settings, build))?;
+        Ok(Instance { hooks })
+    }
+
+    /// Lends what a plugin gets while it is built, for tests of parts of a plugin.
+    pub fn with_build<T>(&self, instance: &str, work: impl FnOnce(&Build<'_>) -> T) -> T {
+        work(&Build {
             instance,
             folder: &self.folder,
             clock: self.clock(),
             states: &self.states,
             consumers: &self.consumers,
             counters: &self.counters,
-        };
-        let hooks = (plugin.build)(settings, &build)?;
-        Ok(Instance { hooks })
+            carriers: &self.calls,
+        })
     }
 
     /// Builds an instance from settings that must be right.
@@ -116,21 +130,6 @@ impl Kit {
         of_event
             .map(|(_, count)| count.load(Ordering::Relaxed))
             .sum()
-    }
-}
-
-/// Counters by instance and event.
-#[derive(Default)]
-struct Counters(Mutex<BTreeMap<(String, &'static str), Arc<AtomicU64>>>);
-
-impl CounterFactory for Counters {
-    fn counter(&self, instance: &str, event: &'static str) -> Counter {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry((instance.to_owned(), event)).or_default();
-        let count = count.clone();
-        Arc::new(move |more| {
-            count.fetch_add(more, Ordering::Relaxed);
-        })
     }
 }
 
@@ -322,6 +321,7 @@ impl Exchange {
                 path: uri.path().to_owned(),
                 request_id: "test-request-id".to_owned(),
                 trusted_peer: false,
+                trace: None,
                 host,
             },
             seen: Seen {
@@ -385,6 +385,12 @@ impl Exchange {
         self
     }
 
+    /// The trace it belongs to.
+    pub fn in_trace(mut self, trace: Trace) -> Exchange {
+        self.facts.trace = Some(trace);
+        self
+    }
+
     /// The caller was proven to be this consumer.
     pub fn as_consumer(mut self, name: &str) -> Exchange {
         self.seen.principal = Some(Principal {
@@ -430,6 +436,7 @@ struct Facts {
     path: String,
     request_id: String,
     trusted_peer: bool,
+    trace: Option<Trace>,
 }
 
 impl Facts {
@@ -443,37 +450,9 @@ impl Facts {
             path: &self.path,
             request_id: &self.request_id,
             trusted_peer: self.trusted_peer,
+            trace: self.trace,
         }
     }
-}
-
-/// The answer of a hook that must have answered.
-///
-/// # Panics
-/// When it said anything else.
-pub fn answered(verdict: Verdict) -> Answer {
-    match verdict {
-        Verdict::Answer(answer) => *answer,
-        other => panic!("expected an answer, got {other:?}"),
-    }
-}
-
-/// Whether the hook let the request go on.
-pub fn went_on(verdict: &Verdict) -> bool {
-    matches!(verdict, Verdict::Continue)
-}
-
-/// The value of a field the answer carries, as text.
-pub fn field<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
-    let mut fields = answer.headers.iter();
-    let (_, value) = fields.find(|(candidate, _)| candidate.as_str().eq_ignore_ascii_case(name))?;
-    value.to_str().ok()
-}
-
-/// Every value of a field of a head, as text and in order.
-pub fn fields<'a>(headers: &'a http::HeaderMap, name: &str) -> Vec<&'a str> {
-    let values = headers.get_all(name).iter();
-    values.filter_map(|value| value.to_str().ok()).collect()
 }
 
 fn set(head: &mut RequestHeader, name: &'static str, value: &str) {

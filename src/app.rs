@@ -29,11 +29,12 @@ use crate::control::pools::PoolKeeper;
 use crate::control::reload::Reloader;
 use crate::control::status::Status;
 use crate::control::supervisor::Supervisor;
+use crate::control::tasks::TaskKeeper;
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::Metrics;
 use crate::observe::recorder::Recorder;
 use crate::observe::trace::Tracer;
-use crate::proxy::{Connections, Engine, Frontend, Shared};
+use crate::proxy::{Calls, Connections, Engine, Frontend, Shared};
 use crate::snapshot::endpoint::Endpoints;
 use crate::snapshot::identity::Identities;
 use crate::snapshot::incoming::Incoming;
@@ -59,9 +60,11 @@ pub struct Start {
 pub fn run(start: Start) -> Result<(), Vec<String>> {
     // Before pools are built: how their connections are made is settled then. What is wrong with it, building tells.
     let server: Result<schema::Server, _> = config::load_section(&start.path, "server");
-    if let Some(mark) = server.ok().and_then(|server| server.mark) {
+    let server = server.unwrap_or_default();
+    if let Some(mark) = server.mark {
         own::set_mark(mark);
     }
+    let exchanges = Arc::new(Connections::new(server.upstream_idle_connections));
     let endpoints = Arc::new(Endpoints::default());
     let identities = Arc::<Identities>::default();
     let states = StateRegistry::default();
@@ -77,6 +80,7 @@ pub fn run(start: Start) -> Result<(), Vec<String>> {
         endpoints: &endpoints,
         identities: &identities,
         states: &states,
+        exchange: Arc::new(Calls::new(exchanges.clone())),
         previous: None,
     };
     let built = build(&start, &resources)?;
@@ -93,6 +97,7 @@ pub fn run(start: Start) -> Result<(), Vec<String>> {
         identities,
         states,
         metrics,
+        exchanges,
     };
     parts.serve()
 }
@@ -114,6 +119,7 @@ struct Parts {
     identities: Arc<Identities>,
     states: StateRegistry,
     metrics: Arc<Metrics>,
+    exchanges: Arc<Connections>,
 }
 
 impl Parts {
@@ -125,6 +131,7 @@ impl Parts {
             identities,
             states,
             metrics,
+            exchanges,
         } = self;
         let (config, snapshot) = (built.config, built.snapshot);
         let handover = handover(&start, &config).map_err(|problem| vec![problem])?;
@@ -136,7 +143,7 @@ impl Parts {
             recorder: Arc::new(Recorder::new(&boot::recorder(&config), metrics.recorder())),
             tracer: ArcSwapOption::empty(),
             leases: Arc::new(Leases::default()),
-            mirrors: Connections::new(config.server.upstream_idle_connections),
+            exchanges,
             kept: Default::default(),
             trunks: Default::default(),
         });
@@ -221,6 +228,8 @@ fn reloader(
         notices: Arc::new(Notices::from_env()),
         listeners: Listeners::new(handler(engine.clone(), shared.clone()), status.clone()),
         pools: PoolKeeper::new(endpoints, metrics.clone()),
+        tasks: Arc::new(TaskKeeper::new(metrics.clone())),
+        exchange: Arc::new(Calls::new(shared.exchanges.clone())),
         certs: CertKeeper::new(metrics.clone()),
         identity: IdentityKeeper::new(identities, metrics.clone(), shared.leases.clone()),
         access_log: shared.access_log.clone(),
@@ -296,6 +305,7 @@ fn admin_of(shared: &Arc<Shared>, reloader: &Arc<Reloader>) -> Admin {
         recorder: shared.recorder.clone(),
         status: reloader.status.clone(),
         pools: reloader.pools.clone(),
+        tasks: reloader.tasks.clone(),
         certs: reloader.certs.clone(),
         reload: Arc::new(move |order| {
             let reload = reload.clone();

@@ -28,7 +28,7 @@
 //! injected on purpose (`inject`). A connection of bytes is decided by `decide::opaque`, which explains it as well.
 //! `upstream` takes a place in the pool (`admission`), chooses an endpoint and hears from it (`outcome`, `snapshot::outlier`);
 //! `dial` connects where Pingora's connector cannot, `forward` hands messages on (`Walk::send` makes the request that an endpoint
-//! gets), `mirror` sends copies elsewhere, `retry` judges failures (`decide::again`, `snapshot::budget`), `fault` writes the
+//! gets), `mirror` sends copies elsewhere and `call` what plugins ask (both by `exchange`), `retry` judges failures (`decide::again`, `snapshot::budget`), `fault` writes the
 //! proxy's own answers, `finish` accounts and records.
 //!
 //! # Identities

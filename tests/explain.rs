@@ -117,6 +117,7 @@ fn built(yaml: &str) -> Built {
         endpoints: &Endpoints::default(),
         identities: &Default::default(),
         states: &StateRegistry::default(),
+        exchange: std::sync::Arc::new(windrose::snapshot::call::OutOfReach),
         previous: None,
     };
     let loaded = load_text("gw.yaml", yaml, windrose_plugins::BUILTIN);

@@ -206,7 +206,7 @@ fn plugin_kinds_are_sorted_unique_and_snake_case() {
     for kind in kinds {
         assert!(
             kind.bytes()
-                .all(|byte| byte.is_ascii_lowercase() || byte == b'_'),
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'),
             "{kind}"
         );
     }

@@ -10,6 +10,7 @@
 mod amplification;
 mod authorities;
 mod balance;
+mod calls;
 mod capture;
 mod capture_groups;
 mod capture_rules;

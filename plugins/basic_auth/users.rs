@@ -202,29 +202,11 @@ mod tests {
         let config = format!("users: {{ann: {}, bob: {}}}", hash(4), hash(6));
         let config: Config = serde_yaml::from_str(&config).unwrap();
         let kit = Kit::new();
-        let states = crate::contract::StateRegistry::default();
-        let build = Build {
-            instance: "test",
-            folder: std::path::Path::new("."),
-            clock: kit.clock(),
-            states: &states,
-            consumers: &Default::default(),
-            counters: &NoCounters,
-        };
-
-        let users = Users::of(&config, &build, &mut Vec::new());
+        let users = kit.with_build("test", |build| Users::of(&config, build, &mut Vec::new()));
 
         let decoy = HashParts::from_str(&users.decoy).unwrap();
         assert_eq!(decoy.get_cost(), 6);
         assert!(!users.verify("nobody", b""));
-    }
-
-    struct NoCounters;
-
-    impl crate::contract::CounterFactory for NoCounters {
-        fn counter(&self, _: &str, _: &'static str) -> crate::contract::Counter {
-            std::sync::Arc::new(|_| {})
-        }
     }
 
     #[test]

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use super::{Cause, Clock, Consumers, Hooks, Problem, Shared, Slot, StateRegistry};
+use super::{
+    Caller, Carriers, Cause, Clock, Consumers, Hooks, Problem, Shared, Slot, StateRegistry, Target,
+};
 
 /// What happens by default when the plugin cannot do its work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +108,8 @@ pub struct Build<'a> {
     pub consumers: &'a Arc<Consumers>,
     /// Makes counters that `/metrics` shows.
     pub counters: &'a dyn CounterFactory,
+    /// Finds what carries calls to other services.
+    pub carriers: &'a dyn Carriers,
 }
 
 impl Build<'_> {
@@ -127,6 +131,23 @@ impl Build<'_> {
     /// A counter `windrose_plugin_events_total{plugin, event}`.
     pub fn counter(&self, event: &'static str) -> Counter {
         self.counters.counter(self.instance, event)
+    }
+
+    /// Calls a service that the settings name; `path` is where the target stands below `config`.
+    ///
+    /// # Errors
+    /// What is wrong with the target.
+    pub fn caller(&self, path: &str, target: &Target) -> Result<Caller, Problem> {
+        let origin = target.origin(path)?;
+        let located = |mut problem: Problem| {
+            problem.path = match problem.path.as_str() {
+                "pool" => format!("{path}.pool"),
+                _ => target.url_path(path),
+            };
+            problem
+        };
+        let carrier = self.carriers.carrier(target, &origin).map_err(located)?;
+        Caller::new(&origin, carrier, &|event| self.counter(event)).map_err(located)
     }
 
     /// Resolves a path from the settings against the configuration's folder.

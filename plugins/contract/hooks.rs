@@ -4,11 +4,12 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 
-use super::{Cause, ConnectionView, Finished, Request, Response, Unknown};
+use super::{Background, Cause, ConnectionView, Finished, Life, Request, Response, Unknown};
 
 /// What a hook says about the request.
 #[derive(Debug)]
@@ -106,6 +107,8 @@ pub struct Hooks {
     pub response_body: Option<BodyHook<super::Slots>>,
     /// See [`FinishHook`].
     pub finish: Option<FinishHook>,
+    /// Tasks that run beside requests.
+    pub background: Vec<Background>,
 }
 
 impl Hooks {
@@ -180,6 +183,19 @@ impl Hooks {
             + 'static,
     {
         self.response_body = Some(Box::new(hook));
+        self
+    }
+
+    /// Attaches a task that runs while the instance is in force; see [`Background`]. `begin` is called for each beginning.
+    pub fn background<F, W>(mut self, name: &'static str, begin: F) -> Hooks
+    where
+        F: Fn(Life) -> W + Send + Sync + 'static,
+        W: Future<Output = ()> + Send + 'static,
+    {
+        self.background.push(Background {
+            name,
+            begin: Arc::new(move |life| Box::pin(begin(life))),
+        });
         self
     }
 

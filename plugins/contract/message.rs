@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use super::{Cause, Effects};
+use super::{Cause, Effects, Trace};
 
 /// What kind of caller a principal is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +62,8 @@ pub struct ClientFacts<'a> {
     pub request_id: &'a str,
     /// Whether the address that sent the request id is trusted.
     pub trusted_peer: bool,
+    /// The trace it belongs to, where the next hop is told of one.
+    pub trace: Option<Trace>,
 }
 
 /// A connection that was just accepted, for `on_connection` hooks.

@@ -44,6 +44,7 @@
 //! ```
 
 mod build;
+mod call;
 mod cause;
 mod consumer;
 mod field;
@@ -51,9 +52,12 @@ mod hooks;
 mod message;
 mod problem;
 mod state;
+mod target;
+mod task;
 mod units;
 
 pub use build::{Build, Counter, CounterFactory, Plugin, PluginDef, Safety};
+pub use call::{Call, CallFailure, CallFuture, Caller, Carrier, Carriers, Reply, Trace};
 pub use cause::{builtin_causes, causes, Blame, Cause};
 pub use consumer::{key_hash, Consumer, Consumers, Credential};
 pub use field::{did_you_mean, field_name, field_value, Side, Texts};
@@ -66,4 +70,6 @@ pub use message::{
 };
 pub use problem::Problem;
 pub use state::{Clock, Effects, Shared, StateRegistry, Unknown};
+pub use target::{Origin, Target};
+pub use task::{Background, End, Life, TaskFuture};
 pub use units::{Percent, Size, Time};

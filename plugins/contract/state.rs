@@ -3,6 +3,7 @@
 //! Given to plugins through `Build`; in a dry run state answers "unknown" and does not change.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,8 +28,14 @@ impl Effects {
 }
 
 /// What a dry run could not know, such as `the local token bucket`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unknown(pub &'static str);
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unknown(pub Cow<'static, str>);
+
+impl From<&'static str> for Unknown {
+    fn from(about: &'static str) -> Unknown {
+        Unknown(Cow::Borrowed(about))
+    }
+}
 
 /// Time as plugins see it: the system's, or a test's.
 #[derive(Debug, Clone)]
@@ -81,7 +88,7 @@ impl<T> Shared<T> {
     pub fn with<R>(&self, effects: Effects, act: impl FnOnce(&T) -> R) -> Result<R, Unknown> {
         match effects {
             Effects::Live => Ok(act(&self.value)),
-            Effects::Dry | Effects::Peek => Err(Unknown(self.about)),
+            Effects::Dry | Effects::Peek => Err(self.about.into()),
         }
     }
 
@@ -92,7 +99,7 @@ impl<T> Shared<T> {
     pub fn peek<R>(&self, effects: Effects, look: impl FnOnce(&T) -> R) -> Result<R, Unknown> {
         match effects {
             Effects::Live | Effects::Peek => Ok(look(&self.value)),
-            Effects::Dry => Err(Unknown(self.about)),
+            Effects::Dry => Err(self.about.into()),
         }
     }
 }

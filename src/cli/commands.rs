@@ -4,6 +4,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use windrose_plugins::contract::StateRegistry;
 use windrose_plugins::PluginDef;
@@ -12,6 +13,7 @@ use super::junit;
 use crate::config::report::Report;
 use crate::config::{self, print, Resources};
 use crate::observe::metrics::Metrics;
+use crate::snapshot::call::OutOfReach;
 use crate::snapshot::endpoint::Endpoints;
 
 /// How a check is made and told.
@@ -83,6 +85,7 @@ pub(super) fn dry_resources<T>(
         endpoints: &Endpoints::default(),
         identities: &Default::default(),
         states: &StateRegistry::default(),
+        exchange: Arc::new(OutOfReach),
         previous: None,
     })
 }

@@ -163,6 +163,10 @@ impl Screen {
             0 => {}
             some => self.line(format_args!("  warnings of `windrose check`: {some}")),
         }
+        match view["background_tasks"].as_u64() {
+            None | Some(0) => {}
+            Some(some) => self.line(format_args!("  background tasks of plugins: {some}")),
+        }
     }
 
     fn listeners(&mut self, view: &Value) {

@@ -15,6 +15,7 @@ use super::schema::Config;
 use super::source::Document;
 use super::{cases, load, print, Loaded};
 use crate::observe::metrics::Metrics;
+use crate::snapshot::call::Exchange;
 use crate::snapshot::endpoint::Endpoints;
 use crate::snapshot::identity::Identities;
 use crate::snapshot::quarantine::Quarantined;
@@ -33,6 +34,8 @@ pub struct Resources<'a> {
     pub identities: &'a Arc<Identities>,
     /// State of plugins.
     pub states: &'a StateRegistry,
+    /// Carries calls of plugins.
+    pub exchange: Arc<dyn Exchange>,
     /// The snapshot in force.
     pub previous: Option<&'a Snapshot>,
 }
@@ -119,6 +122,7 @@ fn compiled(
         endpoints: resources.endpoints,
         identities: resources.identities,
         states: resources.states,
+        exchange: resources.exchange.clone(),
         previous: resources.previous,
         folder,
         place: &place_of(loaded.document.clone()),
@@ -165,6 +169,7 @@ fn place_of(document: Document) -> impl Fn(&str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::snapshot::call::OutOfReach;
     use crate::snapshot::route::HostPattern;
 
     fn built(text: &str) -> Result<Built, Report> {
@@ -174,6 +179,7 @@ mod tests {
             endpoints: &Endpoints::default(),
             identities: &Default::default(),
             states: &StateRegistry::default(),
+            exchange: Arc::new(OutOfReach),
             previous: None,
         };
         let document = Document::read_text("gw.yaml", text)?;

@@ -22,6 +22,7 @@ pub mod reload;
 mod services;
 pub mod status;
 pub mod supervisor;
+pub mod tasks;
 mod traffic;
 mod verdicts;
 

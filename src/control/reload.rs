@@ -19,6 +19,7 @@ use super::notices::Notices;
 use super::pools::PoolKeeper;
 use super::probation::{watch, Terms, Trial};
 use super::status::{Reload, Status};
+use super::tasks::TaskKeeper;
 use super::verdicts;
 use crate::config::plan::{Change, Side};
 use crate::config::schema::Config;
@@ -26,6 +27,7 @@ use crate::config::{self, AtRest, Built, Disk};
 use crate::observe::access_log::AccessLog;
 use crate::observe::metrics::{MetricFamily, Metrics, ReloadOutcome};
 use crate::observe::recorder::Recorder;
+use crate::snapshot::call::Exchange;
 use crate::snapshot::endpoint::Endpoints;
 use crate::snapshot::lease::{Leases, Tenancy};
 use crate::snapshot::quarantine::Kind;
@@ -59,6 +61,10 @@ pub struct Reloader {
     pub listeners: Arc<Listeners>,
     /// Discovery and health.
     pub pools: Arc<PoolKeeper>,
+    /// Tasks of plugins.
+    pub tasks: Arc<TaskKeeper>,
+    /// Carries calls of plugins.
+    pub exchange: Arc<dyn Exchange>,
     /// Certificates.
     pub certs: Arc<CertKeeper>,
     /// Identities of workloads.
@@ -363,6 +369,7 @@ impl Reloader {
             endpoints: &self.endpoints,
             identities: self.identity.registry(),
             states: &self.states,
+            exchange: self.exchange.clone(),
             previous: Some(&current),
         };
         config::build(&self.path, &means)
@@ -373,6 +380,7 @@ impl Reloader {
     fn follow(&self, snapshot: &Arc<Snapshot>) {
         self.tell_quarantined(snapshot);
         self.pools.follow(snapshot);
+        self.tasks.follow(snapshot);
         snapshot.pressure.bind(snapshot.overload.as_ref());
         let sources = snapshot.listeners.iter().filter_map(|listener| {
             let termination = listener.protocol.termination()?.clone();

@@ -65,6 +65,8 @@ impl Service for Supervisor {
         services.abort();
         housekeeping.abort();
         self.drain().await;
+        // After the last request: what it leaves to a task is still carried out.
+        reloader.tasks.end().await;
         (self.exit)(0);
     }
 

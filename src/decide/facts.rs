@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, Method, Version};
 use pingora::http::RequestHeader;
-use windrose_plugins::contract::{causes, Cause, ClientFacts};
+use windrose_plugins::contract::{causes, Cause, ClientFacts, Trace};
 
 use super::wire::WireText;
 use super::{canonical_host, canonical_path};
@@ -33,6 +33,8 @@ pub struct Facts {
     pub authority: WireText,
     /// The id that is logged and sent on.
     pub request_id: WireText,
+    /// The trace that calls of plugins are part of.
+    pub trace: Option<Trace>,
 }
 
 impl Facts {
@@ -88,6 +90,7 @@ impl Facts {
             path: &self.path,
             request_id: &self.request_id,
             trusted_peer: self.trusted,
+            trace: self.trace,
         }
     }
 }

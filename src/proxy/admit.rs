@@ -25,7 +25,9 @@ pub(super) fn admit(
     ctx.facts = Facts::of(headers, listener, peer, connection.tls.is_some());
     ctx.facts.destination = Some(connection.local).filter(|local| local.port() != 0);
     ctx.facts.request_id = request_id(ctx.facts.trusted, headers);
-    ctx.trace = Some(TraceContext::from_headers(headers, &ctx.snapshot.sampler));
+    let trace = TraceContext::from_headers(headers, &ctx.snapshot.sampler);
+    ctx.facts.trace = trace.beside();
+    ctx.trace = Some(trace);
     if ctx.principal.is_none() {
         ctx.principal = connection.peer().cloned();
     }

@@ -5,6 +5,7 @@
 mod accept;
 mod admit;
 mod aside;
+mod call;
 mod caller;
 mod capture;
 mod connection;
@@ -14,6 +15,7 @@ mod dial;
 mod due;
 mod edge;
 mod engine;
+mod exchange;
 mod fair;
 mod fault;
 mod finish;
@@ -44,8 +46,9 @@ mod upstream;
 mod way;
 
 pub use accept::Frontend;
+pub use call::Calls;
 pub use engine::Engine;
-pub use mirror::Connections;
+pub use exchange::Connections;
 pub use tunnel::Trunks;
 pub use upstream::Kept;
 
@@ -85,8 +88,8 @@ pub struct Shared {
     pub tracer: ArcSwapOption<Tracer>,
     /// Long-lived streams.
     pub leases: Arc<Leases>,
-    /// Connections for copies of requests.
-    pub mirrors: Connections,
+    /// Connections for copies of requests, and for calls of plugins.
+    pub exchanges: Arc<Connections>,
     /// Since when connections to endpoints are idle.
     pub kept: Arc<Kept>,
     /// Connections that carry tunnels to other nodes.

@@ -90,7 +90,7 @@ impl Instance {
                 return None;
             }
             (Verdict::Unknown(what), Effects::Dry | Effects::Peek) => {
-                hear(self, Turn::Unknown(what.0));
+                hear(self, Turn::Unknown(&what.0));
                 return None;
             }
             (Verdict::Answer(answer), _) => answer,

@@ -4,6 +4,7 @@
 
 pub mod balance;
 pub mod budget;
+pub mod call;
 pub mod capture;
 pub mod certs;
 pub mod chain;
@@ -30,10 +31,11 @@ pub mod tls;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use ahash::AHashMap;
+use ahash::{AHashMap, AHashSet};
 use arc_swap::{ArcSwap, Guard};
 use http::HeaderName;
 
+use chain::Instance;
 use identity::Identity;
 use limits::{Bounds, Overload};
 use listener::{Bind, Listener};
@@ -108,6 +110,15 @@ impl Snapshot {
     /// The listener of this name.
     pub fn listener(&self, name: &str) -> Option<&Arc<Listener>> {
         self.by_name.get(name).map(|at| &self.listeners[*at])
+    }
+
+    /// Every plugin instance in use, once.
+    pub fn instances(&self) -> Vec<&Arc<Instance>> {
+        let listeners = self.listeners.iter().map(|listener| &listener.chain);
+        let rules = self.rules.iter().map(|rule| &rule.chain);
+        let mut seen = AHashSet::new();
+        let all = listeners.chain(rules).flat_map(|chain| &chain.all);
+        all.filter(|one| seen.insert(Arc::as_ptr(one))).collect()
     }
 
     /// Whether a listener takes connections that were made for somebody else.

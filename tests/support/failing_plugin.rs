@@ -1,12 +1,13 @@
-//! A proxy whose plugin `failing` does its work badly: it panics at once, while it waits, or as the answer passes.
+//! A proxy with plugins for tests: `failing` does its work badly, `asking` calls a service for each request, `ticking` has a task.
 //! It must not do anything else than the real one.
 //! Built as an example, started by tests of plugins.
 
+use std::time::Duration;
+
+use http::HeaderValue;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use windrose_plugins::contract::*;
-
-const PLUGIN: PluginDef = PluginDef::of::<Failing>();
 
 /// When to panic.
 #[derive(Clone, Copy, Deserialize, JsonSchema)]
@@ -46,6 +47,105 @@ impl Plugin for Failing {
     }
 }
 
+static NOT_ASKED: Cause = Cause {
+    name: "test.not_asked",
+    blame: Blame::Dependency,
+    status: 503,
+    title: "Service unavailable",
+    explanation: "The service that `asking` asks did not answer.",
+    next_step: "Look at the service.",
+};
+
+/// Tells the service behind the proxy what another one said.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Asking {
+    /// Whom to ask.
+    service: Target,
+    /// How long.
+    timeout: Time,
+}
+
+impl Plugin for Asking {
+    const KIND: &'static str = "asking";
+    const ABOUT: &'static str = "ask a service";
+    const EXAMPLE: &'static str = "{service: 'http://a/', timeout: 1s}";
+    const SAFETY: Safety = Safety::Guard;
+    const CAUSES: &'static [&'static Cause] = &[&NOT_ASKED];
+
+    fn build(self, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
+        let caller = build.caller("service", &self.service);
+        let caller = caller.map_err(|problem| vec![problem])?;
+        Ok(Hooks::new().on_request_async(move |request| {
+            let caller = caller.clone();
+            Box::pin(async move {
+                let call = caller.get().within(self.timeout.0).at_most(100).of(request);
+                match caller.call(request.effects, call).await {
+                    Ok(reply) => {
+                        let said =
+                            format!("{} {}", reply.status, String::from_utf8_lossy(&reply.body));
+                        let value = HeaderValue::from_str(&said).expect("plain text");
+                        request
+                            .head
+                            .insert_header("x-said", value)
+                            .expect("a field");
+                        Verdict::Continue
+                    }
+                    Err(failure) => caller.failed(failure, &NOT_ASKED),
+                }
+            })
+        }))
+    }
+}
+
+/// Tells a service that it lives, and when it ends.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Ticking {
+    /// Whom to tell.
+    service: Target,
+    /// Said in each message.
+    word: String,
+    /// Panics after the first message.
+    #[serde(default)]
+    dies: bool,
+}
+
+impl Plugin for Ticking {
+    const KIND: &'static str = "ticking";
+    const ABOUT: &'static str = "tell a service that it lives";
+    const EXAMPLE: &'static str = "{service: 'http://a/', word: a}";
+    const SAFETY: Safety = Safety::Convenience;
+    const CAUSES: &'static [&'static Cause] = &[];
+
+    fn build(self, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
+        let caller = build.caller("service", &self.service);
+        let caller = caller.map_err(|problem| vec![problem])?;
+        let hooks = Hooks::new().on_request(|_| Verdict::Continue);
+        Ok(hooks.background("tick", move |life| {
+            let (caller, word, dies) = (caller.clone(), self.word.clone(), self.dies);
+            async move {
+                let say = |what: &str| {
+                    let call = caller.get().at(format!("/{word}/{what}"));
+                    caller.call(Effects::Live, call)
+                };
+                let _ = say("begins").await;
+                assert!(!dies, "it was told to");
+                while life.rest(Duration::from_millis(20)).await {
+                    let _ = say("lives").await;
+                }
+                let _ = say("ends").await;
+            }
+        }))
+    }
+}
+
+const PLUGINS: &[PluginDef] = &[
+    PluginDef::of::<Asking>(),
+    PluginDef::of::<Failing>(),
+    PluginDef::of::<Ticking>(),
+];
+
 fn main() -> std::process::ExitCode {
-    windrose::main(&[windrose_plugins::BUILTIN, &[PLUGIN]])
+    windrose::main(&[windrose_plugins::BUILTIN, PLUGINS])
 }

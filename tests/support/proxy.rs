@@ -39,10 +39,9 @@ impl Proxy {
         Proxy::run(Path::new(BINARY), folder, yaml, who)
     }
 
-    /// Starts the proxy of `failing_plugin.rs`, which has one plugin more.
+    /// Starts the proxy of `failing_plugin.rs`, which has plugins of its own.
     pub(crate) fn with_failing_plugin(yaml: &str) -> Proxy {
-        let binary = Path::new(BINARY).with_file_name("examples/failing_plugin");
-        Proxy::run(&binary, TempDir::new().unwrap(), yaml, |_| {})
+        Proxy::run(&test_plugins(), TempDir::new().unwrap(), yaml, |_| {})
     }
 
     fn run(binary: &Path, folder: TempDir, yaml: &str, who: impl FnOnce(&mut Command)) -> Proxy {
@@ -280,6 +279,16 @@ fn signal(name: &str, pid: u32) {
 pub(crate) fn run(arguments: &[&str]) -> Output {
     let done = Command::new(BINARY).args(arguments).output();
     done.expect("the binary runs")
+}
+
+/// The same of the proxy of `failing_plugin.rs`.
+pub(crate) fn run_test_plugins(arguments: &[&str]) -> Output {
+    let done = Command::new(test_plugins()).args(arguments).output();
+    done.expect("the binary runs")
+}
+
+fn test_plugins() -> PathBuf {
+    Path::new(BINARY).with_file_name("examples/failing_plugin")
 }
 
 /// A pool of these in YAML, under `pools`.

@@ -3,6 +3,7 @@
 //! Called at start, by `control::reload`, and by `windrose check`.
 
 mod balance;
+mod calls;
 mod capture;
 mod consumers;
 mod ejection;
@@ -32,6 +33,7 @@ use super::report::Report;
 use super::schema::{Config, Overload};
 use crate::observe::metrics::Metrics;
 use crate::observe::trace::Sampler;
+use crate::snapshot::call::Exchange;
 use crate::snapshot::endpoint::Endpoints;
 use crate::snapshot::identity::Identities;
 use crate::snapshot::limits::Bounds;
@@ -52,6 +54,8 @@ pub struct Means<'a> {
     pub identities: &'a Arc<Identities>,
     /// State of plugins.
     pub states: &'a StateRegistry,
+    /// Carries calls of plugins.
+    pub exchange: Arc<dyn Exchange>,
     /// The snapshot in force, whose state is taken over.
     pub previous: Option<&'a Snapshot>,
     /// The folder that paths in the configuration are relative to.
@@ -104,7 +108,8 @@ pub fn compile(config: &Config, origin: Origin, means: &Means<'_>) -> Result<Sna
         .and_then(|settings| identity::compile(settings, means, &mut report))
         .map(Arc::new);
     let pools = pools::compile(config, identity.as_ref(), means, &mut report);
-    let instances = plugins::named(config, means, &mut report);
+    let lines = calls::Lines::new(config, means, &pools);
+    let instances = plugins::named(config, lines, means, &mut report);
     let book = policies::Book::of(config, means);
     let workshop = routes::Workshop {
         config,
@@ -119,6 +124,7 @@ pub fn compile(config: &Config, origin: Origin, means: &Means<'_>) -> Result<Sna
     if report.has_errors() {
         return Err(report);
     }
+    let made = instances.lines.made();
     let shows = config.observe.answers.show_cause_to.as_ref();
     let rules = rules.into_iter().flatten().flatten().collect();
     Ok(Snapshot::new(Snapshot {
@@ -127,7 +133,7 @@ pub fn compile(config: &Config, origin: Origin, means: &Means<'_>) -> Result<Sna
         built: SystemTime::now(),
         listeners,
         rules,
-        pools,
+        pools: pools.into_iter().chain(made).collect(),
         admin: crate::config::boot::admin_bind(config),
         policies: book.policies.clone(),
         show_cause_to: shows

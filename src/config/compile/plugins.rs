@@ -7,29 +7,39 @@ use std::sync::Arc;
 
 use windrose_plugins::contract::{causes, Answer, Build, Consumers, Hooks, Safety, Verdict};
 
+use super::calls::{Lines, LinesAt};
 use super::{consumers, Means};
 use crate::config::report::Report;
 use crate::config::schema::{Config, Listener, OnError, PluginInstance, PluginMode, PluginUse};
 use crate::snapshot::chain::{Chain, Instance, Mode};
 
 /// What plugins are built with, and those that have a name.
-pub(super) struct Named {
+pub(super) struct Named<'a> {
     consumers: Arc<Consumers>,
+    /// What carries their calls.
+    pub(super) lines: Lines<'a>,
     /// `None` for those that are off or could not be built.
     instances: BTreeMap<String, Option<Arc<Instance>>>,
 }
 
 /// Builds the instances under `plugins`.
-pub(super) fn named(config: &Config, means: &Means<'_>, report: &mut Report) -> Named {
+pub(super) fn named<'a>(
+    config: &'a Config,
+    lines: Lines<'a>,
+    means: &Means<'_>,
+    report: &mut Report,
+) -> Named<'a> {
     let consumers = consumers::compile(config);
     let build = |(name, settings): (&String, &PluginInstance)| {
         let path = format!("plugins.{name}");
-        let built = build(name, &path, settings, &consumers, means, report);
+        let built = build(name, &path, settings, (&consumers, &lines), means, report);
         (name.clone(), built)
     };
+    let instances = config.plugins.iter().map(build).collect();
     Named {
-        instances: config.plugins.iter().map(build).collect(),
+        instances,
         consumers,
+        lines,
     }
 }
 
@@ -49,7 +59,7 @@ pub(super) fn chain(
     lists: &[(&str, &[PluginUse])],
     owner: &str,
     stand: Stand,
-    named: &Named,
+    named: &Named<'_>,
     means: &Means<'_>,
     report: &mut Report,
 ) -> Chain {
@@ -61,7 +71,8 @@ pub(super) fn chain(
                 PluginUse::Named(name) => named.instances.get(name).cloned().flatten(),
                 PluginUse::Inline(settings) => {
                     let name = format!("{owner}.{}.{}", all.len(), settings.kind);
-                    build(&name, &path, settings, &named.consumers, means, report)
+                    let with = (&named.consumers, &named.lines);
+                    build(&name, &path, settings, with, means, report)
                 }
             };
             let Some(instance) = instance else { continue };
@@ -131,7 +142,7 @@ fn build(
     name: &str,
     path: &str,
     settings: &PluginInstance,
-    consumers: &Arc<Consumers>,
+    (consumers, lines): (&Arc<Consumers>, &Lines<'_>),
     means: &Means<'_>,
     report: &mut Report,
 ) -> Option<Arc<Instance>> {
@@ -150,6 +161,7 @@ fn build(
         states: means.states,
         consumers,
         counters: &*means.metrics,
+        carriers: &LinesAt { lines, path },
     };
     let config = match &settings.config {
         serde_yaml::Value::Null => serde_yaml::Value::Mapping(Default::default()),

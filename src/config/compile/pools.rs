@@ -120,6 +120,7 @@ fn build_pool(
             previous.map(|previous| &previous.retry_budget),
         ),
         gate: previous.map_or_else(Default::default, |previous| previous.gate.clone()),
+        calls: previous.map_or_else(Default::default, |previous| previous.calls.clone()),
         metrics: means.metrics.pool(&pool.name),
         subset: None,
     }

@@ -32,7 +32,7 @@ pub(super) struct Workshop<'a> {
     pub(super) means: &'a Means<'a>,
     pub(super) identity: Option<Arc<Identity>>,
     pub(super) pools: ByName<'a>,
-    pub(super) instances: &'a Named,
+    pub(super) instances: &'a Named<'a>,
     pub(super) book: &'a Book,
 }
 

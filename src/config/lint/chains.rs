@@ -63,7 +63,7 @@ fn credentials(config: &Config, report: &mut Report) {
 }
 
 /// Every plugin that is written anywhere.
-fn everywhere(config: &Config) -> impl Iterator<Item = &PluginInstance> {
+pub(super) fn everywhere(config: &Config) -> impl Iterator<Item = &PluginInstance> {
     let of_routes = config.routes.iter().flat_map(|route| {
         let rules = route.rules.iter().flat_map(|rule| &rule.plugins);
         route.plugins.iter().chain(rules)

@@ -165,6 +165,19 @@ fn everyone(networks: &[IpNet], path: &str, report: &mut Report) {
     }
 }
 
+/// Pools that the settings of a plugin name: all that are called by `pool`, at any depth.
+fn called(config: &serde_yaml::Value) -> Vec<&str> {
+    match config {
+        serde_yaml::Value::Mapping(map) => {
+            let own = map.get("pool").and_then(serde_yaml::Value::as_str);
+            let below = map.values().flat_map(called);
+            own.into_iter().chain(below).collect()
+        }
+        serde_yaml::Value::Sequence(list) => list.iter().flat_map(called).collect(),
+        _ => Vec::new(),
+    }
+}
+
 fn pools(config: &Config, report: &mut Report) {
     let rules = || config.routes.iter().flat_map(|route| &route.rules);
     let one = rules().filter_map(|rule| rule.pool.as_deref());
@@ -173,7 +186,8 @@ fn pools(config: &Config, report: &mut Report) {
         .map(|target| target.pool.as_str());
     let mirrors = rules().flat_map(|rule| &rule.mirror);
     let mirrors = mirrors.map(|mirror| mirror.pool.as_str());
-    let used: HashSet<&str> = one.chain(many).chain(mirrors).collect();
+    let called = chains::everywhere(config).flat_map(|plugin| called(&plugin.config));
+    let used: HashSet<&str> = one.chain(many).chain(mirrors).chain(called).collect();
     for (at, pool) in config.pools.iter().enumerate() {
         let (path, name) = (format!("pools[{at}]"), &pool.name);
         if !used.contains(name.as_str()) {

@@ -21,6 +21,7 @@ fn built(text: &str, previous: Option<&Snapshot>) -> Result<Built, Report> {
         endpoints: &Endpoints::default(),
         identities: &Default::default(),
         states: &StateRegistry::default(),
+        exchange: std::sync::Arc::new(crate::snapshot::call::OutOfReach),
         previous,
     };
     let document = Document::read_text("gw.yaml", text)?;

@@ -42,6 +42,7 @@ use super::pools::PoolKeeper;
 use super::probation::Terms;
 use super::reload::Order;
 use super::status::{Reload, Status};
+use super::tasks::TaskKeeper;
 use crate::explain::{explain, Question};
 use crate::observe::metrics::Metrics;
 use crate::observe::recorder::Recorder;
@@ -64,6 +65,8 @@ pub struct Admin {
     pub status: Arc<Status>,
     /// Knows why endpoints are out.
     pub pools: Arc<PoolKeeper>,
+    /// Knows the background tasks of plugins.
+    pub tasks: Arc<TaskKeeper>,
     /// Knows what is wrong with certificate files.
     pub certs: Arc<CertKeeper>,
     /// Does what is asked about the configuration. Runs on the thread of the admin address, so it should hand over to the supervisor.
@@ -188,6 +191,7 @@ impl Desk {
             pools,
             certs,
             recorder,
+            tasks,
             ..
         } = &self.admin;
         let snapshot = current.load();
@@ -205,7 +209,9 @@ impl Desk {
             Place::Config => answer::config(&snapshot),
             Place::Routes => answer::without_secrets(&snapshot, &routes::view(&snapshot)),
             Place::Pools => answer::without_secrets(&snapshot, &pools::view(&snapshot, pools)),
-            Place::Plugins => answer::json(StatusCode::OK, &plugins::view(&snapshot)),
+            Place::Plugins => {
+                answer::json(StatusCode::OK, &plugins::view(&snapshot, &tasks.view()))
+            }
             Place::Mirrors => answer::without_secrets(&snapshot, &mirrors::view(&snapshot)),
             Place::Policies => answer::without_secrets(&snapshot, &policies::view(&snapshot)),
             Place::Mesh => {

@@ -14,6 +14,7 @@ use super::Admin;
 use crate::control::judge::{share, Counts};
 use crate::control::reload::counted;
 use crate::control::status::{Deed, Status};
+use crate::control::tasks::TaskView;
 use crate::snapshot::quarantine::Quarantined;
 use crate::snapshot::Snapshot;
 
@@ -39,6 +40,8 @@ pub(super) struct Overview {
     pools: Vec<PoolHealth>,
     traffic: TrafficView,
     reloads: Vec<DeedView>,
+    /// Tasks of plugins that run beside requests.
+    background_tasks: usize,
     /// Objects of the configuration that were set aside.
     quarantined: Vec<String>,
 }
@@ -146,6 +149,8 @@ impl Overview {
         attention.extend(clocks.alarms().into_iter().map(error));
         pools.iter().for_each(|one| pool(one, &mut attention));
         requests(&traffic, &mut attention);
+        let tasks = admin.tasks.view();
+        attention.extend(tasks.iter().filter_map(task));
         // Errors before warnings, and each in the order of the screen.
         attention.sort_by_key(|one| one.severity);
         Overview {
@@ -165,6 +170,7 @@ impl Overview {
             pools: by_health(pools),
             traffic,
             reloads: status.deeds().into_iter().map(deed).collect(),
+            background_tasks: tasks.len(),
             quarantined: snapshot.quarantined.iter().map(set_aside).collect(),
         }
     }
@@ -283,6 +289,16 @@ fn requests(traffic: &TrafficView, attention: &mut Vec<Attention>) {
             "{share:.1} % of the requests of the last minutes were answered with 5xx"
         )));
     }
+}
+
+/// A task that ended by itself: what it does is not done meanwhile.
+fn task(task: &TaskView) -> Option<Attention> {
+    let TaskView { plugin, name, .. } = task;
+    let times = counted(usize::try_from(task.begun_again).unwrap_or(0), "time");
+    let words = || {
+        format!("plugin {plugin}: its background task {name} ended by itself, begun again {times}")
+    };
+    task.waits.then(|| warning(words()))
 }
 
 fn listener(one: Listener) -> ListenerView {

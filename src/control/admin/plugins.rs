@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::state::rfc3339;
+use crate::control::tasks::TaskView;
 use crate::snapshot::chain::{Chain, Instance, Mode};
 use crate::snapshot::shadow::Example;
 use crate::snapshot::Snapshot;
@@ -36,6 +37,18 @@ struct PluginView {
     failures: u64,
     /// The last answers it would have made since the last reload.
     examples: Vec<ExampleView>,
+    /// Its background tasks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    background: Vec<BackgroundView>,
+}
+
+#[derive(Serialize)]
+struct BackgroundView {
+    task: &'static str,
+    /// `runs`, or `waits` after it ended by itself.
+    state: &'static str,
+    /// How often it was begun again since the last reload.
+    begun_again: u64,
 }
 
 #[derive(Serialize)]
@@ -47,7 +60,7 @@ struct ExampleView {
 }
 
 /// Every instance in use, in the order of listeners and rules.
-pub(super) fn view(snapshot: &Snapshot) -> Plugins {
+pub(super) fn view(snapshot: &Snapshot, tasks: &[TaskView]) -> Plugins {
     let mut used = Used::default();
     for listener in &snapshot.listeners {
         let user = format!("listener {}", listener.name);
@@ -59,7 +72,9 @@ pub(super) fn view(snapshot: &Snapshot) -> Plugins {
     }
     let plugins = used.list.into_iter();
     Plugins {
-        plugins: plugins.map(|(one, used_by)| plugin(one, used_by)).collect(),
+        plugins: plugins
+            .map(|(one, used_by)| plugin(one, used_by, tasks))
+            .collect(),
     }
 }
 
@@ -87,7 +102,13 @@ impl<'s> Used<'s> {
     }
 }
 
-fn plugin(one: &Instance, used_by: Vec<String>) -> PluginView {
+fn plugin(one: &Instance, used_by: Vec<String>, tasks: &[TaskView]) -> PluginView {
+    let own = tasks.iter().filter(|task| *task.plugin == *one.name);
+    let background = |task: &TaskView| BackgroundView {
+        task: task.name,
+        state: if task.waits { "waits" } else { "runs" },
+        begun_again: task.begun_again,
+    };
     PluginView {
         name: one.name.to_string(),
         kind: one.kind,
@@ -105,6 +126,7 @@ fn plugin(one: &Instance, used_by: Vec<String>) -> PluginView {
         would_answers: one.would_answer.get(),
         failures: one.failed.get(),
         examples: one.examples.all().iter().map(example).collect(),
+        background: own.map(background).collect(),
     }
 }
 

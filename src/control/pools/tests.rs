@@ -95,6 +95,7 @@ pub(in crate::control) fn pool_of(
         set: Arc::new(arc_swap::ArcSwap::from_pointee(set)),
         limits: None,
         gate: Default::default(),
+        calls: Default::default(),
         metrics: metrics.pool(name),
         subset: None,
     })

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue};
 pub use export::{Tracer, TracerError, TracerSettings};
 use parse::{Decision, Parent};
 pub use span::{AttemptSpan, FinishedSpan};
+use windrose_plugins::contract::Trace;
 
 /// Whether spans are made here, and for which share of the traces that begin here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +123,16 @@ impl TraceContext {
         ids::write_hex(&told, &mut text[36..52]);
         text[54] = if self.sampled { b'1' } else { b'0' };
         HeaderValue::from_bytes(&text).ok()
+    }
+
+    /// What calls that are made beside the way upstream are part of: the proxy's own span, or the parent's where no spans are made.
+    pub fn beside(&self) -> Option<Trace> {
+        let span = Some(self.span_id).filter(|_| self.recording);
+        Some(Trace {
+            trace_id: self.trace_id,
+            span_id: span.or(self.parent)?,
+            sampled: self.sampled,
+        })
     }
 
     /// `tracestate` for the next hop.

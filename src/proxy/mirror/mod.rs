@@ -5,18 +5,17 @@
 mod compare;
 mod exchange;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, StatusCode};
-use pingora::connectors::http::Connector;
-use pingora::connectors::ConnectorOptions;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use tokio::sync::oneshot;
 
+use super::exchange::Answer;
 use super::request::Ctx;
 use super::{upstream, Shared};
 use crate::decide::{fields::Nature, Facts, MIRROR};
@@ -24,30 +23,6 @@ use crate::observe::clock;
 use crate::observe::metrics::MirrorResult;
 use crate::snapshot::identity::Workload;
 use crate::snapshot::route::{Candidate, CompareBody, Mirror};
-
-/// Connections for copies, apart from those of requests. Pingora's connector reads the system's authorities into memory twice,
-/// which those without mirrors need not pay for.
-pub struct Connections {
-    idle: usize,
-    connector: OnceLock<Connector>,
-}
-
-impl Connections {
-    /// With so many idle connections kept for reuse.
-    pub fn new(idle: usize) -> Connections {
-        Connections {
-            idle,
-            connector: OnceLock::new(),
-        }
-    }
-
-    /// Made for the first copy, which waits some milliseconds for it.
-    fn connector(&self) -> &Connector {
-        let options = || ConnectorOptions::new(self.idle);
-        self.connector
-            .get_or_init(|| Connector::new(Some(options())))
-    }
-}
 
 /// What is gathered of a request that is mirrored.
 pub(super) struct Mirroring {
@@ -97,6 +72,16 @@ impl Response {
         let room = most.saturating_sub(self.body.len());
         self.is_cut |= piece.len() > room;
         self.body.extend_from_slice(&piece[..piece.len().min(room)]);
+    }
+}
+
+impl From<Answer> for Response {
+    fn from(answer: Answer) -> Response {
+        Response {
+            body: answer.body,
+            is_cut: answer.is_cut,
+            ..Response::of(&answer.head, answer.took)
+        }
     }
 }
 

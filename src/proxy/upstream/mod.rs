@@ -19,7 +19,7 @@ pub(in crate::proxy) use kept::Watched;
 pub(in crate::proxy) use key::{hash, hash_of_client};
 pub(in crate::proxy) use mutual::{proven, round};
 pub(in crate::proxy) use outcome::{
-    ended, gave_up, is_of_endpoint, is_telling, responded, tell, trailers,
+    ended, gave_up, is_of_endpoint, is_telling, of_status, responded, tell, trailers,
 };
 pub(in crate::proxy) use session::tell as tell_session;
 
@@ -270,7 +270,7 @@ fn bound(peer: &mut HttpPeer, timeouts: &Timeouts, ctx: &Ctx, now: u64) {
 
 /// What keeps requests off connections that are too old: a number that changes once in the age, at each endpoint at a
 /// moment of its own. Pingora then no longer finds those made before; they end by being idle.
-fn age(age: Duration, endpoint: &str, now: u64) -> u64 {
+pub(in crate::proxy) fn age(age: Duration, endpoint: &str, now: u64) -> u64 {
     let age = u64::try_from(age.as_nanos()).unwrap_or(u64::MAX);
     if age == 0 {
         return 0;

@@ -26,7 +26,7 @@ pub(in crate::proxy) fn responded(response: &ResponseHeader, ctx: &mut Ctx) {
     ctx.attempt.status = response.status.as_u16();
     ctx.cause = None;
     ctx.note_grpc_status(&response.headers);
-    let verdict = match of_status(response.status) {
+    let verdict = match of_status(response.status.as_u16()) {
         Verdict::Ok if ctx.is_grpc => grpc_status(&response.headers).map(of_grpc),
         verdict => Some(verdict),
     };
@@ -216,8 +216,9 @@ pub(in crate::proxy) fn tell(
     }
 }
 
-fn of_status(status: StatusCode) -> Verdict {
-    match status.as_u16() {
+/// What a status says of its endpoint.
+pub(in crate::proxy) fn of_status(status: u16) -> Verdict {
+    match status {
         429 => Verdict::Limited,
         502 | 503 => Verdict::Gateway,
         504 => Verdict::Silent,

@@ -20,7 +20,7 @@ fn instance(mode: Mode, fails_open: bool) -> Instance {
 }
 
 fn unknown() -> Verdict {
-    Verdict::Unknown(Unknown("a store"))
+    Verdict::Unknown(Unknown::from("a store"))
 }
 
 #[test]
@@ -120,6 +120,7 @@ async fn a_plugin_in_the_shadow_changes_no_request_and_leaves_an_example() {
         path: "/",
         request_id: "id-1",
         trusted_peer: false,
+        trace: None,
     };
     let mut head = RequestHeader::build("GET", b"/", None).unwrap();
     let mut principal = Some(Principal {

@@ -49,6 +49,8 @@ pub struct Pool {
     pub retry_budget: Budget,
     /// What copies of requests pass on their way here. The same in the next generation.
     pub gate: Arc<Gate>,
+    /// What calls of plugins pass on their way here. The same in the next generation.
+    pub calls: Arc<Gate>,
     /// Counters.
     pub metrics: Arc<PoolMetrics>,
     /// Which of its endpoints are meant, by position in `settings.balance.subsets`; `None` for all. Rules that name a
@@ -67,6 +69,7 @@ impl Pool {
             limits: self.limits.clone(),
             retry_budget: self.retry_budget.clone(),
             gate: self.gate.clone(),
+            calls: self.calls.clone(),
             metrics: self.metrics.clone(),
             subset: Some(subset),
         }
@@ -97,6 +100,7 @@ impl Pool {
             limits: None,
             retry_budget: self.retry_budget.clone(),
             gate: self.gate.clone(),
+            calls: self.calls.clone(),
             metrics: self.metrics.clone(),
             subset: None,
         }

@@ -153,6 +153,7 @@ fn desk(reach: Reach, status: &Arc<Status>, refuses: &Arc<AtomicBool>) -> (Desk,
         current,
         pools: PoolKeeper::new(endpoints, metrics.clone()),
         certs: CertKeeper::new(metrics.clone()),
+        tasks: Arc::new(crate::control::tasks::TaskKeeper::new(metrics.clone())),
         recorder: Arc::new(Recorder::new(
             &RecorderSettings::default(),
             metrics.recorder(),
