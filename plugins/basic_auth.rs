@@ -21,7 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::contract::{
     field_value, Answer, Blame, Build, Cause, Clock, Counter, Effects, Hooks, Plugin, PluginDef,
-    Principal, PrincipalKind, Problem, Request, Safety, Shared, Time, Verdict,
+    Principal, Problem, Request, Safety, Shared, Time, Verdict,
 };
 
 use users::Users;
@@ -208,10 +208,7 @@ impl Gate {
         };
         match self.verify(&credentials, request.effects).await {
             Outcome::Right => {
-                *request.principal = Some(Principal {
-                    kind: PrincipalKind::Consumer,
-                    name: credentials.name,
-                });
+                *request.principal = Some(Principal::consumer(credentials.name));
                 Verdict::Continue
             }
             Outcome::Wrong => self.refuse(&WRONG, request.effects),

@@ -12,6 +12,7 @@ pub mod cors;
 pub mod headers;
 pub mod ip_filter;
 pub mod key_auth;
+pub mod place;
 pub mod rate_limit;
 pub mod request_id;
 pub mod respond;

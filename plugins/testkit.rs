@@ -20,8 +20,8 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::contract::{
     Answer, Build, Cause, ClientFacts, Clock, ConnectionView, Consumers, Effects, Finished, Hooks,
-    PluginDef, Principal, PrincipalKind, Problem, Request, RequestHook, Response, Slots,
-    StateRegistry, Trace, Verdict,
+    PluginDef, Principal, Problem, Request, RequestHook, Response, Slots, StateRegistry, Trace,
+    Verdict,
 };
 
 pub use calls::{reply, Asked};
@@ -393,10 +393,7 @@ impl Exchange {
 
     /// The caller was proven to be this consumer.
     pub fn as_consumer(mut self, name: &str) -> Exchange {
-        self.seen.principal = Some(Principal {
-            kind: PrincipalKind::Consumer,
-            name: name.to_owned(),
-        });
+        self.seen.principal = Some(Principal::consumer(name));
         self
     }
 

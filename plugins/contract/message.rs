@@ -6,6 +6,7 @@ use std::any::Any;
 use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
 use std::time::Duration;
 
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -30,9 +31,28 @@ pub struct Principal {
     pub kind: PrincipalKind,
     /// `spiffe://…`, or the consumer's or subject's name.
     pub name: String,
+    /// What a token said about it, where one proved it. Later plugins read them; nothing shows them.
+    pub claims: Option<Arc<Claims>>,
 }
 
+/// What whoever issued a token says in it (RFC 7519 section 4).
+pub type Claims = serde_json::Map<String, serde_json::Value>;
+
 impl Principal {
+    /// A caller of this kind and name.
+    pub fn new(kind: PrincipalKind, name: impl Into<String>) -> Principal {
+        Principal {
+            kind,
+            name: name.into(),
+            claims: None,
+        }
+    }
+
+    /// The consumer of this name.
+    pub fn consumer(name: impl Into<String>) -> Principal {
+        Principal::new(PrincipalKind::Consumer, name)
+    }
+
     /// The form policies and logs use: SPIFFE IDs as they are, others as `consumer:NAME` or `certificate:NAME`.
     pub fn id(&self) -> String {
         match self.kind {

@@ -66,7 +66,8 @@ pub use hooks::{
     Verdict,
 };
 pub use message::{
-    ClientFacts, ConnectionView, Finished, Principal, PrincipalKind, Request, Response, Slot, Slots,
+    Claims, ClientFacts, ConnectionView, Finished, Principal, PrincipalKind, Request, Response,
+    Slot, Slots,
 };
 pub use problem::Problem;
 pub use state::{Clock, Effects, Shared, StateRegistry, Unknown};

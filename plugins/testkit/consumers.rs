@@ -1,11 +1,11 @@
-//! Consumers for tests: who there is while a plugin is built.
+//! Consumers for tests: who there is while a plugin is built, and who calls.
 //! It must not know what plugins do with them.
 //! Part of the kit.
 
 use std::sync::Arc;
 
-use super::Kit;
-use crate::contract::{key_hash, Consumer, Credential};
+use super::{Exchange, Kit};
+use crate::contract::{key_hash, Consumer, Credential, Principal};
 
 impl Kit {
     /// Adds a consumer and what proves it. To be called before anything is built.
@@ -34,5 +34,13 @@ impl Kit {
         Kit::new()
             .with_consumer(consumer("ann", Some("staff")), [key])
             .with_consumer(consumer("mallory", None), [])
+    }
+}
+
+impl Exchange {
+    /// The caller was proven to be this one.
+    pub fn proven(mut self, principal: Principal) -> Exchange {
+        self.seen.principal = Some(principal);
+        self
     }
 }

@@ -123,10 +123,7 @@ impl Question {
             Some(("certificate", name)) => (PrincipalKind::Certificate, name),
             _ => (PrincipalKind::Workload, id),
         };
-        Some(Principal {
-            kind,
-            name: name.to_owned(),
-        })
+        Some(Principal::new(kind, name))
     }
 
     /// Whom the connection proved: a plugin proves consumers.

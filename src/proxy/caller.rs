@@ -30,10 +30,10 @@ pub(super) fn workload(
 /// whom the connection is for.
 pub(super) fn known(listener: &Listener, caller: Option<&Workload>) -> Option<Box<Principal>> {
     let caller = caller.filter(|_| listener.role == Role::MeshOutbound)?;
-    Some(Box::new(Principal {
-        kind: PrincipalKind::Workload,
-        name: caller.id.to_string(),
-    }))
+    Some(Box::new(Principal::new(
+        PrincipalKind::Workload,
+        caller.id.to_string(),
+    )))
 }
 
 fn by_origin<'i>(

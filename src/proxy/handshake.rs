@@ -154,10 +154,7 @@ pub(super) async fn mutual(
             None => Alpn::None,
         },
         told: told(&svid, &proof.id, ssl),
-        principal: Principal {
-            kind: PrincipalKind::Workload,
-            name: proof.id.as_str().to_owned(),
-        },
+        principal: Principal::new(PrincipalKind::Workload, proof.id.as_str()),
         proof,
     };
     Ok((stream, proven))

@@ -31,7 +31,7 @@ fn fits(what: &str, size: usize, bound: usize) {
 
 #[test]
 fn the_state_of_a_request_is_small() {
-    fits("Ctx", size_of::<Ctx>(), 704);
+    fits("Ctx", size_of::<Ctx>(), 712);
 }
 
 #[test]

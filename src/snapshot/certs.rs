@@ -320,13 +320,9 @@ pub fn principal(leaf: &X509Ref) -> Option<Principal> {
         .filter_map(|name| name.uri().map(str::to_owned))
         .collect();
     match uris.as_slice() {
-        [uri] if uri.starts_with("spiffe://") => Some(Principal {
-            kind: PrincipalKind::Workload,
-            name: uri.clone(),
-        }),
-        _ => common_name(leaf).map(|name| Principal {
-            kind: PrincipalKind::Certificate,
-            name,
-        }),
+        [uri] if uri.starts_with("spiffe://") => {
+            Some(Principal::new(PrincipalKind::Workload, uri.clone()))
+        }
+        _ => common_name(leaf).map(|name| Principal::new(PrincipalKind::Certificate, name)),
     }
 }

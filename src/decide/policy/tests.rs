@@ -21,10 +21,7 @@ use crate::snapshot::route::{HostPattern, PathPattern, PrincipalPattern};
 mod targets;
 
 fn workload(name: &str) -> Principal {
-    Principal {
-        kind: PrincipalKind::Workload,
-        name: name.to_owned(),
-    }
+    Principal::new(PrincipalKind::Workload, name)
 }
 
 fn web() -> Principal {
@@ -326,10 +323,7 @@ fn parts_of_a_workloads_id_can_be_asked_for() {
         assert_eq!(asked(&set, Some(&workload(id))).0, "policy_denied", "{id}");
     }
     // They have none of the parts, and are known to be somebody else.
-    let consumer = Principal {
-        kind: PrincipalKind::Consumer,
-        name: "web".to_owned(),
-    };
+    let consumer = Principal::consumer("web");
     for other in [workload("spiffe://mesh.test/some/path"), consumer] {
         assert_eq!(asked(&set, Some(&other)).0, "policy_denied");
     }
@@ -369,10 +363,7 @@ fn ids_are_read_by_their_words() {
 
 #[test]
 fn a_consumer_does_not_hide_the_workload_it_came_through() {
-    let consumer = Principal {
-        kind: PrincipalKind::Consumer,
-        name: "ann".to_owned(),
-    };
+    let consumer = Principal::consumer("ann");
     let from = From {
         consumers: [PrincipalPattern::new("ann")].into(),
         ..of(&["spiffe://mesh.test/*"])

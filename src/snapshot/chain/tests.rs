@@ -1,5 +1,5 @@
 use pingora::http::RequestHeader;
-use windrose_plugins::contract::{ClientFacts, Principal, PrincipalKind, Unknown};
+use windrose_plugins::contract::{ClientFacts, Principal, Unknown};
 
 use super::*;
 
@@ -123,10 +123,7 @@ async fn a_plugin_in_the_shadow_changes_no_request_and_leaves_an_example() {
         trace: None,
     };
     let mut head = RequestHeader::build("GET", b"/", None).unwrap();
-    let mut principal = Some(Principal {
-        kind: PrincipalKind::Consumer,
-        name: "ann".into(),
-    });
+    let mut principal = Some(Principal::consumer("ann"));
     let mut request = Request {
         head: &mut head,
         client: &facts,
