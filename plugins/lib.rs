@@ -11,7 +11,10 @@ pub mod body_limit;
 pub mod cors;
 pub mod headers;
 pub mod ip_filter;
+mod json;
+pub mod jwt;
 pub mod key_auth;
+mod keys;
 pub mod place;
 pub mod rate_limit;
 pub mod request_id;
@@ -27,6 +30,7 @@ pub const BUILTIN: &[PluginDef] = &[
     cors::PLUGIN,
     headers::PLUGIN,
     ip_filter::PLUGIN,
+    jwt::PLUGIN,
     key_auth::PLUGIN,
     rate_limit::PLUGIN,
     request_id::PLUGIN,

@@ -55,6 +55,7 @@ mod peers;
 mod pipelining;
 mod plan;
 mod plugins;
+mod plugins_auth;
 mod policies;
 mod probation;
 mod quarantine;

@@ -26,6 +26,13 @@ pub enum Credential {
     Key([u8; 32]),
     /// A password's hash, in the form of its algorithm; the consumer's name is the user's.
     Password(String),
+    /// Whom an issuer of tokens calls so.
+    Subject {
+        /// The issuer, as its tokens write it.
+        issuer: String,
+        /// What it calls the consumer.
+        subject: String,
+    },
 }
 
 impl fmt::Debug for Credential {
@@ -33,6 +40,7 @@ impl fmt::Debug for Credential {
         f.write_str(match self {
             Credential::Key(_) => "Key",
             Credential::Password(_) => "Password",
+            Credential::Subject { .. } => "Subject",
         })
     }
 }
@@ -48,6 +56,8 @@ pub struct Consumers {
     names: BTreeMap<String, Arc<Consumer>>,
     keys: HashMap<[u8; 32], Arc<Consumer>>,
     passwords: BTreeMap<String, String>,
+    /// By issuer, then by what it calls them.
+    subjects: HashMap<String, HashMap<String, Arc<Consumer>>>,
 }
 
 impl fmt::Debug for Consumers {
@@ -70,6 +80,10 @@ impl Consumers {
                     let name = consumer.name.clone();
                     self.passwords.entry(name).or_insert(hash);
                 }
+                Credential::Subject { issuer, subject } => {
+                    let of_issuer = self.subjects.entry(issuer).or_default();
+                    of_issuer.entry(subject).or_insert_with(|| consumer.clone());
+                }
             }
         }
         self.names.entry(consumer.name.clone()).or_insert(consumer);
@@ -88,6 +102,16 @@ impl Consumers {
     /// Whether anybody has a key.
     pub fn have_keys(&self) -> bool {
         !self.keys.is_empty()
+    }
+
+    /// Whom this issuer calls so.
+    pub fn with_subject(&self, issuer: &str, subject: &str) -> Option<&Arc<Consumer>> {
+        self.subjects.get(issuer)?.get(subject)
+    }
+
+    /// Whether an issuer has a name for anybody.
+    pub fn have_subjects(&self) -> bool {
+        !self.subjects.is_empty()
     }
 
     /// The names of those who have a password, with its hash.

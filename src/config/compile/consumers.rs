@@ -15,12 +15,17 @@ pub(super) fn compile(config: &Config) -> Arc<Consumers> {
     for one in &config.consumers {
         let keys = one.keys.iter().filter_map(|key| key_of(key));
         let password = one.password.clone().map(Credential::Password);
+        let subjects = one.subjects.iter().map(|one| Credential::Subject {
+            issuer: one.issuer.clone(),
+            subject: one.subject.clone(),
+        });
         let consumer = Consumer {
             name: one.name.clone(),
             groups: one.groups.iter().cloned().collect(),
             metadata: one.metadata.clone(),
         };
-        all.add(consumer, keys.map(Credential::Key).chain(password));
+        let keys = keys.map(Credential::Key);
+        all.add(consumer, keys.chain(password).chain(subjects));
     }
     Arc::new(all)
 }

@@ -48,6 +48,7 @@ fn credentials(config: &Config, report: &mut Report) {
         let has = [
             ("keys", "key_auth", !consumer.keys.is_empty()),
             ("password", "basic_auth", consumer.password.is_some()),
+            ("subjects", "jwt", !consumer.subjects.is_empty()),
         ];
         for (key, kind, _) in has
             .into_iter()

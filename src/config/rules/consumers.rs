@@ -12,6 +12,7 @@ use crate::config::schema::{Config, Consumer};
 pub(super) fn check(config: &Config, report: &mut Report) {
     let mut names = HashMap::new();
     let mut keys = HashMap::new();
+    let mut subjects = HashMap::new();
     for (at, consumer) in config.consumers.iter().enumerate() {
         let path = format!("consumers[{at}]");
         name(consumer, &path, report);
@@ -38,27 +39,54 @@ pub(super) fn check(config: &Config, report: &mut Report) {
                 "keep what plugins read",
             );
         }
-        for (nth, key) in consumer.keys.iter().enumerate() {
-            let path = format!("{path}.keys[{nth}]");
-            if key_of(key).is_none() {
-                // Never quoted: it may be the key itself.
-                report.error(
-                    &path,
-                    "is not the SHA-256 of a key: 64 hexadecimal digits",
-                    "`printf %s KEY | sha256sum` prints it; the key itself does not belong here",
-                );
-            } else if let Some(before) = keys.insert(key.to_ascii_lowercase(), at) {
-                report.error(
-                    &path,
-                    format!("consumers[{before}] has the same key"),
-                    "a key proves one consumer; make another one",
-                );
-            }
-        }
+        hashes(consumer, at, &mut keys, report);
+        called(consumer, at, &mut subjects, report);
     }
 }
 
 const MOST_METADATA: usize = 64;
+
+/// Keys that are hashes, and one consumer's alone.
+fn hashes(consumer: &Consumer, at: usize, keys: &mut HashMap<String, usize>, report: &mut Report) {
+    for (nth, key) in consumer.keys.iter().enumerate() {
+        let path = format!("consumers[{at}].keys[{nth}]");
+        if key_of(key).is_none() {
+            // Never quoted: it may be the key itself.
+            report.error(
+                &path,
+                "is not the SHA-256 of a key: 64 hexadecimal digits",
+                "`printf %s KEY | sha256sum` prints it; the key itself does not belong here",
+            );
+        } else if let Some(before) = keys.insert(key.to_ascii_lowercase(), at) {
+            report.error(
+                &path,
+                format!("consumers[{before}] has the same key"),
+                "a key proves one consumer; make another one",
+            );
+        }
+    }
+}
+
+/// What issuers call it, which is one consumer's alone.
+fn called<'c>(
+    consumer: &'c Consumer,
+    at: usize,
+    subjects: &mut HashMap<(&'c str, &'c str), usize>,
+    report: &mut Report,
+) {
+    for (nth, one) in consumer.subjects.iter().enumerate() {
+        let path = format!("consumers[{at}].subjects[{nth}]");
+        given(report, &format!("{path}.issuer"), &one.issuer);
+        given(report, &format!("{path}.subject"), &one.subject);
+        if let Some(before) = subjects.insert((&*one.issuer, &*one.subject), at) {
+            report.error(
+                &path,
+                format!("consumers[{before}] is called the same by this issuer"),
+                "what an issuer calls somebody proves one consumer; remove one of the two",
+            );
+        }
+    }
+}
 
 fn name(consumer: &Consumer, path: &str, report: &mut Report) {
     let path = format!("{path}.name");

@@ -25,4 +25,17 @@ pub struct Consumer {
     /// A password's bcrypt hash for the plugin `basic_auth` (`htpasswd -nbB NAME PASSWORD` prints one after the colon); the name is the user's. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
+    /// What issuers of tokens call it, for the plugin `jwt` with `consumer: {by: subject}`. Default: nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subjects: Vec<TokenSubject>,
+}
+
+/// What an issuer of tokens calls a consumer.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenSubject {
+    /// The issuer, as its tokens write it in `iss`, letter by letter.
+    pub issuer: String,
+    /// What it calls the consumer, in the claim that the plugin's `consumer.claim` names. One consumer's alone.
+    pub subject: String,
 }

@@ -68,3 +68,21 @@ fn keys_are_hashes_and_one_consumers() {
         ""
     );
 }
+
+#[test]
+fn what_an_issuer_calls_somebody_is_given_and_one_consumers() {
+    each_is_reported(&[
+        (
+            "consumers: [{name: a, subjects: [{issuer: i, subject: s}]}, {name: b, subjects: [{issuer: i, subject: s}]}]",
+            "consumers[1].subjects[0]: consumers[0] is called the same by this issuer",
+        ),
+        (
+            "consumers: [{name: a, subjects: [{issuer: '', subject: s}]}]",
+            "consumers[0].subjects[0].issuer: must not be empty",
+        ),
+        (
+            "consumers: [{name: a, subjects: [{issuer: i, subject: ''}]}]",
+            "consumers[0].subjects[0].subject: must not be empty",
+        ),
+    ]);
+}
