@@ -235,6 +235,19 @@ impl Instance {
         }
     }
 
+    /// Runs the hook on the response's trailers; what it returns is sent as the end of the body in their place.
+    pub fn response_trailers(
+        &self,
+        exchange: &mut Exchange,
+        trailers: &mut http::HeaderMap,
+    ) -> Option<Bytes> {
+        let mut piece = None;
+        if let Some(hook) = &self.hooks.response_trailers {
+            hook(&mut exchange.seen.slots, trailers, &mut piece);
+        }
+        piece
+    }
+
     /// Runs the finish hook, with the response's status as the final one.
     pub fn finish(&self, exchange: &mut Exchange, duration: Duration) {
         let client = exchange.facts.view();

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{Background, Cause, ConnectionView, Finished, Life, Request, Response, Unknown};
 
@@ -80,9 +80,18 @@ pub enum RequestHook {
     Async(Box<dyn for<'a, 'b> Fn(&'a mut Request<'b>) -> HookFuture<'a> + Send + Sync>),
 }
 
-/// Called for every piece of a body; `true` marks the last one. The piece may be changed or taken.
+/// Called for every piece of a body; `true` marks the last one. The piece may be changed; a hook that keeps one back leaves an empty
+/// one, because `None` before the end means that the body ends here. A hook that changes a body's length removes `Content-Length`
+/// from its head; the proxy frames what comes. A response that ends with trailers has no last piece: see [`TrailersHook`].
 pub type BodyHook<M> =
     Box<dyn for<'a, 'b> Fn(&'a mut M, &'b mut Option<Bytes>, bool) -> Verdict + Send + Sync>;
+
+/// Called with the trailers of a response, after the last piece of its body, which was not marked as such. What is put into the piece
+/// is sent as the end of the body, and the trailers with it are dropped: the framework has one or the other. Plugins nearer to the
+/// client, which have their turn later, find the piece and may change it; one without this hook gets it as a last piece of the body.
+pub type TrailersHook = Box<
+    dyn for<'a> Fn(&'a mut super::Slots, &'a mut HeaderMap, &'a mut Option<Bytes>) + Send + Sync,
+>;
 
 /// Called with the response's head.
 pub type ResponseHook = Box<dyn Fn(&mut Response<'_>) -> Verdict + Send + Sync>;
@@ -105,6 +114,8 @@ pub struct Hooks {
     pub response: Option<ResponseHook>,
     /// Pieces of the response body. Must not wait.
     pub response_body: Option<BodyHook<super::Slots>>,
+    /// See [`TrailersHook`].
+    pub response_trailers: Option<TrailersHook>,
     /// See [`FinishHook`].
     pub finish: Option<FinishHook>,
     /// Tasks that run beside requests.
@@ -196,6 +207,18 @@ impl Hooks {
             name,
             begin: Arc::new(move |life| Box::pin(begin(life))),
         });
+        self
+    }
+
+    /// Attaches a hook on the response's trailers.
+    pub fn on_response_trailers<F>(mut self, hook: F) -> Hooks
+    where
+        F: for<'a> Fn(&'a mut super::Slots, &'a mut HeaderMap, &'a mut Option<Bytes>)
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.response_trailers = Some(Box::new(hook));
         self
     }
 

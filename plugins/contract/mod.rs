@@ -45,11 +45,14 @@
 
 mod build;
 mod call;
+mod canonical;
 mod cause;
 mod consumer;
 mod field;
 mod hooks;
+mod location;
 mod message;
+mod path_edit;
 mod problem;
 mod state;
 mod target;
@@ -58,17 +61,20 @@ mod units;
 
 pub use build::{Build, Counter, CounterFactory, Plugin, PluginDef, Safety};
 pub use call::{Call, CallFailure, CallFuture, Caller, Carrier, Carriers, Reply, Trace};
+pub use canonical::{canonical_host, canonical_path, BadHost, BadPath, Host};
 pub use cause::{builtin_causes, causes, Blame, Cause};
 pub use consumer::{key_hash, Consumer, Consumers, Credential};
 pub use field::{did_you_mean, field_name, field_value, Side, Texts};
 pub use hooks::{
     Answer, BodyHook, ConnectionHook, FinishHook, HookFuture, Hooks, RequestHook, ResponseHook,
-    Verdict,
+    TrailersHook, Verdict,
 };
+pub use location::Location;
 pub use message::{
     Claims, ClientFacts, ConnectionView, Finished, Principal, PrincipalKind, Request, Response,
     Slot, Slots,
 };
+pub use path_edit::PathEdit;
 pub use problem::Problem;
 pub use state::{Clock, Effects, Shared, StateRegistry, Unknown};
 pub use target::{Origin, Target};

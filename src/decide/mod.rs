@@ -4,7 +4,6 @@
 
 mod again;
 pub mod attempts;
-mod canonical;
 mod class;
 mod conditions;
 mod deadline;
@@ -22,7 +21,6 @@ mod walk;
 mod wire;
 
 pub use again::{again, Failure, No};
-pub use canonical::{canonical_host, canonical_path, BadHost, BadPath, Host};
 pub use class::class;
 pub use conditions::{Condition, Verdict};
 pub use deadline::{Deadline, SetBy};
@@ -33,6 +31,7 @@ pub use onward::{Hop, MIRROR, REQUEST_ID};
 pub use share::share_of_connection;
 pub use target::{location, rewritten_path};
 pub use walk::{Next, Tls, Walk};
+pub use windrose_plugins::contract::{canonical_host, canonical_path, BadHost, BadPath, Host};
 pub use wire::WireText;
 
 use std::net::{IpAddr, SocketAddr};

@@ -4,6 +4,8 @@
 
 use std::borrow::Cow;
 
+use windrose_plugins::contract::Location;
+
 use super::Head;
 use crate::snapshot::route::{Candidate, PathPattern, PathRewrite, Redirect};
 
@@ -17,7 +19,7 @@ fn rewrite<'p>(rewrite: &PathRewrite, pattern: &PathPattern, path: &'p str) -> C
         PathRewrite::Keep => Cow::Borrowed(path),
         PathRewrite::Whole(whole) => Cow::Owned(whole.to_string()),
         PathRewrite::Prefix(replacement) => Cow::Owned(replace_prefix(pattern, replacement, path)),
-        PathRewrite::Regex(regex, replacement) => rooted(regex.replace_all(path, &**replacement)),
+        PathRewrite::Regex(edit) => edit.apply(path),
     }
 }
 
@@ -38,13 +40,6 @@ fn replace_prefix(pattern: &PathPattern, replacement: &str, path: &str) -> Strin
     }
 }
 
-fn rooted(path: Cow<'_, str>) -> Cow<'_, str> {
-    match path.starts_with('/') {
-        true => path,
-        false => Cow::Owned(format!("/{path}")),
-    }
-}
-
 /// The address a redirect points to. `port` is the one the client named, `secure` whether it came over TLS.
 pub fn location(
     redirect: &Redirect,
@@ -61,19 +56,15 @@ pub fn location(
     } else {
         port
     };
-    let standard = if scheme == "https" { 443 } else { 80 };
-    let port = redirect.port.or(kept).filter(|port| *port != standard);
     let path = rewrite(&redirect.path, &candidate.path, head.path);
-    let mut out = format!("{scheme}://{host}");
-    if let Some(port) = port {
-        out.push_str(&format!(":{port}"));
-    }
-    out.push_str(&path);
-    if let Some(query) = head.query {
-        out.push('?');
-        out.push_str(query);
-    }
-    out
+    let location = Location {
+        scheme,
+        host,
+        port: redirect.port.or(kept),
+        path: &path,
+        query: head.query,
+    };
+    location.to_string()
 }
 
 #[cfg(test)]

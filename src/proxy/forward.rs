@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
-use http::{HeaderName, Method, StatusCode, Version};
+use http::{HeaderMap, HeaderName, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
@@ -158,6 +158,7 @@ pub(super) fn response(
             return plan(ctx, answer);
         }
     }
+    frame(session.req_header(), head)?;
     let status = head.status;
     let told = ctx.told(None);
     fields::change_response(head, |headers| {
@@ -185,6 +186,24 @@ fn length(session: &Session, head: &ResponseHeader) -> u64 {
     let length = head.headers.get(CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
     length.unwrap_or(0)
+}
+
+/// Says how a body is framed whose length a plugin took away. Over HTTP/1.1 it would else end with the connection; over HTTP/2 it
+/// goes without saying.
+fn frame(request: &RequestHeader, head: &mut ResponseHeader) -> Result<()> {
+    let has_body = request.method != Method::HEAD
+        && !head.status.is_informational()
+        && !matches!(
+            head.status,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        );
+    let is_framed = head.headers.contains_key(CONTENT_LENGTH)
+        || head.headers.contains_key(TRANSFER_ENCODING)
+        || request.version != Version::HTTP_11;
+    if has_body && !is_framed {
+        head.insert_header(TRANSFER_ENCODING, "chunked")?;
+    }
+    Ok(())
 }
 
 /// Whether a response is over only when somebody ends it. What was asked for does not decide that alone.
@@ -241,4 +260,17 @@ pub(super) fn response_body(
         }
     }
     Ok(None)
+}
+
+/// The response's trailers; what plugins make of them ends the body in their place.
+pub(super) fn response_trailers(trailers: &mut HeaderMap, ctx: &mut Ctx) -> Option<Bytes> {
+    let (Some(candidate), Some(listener)) = (&ctx.candidate, &ctx.listener) else {
+        return None;
+    };
+    let mut piece = None;
+    for chain in [&candidate.rule.chain, &listener.chain] {
+        chain.response_trailers(&mut ctx.slots, trailers, &mut piece);
+    }
+    ctx.response_bytes += piece.as_ref().map_or(0, |piece| piece.len() as u64);
+    piece
 }

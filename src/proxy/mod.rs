@@ -244,7 +244,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Box<Ctx>,
     ) -> Result<Option<Bytes>> {
         upstream::trailers(trailers, ctx);
-        Ok(None)
+        Ok(forward::response_trailers(trailers, ctx))
     }
 
     fn error_while_proxy(

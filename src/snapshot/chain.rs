@@ -11,6 +11,7 @@ use std::task::Poll;
 
 use crate::observe::metrics::IntCounter;
 use bytes::Bytes;
+use http::HeaderMap;
 use windrose_plugins::contract::{
     causes, Answer, BodyHook, Cause, ConnectionView, Effects, Finished, Hooks, Request,
     RequestHook, Response, ResponseHook, Slots, Verdict,
@@ -196,6 +197,8 @@ pub struct Chain {
     upstream_request: Instances,
     response: Instances,
     response_body: Instances,
+    /// Those with a hook on trailers or on the body, which may have to take what others made of trailers.
+    ends: Instances,
     finish: Instances,
 }
 
@@ -215,6 +218,7 @@ impl Chain {
             upstream_request: with(|hooks| hooks.upstream_request.is_some()),
             response: with(|hooks| hooks.response.is_some()),
             response_body: with(|hooks| hooks.response_body.is_some()),
+            ends: with(|hooks| hooks.response_trailers.is_some() || hooks.response_body.is_some()),
             finish: with(|hooks| hooks.finish.is_some()),
             all: all.into(),
         }
@@ -333,6 +337,30 @@ impl Chain {
             one.settle_of("", verdict, Effects::Live, &mut |_, _| {})
         };
         self.response_body.iter().rev().find_map(&mut run)
+    }
+
+    /// Shows the plugins the response's trailers. What is in the piece after them ends the body in the trailers' place.
+    pub fn response_trailers(
+        &self,
+        slots: &mut Slots,
+        trailers: &mut HeaderMap,
+        piece: &mut Option<Bytes>,
+    ) {
+        for one in self.ends.iter().rev() {
+            let verdict = match (&one.hooks.response_trailers, &one.hooks.response_body) {
+                (Some(hook), _) => caught(|| {
+                    match one.mode {
+                        Mode::Enforce => hook(slots, trailers, piece),
+                        Mode::Shadow => hook(slots, &mut trailers.clone(), &mut piece.clone()),
+                    }
+                    Verdict::Continue
+                }),
+                (None, Some(hook)) if piece.is_some() => one.ask_body(hook, slots, piece, true),
+                (None, _) => continue,
+            };
+            // The response has begun and all of its body is sent: there is nothing left to answer or cut.
+            let _ = one.settle_live(verdict);
+        }
     }
 
     /// Whether any plugin wants to know when a request is over.

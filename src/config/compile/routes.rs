@@ -7,6 +7,7 @@ use std::sync::{Arc, LazyLock};
 
 use http::{HeaderName, HeaderValue, StatusCode};
 use regex::Regex;
+use windrose_plugins::contract::PathEdit;
 
 use super::plugins::{self, Named, Stand};
 use super::policies::Book;
@@ -411,7 +412,7 @@ fn path_rewrite(
         (Some(path), _, _) => PathRewrite::Whole(path.into()),
         (None, Some(prefix), _) => PathRewrite::Prefix(prefix.into()),
         (None, None, Some(regex)) => match Regex::new(&regex.pattern) {
-            Ok(pattern) => PathRewrite::Regex(pattern, regex.replace.as_str().into()),
+            Ok(pattern) => PathRewrite::Regex(PathEdit::new(pattern, &regex.replace)),
             Err(_) => PathRewrite::Keep,
         },
         (None, None, None) => PathRewrite::Keep,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
-use regex::Regex;
+use windrose_plugins::contract::PathEdit;
 
 use super::Split;
 use crate::snapshot::pool::{Passthrough, Pool};
@@ -83,5 +83,5 @@ pub enum PathRewrite {
     /// The matched prefix is replaced.
     Prefix(Box<str>),
     /// What the pattern finds is replaced.
-    Regex(Regex, Box<str>),
+    Regex(PathEdit),
 }

@@ -1,6 +1,7 @@
 //! One canonical form of host and path, for routing, policy and upstream alike.
 //! It must not know routes.
-//! Called once for each request before `decide`; borrows when nothing has to change.
+//! The proxy calls it once for each request before the decision, plugins for what they make of a path; borrows when nothing has
+//! to change.
 
 use std::borrow::Cow;
 
