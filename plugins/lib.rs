@@ -8,7 +8,10 @@ pub mod testkit;
 pub mod acl;
 pub mod basic_auth;
 pub mod body_limit;
+mod codec;
+pub mod compress;
 pub mod cors;
+pub mod decompress;
 pub mod headers;
 pub mod ip_filter;
 mod json;
@@ -16,9 +19,14 @@ pub mod jwt;
 pub mod key_auth;
 mod keys;
 pub mod place;
+mod query;
 pub mod rate_limit;
+pub mod redirect;
 pub mod request_id;
 pub mod respond;
+pub mod rewrite;
+pub mod security_headers;
+pub mod waf_lite;
 
 pub use contract::PluginDef;
 
@@ -27,14 +35,20 @@ pub const BUILTIN: &[PluginDef] = &[
     acl::PLUGIN,
     basic_auth::PLUGIN,
     body_limit::PLUGIN,
+    compress::PLUGIN,
     cors::PLUGIN,
+    decompress::PLUGIN,
     headers::PLUGIN,
     ip_filter::PLUGIN,
     jwt::PLUGIN,
     key_auth::PLUGIN,
     rate_limit::PLUGIN,
+    redirect::PLUGIN,
     request_id::PLUGIN,
     respond::PLUGIN,
+    rewrite::PLUGIN,
+    security_headers::PLUGIN,
+    waf_lite::PLUGIN,
 ];
 
 #[cfg(test)]

@@ -56,6 +56,7 @@ mod pipelining;
 mod plan;
 mod plugins;
 mod plugins_auth;
+mod plugins_transform;
 mod policies;
 mod probation;
 mod quarantine;
