@@ -11,7 +11,9 @@ pub mod body_limit;
 mod codec;
 pub mod compress;
 pub mod cors;
+mod granted;
 pub mod decompress;
+pub mod forward_auth;
 pub mod headers;
 pub mod ip_filter;
 mod json;
@@ -38,6 +40,7 @@ pub const BUILTIN: &[PluginDef] = &[
     compress::PLUGIN,
     cors::PLUGIN,
     decompress::PLUGIN,
+    forward_auth::PLUGIN,
     headers::PLUGIN,
     ip_filter::PLUGIN,
     jwt::PLUGIN,

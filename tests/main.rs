@@ -55,6 +55,7 @@ mod peers;
 mod pipelining;
 mod plan;
 mod plugins;
+mod plugins_ask;
 mod plugins_auth;
 mod plugins_transform;
 mod policies;
