@@ -8,6 +8,7 @@ pub mod testkit;
 pub mod acl;
 pub mod basic_auth;
 pub mod body_limit;
+mod cached;
 mod codec;
 pub mod compress;
 pub mod cors;
@@ -20,6 +21,7 @@ mod json;
 pub mod jwt;
 pub mod key_auth;
 mod keys;
+pub mod oauth2_introspection;
 pub mod place;
 mod query;
 pub mod rate_limit;
@@ -45,6 +47,7 @@ pub const BUILTIN: &[PluginDef] = &[
     ip_filter::PLUGIN,
     jwt::PLUGIN,
     key_auth::PLUGIN,
+    oauth2_introspection::PLUGIN,
     rate_limit::PLUGIN,
     redirect::PLUGIN,
     request_id::PLUGIN,

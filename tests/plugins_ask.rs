@@ -2,6 +2,10 @@
 //! It must not know their corner cases; their own tests do.
 //! Part of the test binary.
 
+use std::sync::{Arc, Barrier};
+
+use serde_json::json;
+
 use crate::support::proxy::{pool, ALL_TO_APP, WEB};
 use crate::support::upstream::answer;
 use crate::support::{Proxy, Upstream};
@@ -119,4 +123,119 @@ fn forward_auth_without_a_service_is_no_denial_and_does_what_on_error_says() {
     let open = proxy(&app, "forward_auth", &settings);
     assert_eq!(open.ask("GET", "/", "x-user: root\r\n").status, 200);
     assert_eq!(app.last().header("x-user"), None, "nobody else may say it");
+}
+
+/// Knows the token `good`.
+fn authorization_server() -> Upstream {
+    Upstream::with(|seen, stream| {
+        let body = String::from_utf8_lossy(&seen.body);
+        let knows = seen.header("authorization") == Some("Basic Z2F0ZTpzZWNyZXQ=");
+        let said = match body.starts_with("token=good&") {
+            true => json!({"active": true, "sub": "ann", "scope": "read"}),
+            false => json!({"active": false}),
+        };
+        let status = if knows { 200 } else { 401 };
+        answer(
+            stream,
+            status,
+            &[("content-type", "application/json")],
+            said.to_string().as_bytes(),
+        )
+    })
+}
+
+const CLIENT: &str = "client: {id: gate, secret: '${env:WINDROSE_UNSET:-secret}'}";
+
+#[test]
+fn tokens_are_asked_for_once_and_prove_who_calls() {
+    let (app, idp) = (Upstream::echo(), authorization_server());
+    let settings = format!(
+        "config: {{service: 'http://{}/introspect', {CLIENT}, scopes: [read], claims: {{x-user: sub}}}}",
+        idp.address
+    );
+    let proxy = proxy(&app, "oauth2_introspection", &settings);
+    let ask = |token: &str| {
+        proxy.ask(
+            "GET",
+            "/",
+            &format!("authorization: Bearer {token}\r\nx-user: root\r\n"),
+        )
+    };
+
+    let (none, wrong, right) = (proxy.get("/"), ask("wrong"), ask("good"));
+
+    assert_eq!(
+        (none.status, &*none.why()),
+        (401, "auth.introspection_missing")
+    );
+    assert_eq!(
+        (wrong.status, &*wrong.why()),
+        (401, "auth.introspection_inactive")
+    );
+    assert!(wrong
+        .header("www-authenticate")
+        .unwrap_or("")
+        .contains("error=\"invalid_token\""));
+    assert_eq!(right.status, 200);
+    assert_eq!(app.last().all("x-user"), ["ann"]);
+    assert_eq!(app.last().header("authorization"), None);
+    proxy.logged(|line| line["principal"] == "consumer:ann");
+    assert_eq!(
+        (ask("good").status, ask("wrong").status, idp.requests()),
+        (200, 401, 2)
+    );
+    let shown = proxy.admin_reply("/config").text();
+    assert!(
+        !shown.contains("secret: secret") && !proxy.stderr().contains("good"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_token_lacks_a_scope_and_a_server_refuses_the_proxy() {
+    let (app, idp) = (Upstream::echo(), authorization_server());
+    let ask = |settings: &str| {
+        let settings = format!("config: {{service: 'http://{}/', {settings}}}", idp.address);
+        let proxy = proxy(&app, "oauth2_introspection", &settings);
+        let reply = proxy.ask("GET", "/", "authorization: Bearer good\r\n");
+        (reply.status, reply.why())
+    };
+
+    let lacks = ask(&format!("{CLIENT}, scopes: [read, write]"));
+    let refused = ask("client: {id: gate, secret: wrong}");
+
+    assert_eq!(lacks, (403, "auth.introspection_scope".to_owned()));
+    assert_eq!(refused, (503, "auth.introspection_unavailable".to_owned()));
+    assert_eq!(app.requests(), 0);
+}
+
+#[test]
+fn many_requests_with_one_token_ask_once() {
+    const MANY: usize = 20;
+    let app = Upstream::answering("ok");
+    let idp = Upstream::with(|_, stream| {
+        crate::support::wait::pause(std::time::Duration::from_millis(200));
+        answer(stream, 200, &[], b"{\"active\": true}")
+    });
+    let settings = format!("config: {{service: 'http://{}/'}}", idp.address);
+    let proxy = Arc::new(proxy(&app, "oauth2_introspection", &settings));
+    let together = Arc::new(Barrier::new(MANY));
+    let all: Vec<_> = (0..MANY)
+        .map(|_| {
+            let (proxy, together, mut conn) = (proxy.clone(), together.clone(), proxy.connect());
+            std::thread::spawn(move || {
+                together.wait();
+                let status = conn
+                    .ask("GET / HTTP/1.1\r\nhost: test\r\nauthorization: Bearer t\r\n\r\n")
+                    .status;
+                drop(proxy);
+                status
+            })
+        })
+        .collect();
+
+    let statuses: Vec<u16> = all.into_iter().map(|one| one.join().unwrap()).collect();
+
+    assert_eq!(statuses, [200; MANY]);
+    assert_eq!(idp.requests(), 1);
 }
