@@ -22,6 +22,7 @@ pub mod jwt;
 pub mod key_auth;
 mod keys;
 pub mod oauth2_introspection;
+pub mod opa;
 pub mod place;
 mod query;
 pub mod rate_limit;
@@ -48,6 +49,7 @@ pub const BUILTIN: &[PluginDef] = &[
     jwt::PLUGIN,
     key_auth::PLUGIN,
     oauth2_introspection::PLUGIN,
+    opa::PLUGIN,
     rate_limit::PLUGIN,
     redirect::PLUGIN,
     request_id::PLUGIN,

@@ -239,3 +239,37 @@ fn many_requests_with_one_token_ask_once() {
     assert_eq!(statuses, [200; MANY]);
     assert_eq!(idp.requests(), 1);
 }
+
+#[test]
+fn a_policy_agent_allows_refuses_and_has_no_word() {
+    let app = Upstream::echo();
+    let agent = Upstream::with(|seen, stream| {
+        let asked: serde_json::Value = serde_json::from_slice(&seen.body).unwrap_or_default();
+        let said = match asked["input"]["path"].as_str() {
+            Some("/yes") => json!({"result": {"allow": true, "headers": {"x-role": "reader"}}}),
+            Some("/no") => json!({"result": {"allow": false, "status": 451, "body": "not here"}}),
+            Some("/plain") => json!({"result": false}),
+            Some("/odd") => json!({"result": "yes"}),
+            _ => json!({}),
+        };
+        answer(stream, 200, &[], said.to_string().as_bytes())
+    });
+    let settings = format!(
+        "config: {{service: 'http://{}/v1/data/authz', request_headers: [x-role]}}",
+        agent.address
+    );
+    let proxy = proxy(&app, "opa", &settings);
+    let ask = |path: &str| {
+        let reply = proxy.ask("GET", path, "x-role: admin\r\n");
+        (reply.status, reply.why())
+    };
+
+    assert_eq!(ask("/yes"), (200, String::new()));
+    assert_eq!(app.last().all("x-role"), ["reader"]);
+    assert_eq!(ask("/no"), (451, "policy_denied.opa".to_owned()));
+    assert_eq!(proxy.get("/no").text(), "not here");
+    assert_eq!(ask("/plain"), (403, "policy_denied.opa".to_owned()));
+    assert_eq!(ask("/none"), (500, "opa.undefined".to_owned()));
+    assert_eq!(ask("/odd"), (503, "opa.unavailable".to_owned()));
+    assert_eq!(app.requests(), 1);
+}
