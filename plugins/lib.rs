@@ -21,6 +21,7 @@ mod json;
 pub mod jwt;
 pub mod key_auth;
 mod keys;
+pub mod log_http;
 pub mod oauth2_introspection;
 pub mod opa;
 pub mod place;
@@ -48,6 +49,7 @@ pub const BUILTIN: &[PluginDef] = &[
     ip_filter::PLUGIN,
     jwt::PLUGIN,
     key_auth::PLUGIN,
+    log_http::PLUGIN,
     oauth2_introspection::PLUGIN,
     opa::PLUGIN,
     rate_limit::PLUGIN,

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::proxy::{pool, ALL_TO_APP, WEB};
 use crate::support::upstream::answer;
-use crate::support::{Proxy, Upstream};
+use crate::support::{until, Proxy, Upstream};
 
 /// A proxy to `app` with one plugin that asks.
 fn proxy(app: &Upstream, kind: &str, settings: &str) -> Proxy {
@@ -272,4 +272,88 @@ fn a_policy_agent_allows_refuses_and_has_no_word() {
     assert_eq!(ask("/none"), (500, "opa.undefined".to_owned()));
     assert_eq!(ask("/odd"), (503, "opa.unavailable".to_owned()));
     assert_eq!(app.requests(), 1);
+}
+
+/// What a collector was told, over all batches.
+fn told(collector: &Upstream) -> Vec<serde_json::Value> {
+    let batches = collector.seen().into_iter();
+    let texts = batches.map(|seen| String::from_utf8_lossy(&seen.body).into_owned());
+    let lines: Vec<String> = texts
+        .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    lines
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_collector_hears_of_every_request_also_of_the_last_before_a_reload_and_before_the_end() {
+    let (app, collector) = (Upstream::answering("ok"), Upstream::statuses(&[503, 204]));
+    let config = |wait: &str| {
+        let settings = format!(
+            "config: {{service: 'http://{}/in', wait: {wait}, request_headers: [user-agent, cookie]}}",
+            collector.address
+        );
+        configuration(&app, "log_http", &settings)
+    };
+    let mut proxy = Proxy::start(&config("50ms"));
+    proxy.ask(
+        "GET",
+        "/a?token=hidden",
+        "user-agent: test\r\ncookie: hidden\r\n",
+    );
+    until("the first batch", || {
+        (told(&collector).len() >= 2).then_some(())
+    });
+
+    proxy.reload(&config("1m"));
+    proxy.ask("GET", "/b", "");
+    proxy.reload(&config("59s"));
+    until("what waited", || {
+        told(&collector)
+            .iter()
+            .any(|line| line["path"] == "/b")
+            .then_some(())
+    });
+    proxy.ask("GET", "/c", "");
+    proxy.signal("TERM");
+    proxy.wait_exit();
+
+    let told = told(&collector);
+    let paths: Vec<_> = told
+        .iter()
+        .map(|line| line["path"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        paths,
+        ["/a", "/a", "/b", "/c"],
+        "the first batch was sent again"
+    );
+    let first = &told[0];
+    assert_eq!(
+        (&first["status"], &first["method"]),
+        (&200.into(), &"GET".into())
+    );
+    assert_eq!(
+        first["headers"],
+        json!({"user-agent": ["test"], "cookie": ["***"]})
+    );
+    assert!(!format!("{told:?}").contains("hidden"));
+}
+
+#[test]
+fn a_collector_that_is_away_holds_nobody_up() {
+    let (app, collector) = (Upstream::answering("ok"), Upstream::silent());
+    let settings = format!(
+        "config: {{service: 'http://{}/', batch: 1, queue: 2, timeout: 100ms}}",
+        collector.address
+    );
+    let proxy = proxy(&app, "log_http", &settings);
+
+    let statuses: Vec<u16> = (0..10).map(|_| proxy.get("/").status).collect();
+
+    assert_eq!(statuses, [200; 10]);
+    let dropped = || proxy.metric("windrose_plugin_events_total", &["event=\"dropped\""]);
+    until("they are dropped", || (dropped() == 8.0).then_some(()));
 }
