@@ -460,7 +460,7 @@ impl Facts {
             path: &self.path,
             request_id: &self.request_id,
             trusted_peer: self.trusted_peer,
-            trace: self.trace,
+            trace: self.trace.as_ref(),
         }
     }
 }

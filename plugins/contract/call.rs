@@ -79,7 +79,7 @@ impl Call {
         if let Some(id) = id.ok().filter(|id| !id.is_empty()) {
             self.headers.insert(REQUEST_ID, id);
         }
-        if let Some(parent) = request.client.trace.map(|trace| trace.traceparent()) {
+        if let Some(parent) = request.client.trace.map(Trace::traceparent) {
             self.headers.insert(TRACEPARENT, parent);
         }
         self

@@ -83,7 +83,7 @@ pub struct ClientFacts<'a> {
     /// Whether the address that sent the request id is trusted.
     pub trusted_peer: bool,
     /// The trace it belongs to, where the next hop is told of one.
-    pub trace: Option<Trace>,
+    pub trace: Option<&'a Trace>,
 }
 
 /// A connection that was just accepted, for `on_connection` hooks.

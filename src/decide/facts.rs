@@ -34,7 +34,7 @@ pub struct Facts {
     /// The id that is logged and sent on.
     pub request_id: WireText,
     /// The trace that calls of plugins are part of.
-    pub trace: Option<Trace>,
+    pub trace: Option<Box<Trace>>,
 }
 
 impl Facts {
@@ -90,7 +90,7 @@ impl Facts {
             path: &self.path,
             request_id: &self.request_id,
             trusted_peer: self.trusted,
-            trace: self.trace,
+            trace: self.trace.as_deref(),
         }
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn admit(
     ctx.facts.destination = Some(connection.local).filter(|local| local.port() != 0);
     ctx.facts.request_id = request_id(ctx.facts.trusted, headers);
     let trace = TraceContext::from_headers(headers, &ctx.snapshot.sampler);
-    ctx.facts.trace = trace.beside();
+    ctx.facts.trace = trace.beside().map(Box::new);
     ctx.trace = Some(trace);
     if ctx.principal.is_none() {
         ctx.principal = connection.peer().cloned();
