@@ -132,8 +132,16 @@ impl Granted {
         request.slots.put(self.kept, fields);
     }
 
-    /// Attaches what happens when the request goes upstream. Only there it is certain what the service gets: a client can have
-    /// fields taken away by naming them in `Connection`.
+    /// Grants them to the request as it goes upstream. Only there it is certain what the service gets: a client can have fields taken
+    /// away by naming them in `Connection`.
+    pub(crate) fn apply(&self, request: &mut Request<'_>) {
+        self.names.strip(request.head);
+        if let Some(fields) = request.slots.value(self.kept) {
+            set(request.head, fields);
+        }
+    }
+
+    /// Attaches [`Granted::apply`].
     /// `ends` is a field more that does not go on.
     pub(crate) fn attach(self, hooks: Hooks, ends: Option<HeaderName>) -> Hooks {
         if self.names.is_empty() && ends.is_none() {
@@ -143,10 +151,7 @@ impl Granted {
             if let Some(name) = &ends {
                 request.head.remove_header(name);
             }
-            self.names.strip(request.head);
-            if let Some(fields) = request.slots.value(self.kept) {
-                set(request.head, fields);
-            }
+            self.apply(request);
             Verdict::Continue
         })
     }

@@ -12,6 +12,8 @@ mod cached;
 mod codec;
 pub mod compress;
 pub mod cors;
+pub mod ext_authz;
+pub mod forward_auth;
 mod granted;
 pub mod decompress;
 pub mod forward_auth;
@@ -44,6 +46,7 @@ pub const BUILTIN: &[PluginDef] = &[
     compress::PLUGIN,
     cors::PLUGIN,
     decompress::PLUGIN,
+    ext_authz::PLUGIN,
     forward_auth::PLUGIN,
     headers::PLUGIN,
     ip_filter::PLUGIN,

@@ -214,7 +214,7 @@ fn targets_that_cannot_be_called_are_problems_with_a_remedy() {
         ("{url: 'http://a/', pool: raw}", "protocol \"tcp\""),
         ("{url: 'http://a/', pool: with}", "`proxy_protocol`"),
         ("'https://10.0.0.1/'", "certificates have names"),
-        ("'idp.test'", "neither http:// nor https://"),
+        ("'idp.test'", "none of http://, h2c:// and https://"),
         ("{url: 'http://a/', pol: idp}", "pol"),
     ] {
         let yaml = asking(&app, pools, &format!("service: {service}, timeout: 1s"));

@@ -30,6 +30,7 @@ mod envoy;
 mod envoy_tunnels;
 mod explain;
 mod explain_bytes;
+mod ext_authz;
 mod failures;
 mod fair;
 mod fault;

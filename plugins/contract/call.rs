@@ -125,6 +125,8 @@ pub struct Reply {
     pub headers: HeaderMap,
     /// Its body, as it came.
     pub body: Bytes,
+    /// What came after the body, over HTTP/2 only; gRPC's status is there.
+    pub trailers: HeaderMap,
 }
 
 /// Why there is no response.

@@ -18,7 +18,7 @@ use super::Problem;
 /// authorities. Plugins with the same origin share it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// `http://` or `https://`, host, optional port, path and query.
+    /// `http://`, `h2c://` (HTTP/2 in the clear) or `https://`, host, optional port, path and query.
     pub url: String,
     /// The pool that carries calls.
     pub pool: Option<String>,
@@ -29,6 +29,8 @@ pub struct Target {
 pub struct Origin {
     /// Whether it is `https`.
     pub secure: bool,
+    /// Whether it is `h2c`: HTTP/2 in the clear.
+    pub http2: bool,
     /// The host in lower case; an IPv6 address without its brackets.
     pub host: String,
     /// The port, that of the scheme if none is written.
@@ -56,12 +58,13 @@ impl Target {
         }
         let uri = self.url.parse::<http::Uri>();
         let uri = uri.map_err(|error| wrong(format!("\"{quoted}\" is not a URL: {error}")))?;
-        let secure = match uri.scheme_str() {
-            Some("https") => true,
-            Some("http") => false,
+        let (secure, http2) = match uri.scheme_str() {
+            Some("https") => (true, false),
+            Some("http") => (false, false),
+            Some("h2c") => (false, true),
             _ => {
                 return Err(wrong(format!(
-                    "\"{quoted}\" is neither http:// nor https://"
+                    "\"{quoted}\" is none of http://, h2c:// and https://"
                 )))
             }
         };
@@ -88,6 +91,7 @@ impl Target {
         }
         Ok(Origin {
             secure,
+            http2,
             host,
             port,
             path: uri
@@ -109,7 +113,11 @@ impl Target {
 impl Origin {
     /// The name of the pool that an origin makes, such as `https://idp.example`; no pool of the configuration has a colon.
     pub fn name(&self) -> String {
-        let scheme = if self.secure { "https" } else { "http" };
+        let scheme = match (self.secure, self.http2) {
+            (true, _) => "https",
+            (false, true) => "h2c",
+            (false, false) => "http",
+        };
         format!("{scheme}://{}", self.authority())
     }
 
@@ -199,7 +207,7 @@ impl JsonSchema for Target {
         json_schema!({"anyOf": [
             {"type": "string"},
             {"type": "object", "additionalProperties": false, "required": ["url"], "properties": {
-                "url": {"type": "string", "description": "`http://` or `https://`, host, optional port, path and query; at most 2048 bytes."},
+                "url": {"type": "string", "description": "`http://`, `h2c://` (HTTP/2 in the clear) or `https://`, host, optional port, path and query; at most 2048 bytes."},
                 "pool": {"type": "string", "description": "The pool that carries calls: endpoints, TLS and health are its own, and the URL says path and Host. Default: a pool made of the URL, found in DNS beside the traffic, with `https` verified by the system's authorities."},
             }},
         ], "description": "A service to call: its URL, or `{url: ..., pool: ...}`."})

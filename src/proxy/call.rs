@@ -158,6 +158,7 @@ fn reply(answer: Answer) -> Result<Reply, CallFailure> {
             status: answer.head.status.as_u16(),
             headers: answer.head.headers.clone(),
             body: answer.body.into(),
+            trailers: answer.trailers,
         }),
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST};
-use http::{Method, Uri, Version};
+use http::{HeaderMap, Method, Uri, Version};
 use pingora::connectors::http::Connector;
 use pingora::connectors::ConnectorOptions;
 use pingora::http::{RequestHeader, ResponseHeader};
@@ -89,6 +89,8 @@ pub(super) struct Answer {
     pub(super) head: Box<ResponseHeader>,
     /// As much as is kept.
     pub(super) body: Vec<u8>,
+    /// Of a call over HTTP/2.
+    pub(super) trailers: HeaderMap,
     /// Whether there was more than is kept.
     pub(super) is_cut: bool,
     /// From the begin to the header.
@@ -263,14 +265,19 @@ async fn carry(
     let mut answer = Answer {
         head,
         body: Vec::new(),
+        trailers: HeaderMap::new(),
         is_cut: false,
         took: clock::between(started, at),
         endpoint: endpoint.label.clone(),
     };
     match read(&mut session, order, &mut answer).await? {
         true => {
-            if let HttpSession::H1(session) = &mut session {
-                session.respect_keepalive();
+            match (&mut session, order.purpose) {
+                (HttpSession::H1(session), _) => session.respect_keepalive(),
+                (HttpSession::H2(session), Purpose::Call) => {
+                    answer.trailers = session.read_trailers().await?.unwrap_or_default();
+                }
+                (HttpSession::H2(_) | HttpSession::Custom(()), _) => {}
             }
             let own = pool.settings.idle_timeout;
             let safe = endpoint.state.idle.safe(at);

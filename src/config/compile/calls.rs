@@ -133,6 +133,12 @@ fn fits(pool: &Pool, origin: &Origin) -> Result<(), Problem> {
             "use a pool of its own for calls, without `mtls.hbone`",
         );
     }
+    if origin.http2 && settings.protocol != PoolProtocol::Http2 {
+        return wrong(
+            format!("the URL says h2c, and the pool \"{name}\" does not speak HTTP/2"),
+            "use a pool with `protocol: http2`",
+        );
+    }
     let is_secure = settings.tls.is_some() || settings.mtls.is_some();
     match (origin.secure, is_secure) {
         (true, false) => wrong(
@@ -140,7 +146,7 @@ fn fits(pool: &Pool, origin: &Origin) -> Result<(), Problem> {
             "give the pool `tls`, or write http:// if that is meant",
         ),
         (false, true) => wrong(
-            format!("the URL says http, and the pool \"{name}\" speaks TLS"),
+            format!("the URL says that it is in the clear, and the pool \"{name}\" speaks TLS"),
             "write https://",
         ),
         (true, true) | (false, false) => Ok(()),
@@ -174,9 +180,10 @@ fn schema_of(origin: &Origin) -> schema::Pool {
             .map(|address| schema::Endpoint::Address(literal(address)))
             .into_iter()
             .collect(),
-        protocol: match origin.secure {
-            true => schema::PoolProtocol::Auto,
-            false => schema::PoolProtocol::Http1,
+        protocol: match (origin.secure, origin.http2) {
+            (true, _) => schema::PoolProtocol::Auto,
+            (false, true) => schema::PoolProtocol::Http2,
+            (false, false) => schema::PoolProtocol::Http1,
         },
         tls: origin.secure.then(tls),
         ..Default::default()
