@@ -14,8 +14,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::contract::{
-    field_name, Blame, Build, Caller, Cause, Counter, Hooks, Plugin, PluginDef, Principal,
-    PrincipalKind, Problem, Request, Safety, Side, Size, Slot, Target, Time, Verdict,
+    field_name, Blame, Build, Caller, Cause, Counter, Hooks, Plugin, PluginDef, Principal, Problem,
+    Request, Safety, Side, Size, Slot, Target, Time, Verdict,
 };
 use crate::granted::{Granted, Names};
 use question::Question;
@@ -237,10 +237,7 @@ impl Gate {
         match named {
             None | Some(Ok(None)) => {}
             Some(Ok(Some(name))) => {
-                *request.principal = Some(Principal {
-                    kind: PrincipalKind::Consumer,
-                    name,
-                });
+                *request.principal = Some(Principal::consumer(name));
             }
             Some(Err(why)) => return self.unusable(why),
         }

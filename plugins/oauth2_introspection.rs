@@ -19,8 +19,8 @@ use sha2::{Digest, Sha256};
 use crate::cached::{Cached, Given, Key, Kind};
 use crate::contract::{
     field_name, field_value, Answer, Blame, Build, CallFailure, Caller, Cause, Clock, Counter,
-    Effects, Hooks, Plugin, PluginDef, Principal, PrincipalKind, Problem, Request, Safety, Shared,
-    Side, Target, Time, Verdict,
+    Effects, Hooks, Plugin, PluginDef, Principal, Problem, Request, Safety, Shared, Side, Target,
+    Time, Verdict,
 };
 use crate::granted::{Granted, Names};
 use client::Credentials;
@@ -281,8 +281,8 @@ impl Gate {
         let mut names = self.config.principal.iter();
         if let Some(name) = names.find_map(|member| said.name(member)) {
             *request.principal = Some(Principal {
-                kind: PrincipalKind::Consumer,
-                name,
+                claims: Some(said.members.clone()),
+                ..Principal::consumer(name)
             });
         }
         let claims = self.claims.iter();

@@ -3,17 +3,19 @@
 //! Part of `oauth2_introspection`.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use crate::contract::Reply;
+use crate::contract::{Claims, Reply};
+use crate::json::strict_object;
 
 /// What the server says.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Said {
-    members: Map<String, Value>,
+    pub(super) members: Arc<Claims>,
     active: bool,
 }
 
@@ -33,16 +35,14 @@ impl Said {
             }
             status => return Err(format!("the server answered with status {status}")),
         }
-        let value: Value = serde_json::from_slice(&reply.body)
-            .map_err(|_| "the server's answer is not JSON".to_owned())?;
-        let Value::Object(members) = value else {
-            return Err("the server's answer is no JSON object".to_owned());
-        };
+        // A member that is there twice could be both.
+        let members = strict_object(&reply.body)
+            .map_err(|_| "the server's answer is no JSON object".to_owned())?;
         // A text "true" is no proof; a server that answers otherwise than the standard says is not understood.
         match members.get("active") {
             Some(Value::Bool(active)) => Ok(Said {
                 active: *active,
-                members,
+                members: Arc::new(members),
             }),
             Some(_) | None => {
                 Err("the server's answer does not say whether the token is active".to_owned())

@@ -196,15 +196,19 @@ fn what_a_server_says_otherwise_is_a_failure_and_never_a_refusal() {
         ),
         (Ok(reply(500, &[], "")), "status 500"),
         (Ok(reply(302, &[], "")), "status 302"),
-        (Ok(reply(200, &[], "")), "not JSON"),
+        (Ok(reply(200, &[], "")), "no JSON object"),
         (Ok(reply(200, &[], "[true]")), "no JSON object"),
         (
             Ok(reply(200, &[], "{\"active\": \"true\"}")),
             "does not say",
         ),
         (Ok(reply(200, &[], "{}")), "does not say"),
+        (
+            Ok(reply(200, &[], "{\"active\": false, \"active\": true}")),
+            "no JSON object",
+        ),
         (Ok(reply(200, &[], "x".repeat(70_000))), "too large"),
-        (Ok(reply(200, &[], "[".repeat(60_000))), "not JSON"),
+        (Ok(reply(200, &[], "[".repeat(60_000))), "no JSON object"),
     ] {
         let kit = Kit::new();
         kit.answer(SERVICE, given);

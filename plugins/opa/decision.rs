@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::DENIED;
 use crate::contract::{field_name, Answer, Reply, Side};
+use crate::json::strict_object;
 
 type Fields = Vec<(HeaderName, HeaderValue)>;
 
@@ -50,11 +51,9 @@ impl Decision {
         if reply.status != 200 {
             return Err(format!("the agent answered with status {}", reply.status));
         }
-        let answer: Value = serde_json::from_slice(&reply.body)
-            .map_err(|_| "the agent's answer is not JSON".to_owned())?;
-        let Value::Object(mut answer) = answer else {
-            return Err("the agent's answer is no JSON object".to_owned());
-        };
+        // A member that is there twice could be both.
+        let mut answer = strict_object(&reply.body)
+            .map_err(|_| "the agent's answer is no JSON object".to_owned())?;
         match answer.remove("result") {
             None => Ok(Decision::Undefined),
             Some(Value::Bool(true)) => Ok(Decision::Allow(Vec::new())),
