@@ -15,8 +15,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::contract::{
-    field_name, field_value, Build, Cause, Hooks, Plugin, PluginDef, Problem, Safety, Side, Size,
-    Target, Time, Verdict,
+    field_name, field_value, Build, Cause, Counter, Effects, Hooks, Plugin, PluginDef, Problem,
+    Safety, Shared, Side, Size, Target, Time, Verdict,
 };
 use crate::granted::Names;
 use entry::Writer;
@@ -129,12 +129,12 @@ request_headers: [user-agent]";
         let (Ok(caller), true) = (caller, problems.is_empty()) else {
             return Err(problems);
         };
-        let writer = Writer {
+        let writer = Arc::new(Writer {
             clock: build.clock.clone(),
             names,
             query: self.query,
             kept: build.slot(),
-        };
+        });
         let queue = build.shared("the queue", Arc::<Queue>::default);
         let sender = Arc::new(Sender {
             caller,
@@ -149,15 +149,21 @@ request_headers: [user-agent]";
             lost: build.counter("lost"),
             refused: build.counter("refused"),
         });
-        let dropped = build.counter("dropped");
-        let (most, bytes) = (
-            self.queue,
-            usize::try_from(self.queue_size.0).unwrap_or(usize::MAX),
-        );
-        let batch = self.batch;
-        let writer = Arc::new(writer);
+        let hooks = self.hooks(writer, queue, build.counter("dropped"));
+        Ok(hooks.background("send", move |life| {
+            let sender = sender.clone();
+            async move { sender.live(life).await }
+        }))
+    }
+}
+
+impl Config {
+    /// What puts requests into the queue.
+    fn hooks(&self, writer: Arc<Writer>, queue: Shared<Arc<Queue>>, dropped: Counter) -> Hooks {
+        let bytes = usize::try_from(self.queue_size.0).unwrap_or(usize::MAX);
+        let (most, batch) = (self.queue, self.batch);
         let keeping = writer.clone();
-        Ok(Hooks::new()
+        Hooks::new()
             .on_request(move |request| {
                 if request.effects.is_live() {
                     keeping.keep(request);
@@ -167,17 +173,11 @@ request_headers: [user-agent]";
             .on_finish(move |finished| {
                 let entry = writer.entry(finished);
                 // Only traffic comes to its end.
-                let taken = queue.with(crate::contract::Effects::Live, |queue| {
-                    queue.push(entry, most, bytes, batch)
-                });
-                if taken != Ok(true) {
+                let push = |queue: &Arc<Queue>| queue.push(entry, most, bytes, batch);
+                if queue.with(Effects::Live, push) != Ok(true) {
                     dropped(1);
                 }
             })
-            .background("send", move |life| {
-                let sender = sender.clone();
-                async move { sender.live(life).await }
-            }))
     }
 }
 

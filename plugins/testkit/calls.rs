@@ -28,7 +28,7 @@ struct Script {
 }
 
 enum Scripted {
-    Now(Result<Reply, CallFailure>),
+    Now(Box<Result<Reply, CallFailure>>),
     Later(oneshot::Receiver<Result<Reply, CallFailure>>),
 }
 
@@ -87,7 +87,7 @@ impl Kit {
     /// What calls to a URL are answered, its query left out; several times for several answers in order, of which the last one
     /// stays.
     pub fn answer(&self, url: &str, answer: Result<Reply, CallFailure>) {
-        self.calls.add(url, Scripted::Now(answer));
+        self.calls.add(url, Scripted::Now(Box::new(answer)));
     }
 
     /// As [`Kit::answer`], but calls wait until something is sent.
@@ -168,7 +168,7 @@ impl Carrier for Line {
         Box::pin(async move {
             let answer = match next {
                 None => Err(CallFailure::NoEndpoint),
-                Some(Scripted::Now(answer)) => answer,
+                Some(Scripted::Now(answer)) => *answer,
                 Some(Scripted::Later(answer)) => answer.await.unwrap_or(Err(CallFailure::TimedOut)),
             };
             answer.and_then(|reply| match reply.body.len() > limit {
