@@ -5,6 +5,8 @@
 pub mod contract;
 pub mod testkit;
 
+mod keyed;
+
 pub mod acl;
 pub mod basic_auth;
 pub mod body_limit;

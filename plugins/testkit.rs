@@ -6,6 +6,7 @@ mod calls;
 mod consumers;
 mod counters;
 mod looks;
+mod store;
 mod tasks;
 
 use std::net::IpAddr;
@@ -26,10 +27,12 @@ use crate::contract::{
 
 pub use calls::{reply, Asked};
 pub use looks::{answered, field, fields, went_on};
+pub use store::FakeStore;
+use store::FakeStores;
 pub use tasks::Task;
 
 /// What the proxy lends to plugins, faked: a clock that stands still, state that survives rebuilding, counters that remember, services
-/// that answer from a script.
+/// that answer from a script, stores in memory.
 #[derive(Default)]
 pub struct Kit {
     clock: Arc<AtomicU64>,
@@ -37,6 +40,7 @@ pub struct Kit {
     counters: counters::Counters,
     consumers: Arc<Consumers>,
     calls: calls::Calls,
+    stores: FakeStores,
     folder: PathBuf,
 }
 
@@ -95,6 +99,7 @@ impl Kit {
             clock: self.clock(),
             states: &self.states,
             consumers: &self.consumers,
+            stores: &self.stores,
             counters: &self.counters,
             carriers: &self.calls,
         })

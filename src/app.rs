@@ -28,6 +28,7 @@ use crate::control::notices::Notices;
 use crate::control::pools::PoolKeeper;
 use crate::control::reload::Reloader;
 use crate::control::status::Status;
+use crate::control::stores::StoreKeeper;
 use crate::control::supervisor::Supervisor;
 use crate::control::tasks::TaskKeeper;
 use crate::observe::access_log::AccessLog;
@@ -232,6 +233,7 @@ fn reloader(
         exchange: Arc::new(Calls::new(shared.exchanges.clone())),
         certs: CertKeeper::new(metrics.clone()),
         identity: IdentityKeeper::new(identities, metrics.clone(), shared.leases.clone()),
+        stores: StoreKeeper::new(metrics.clone()),
         access_log: shared.access_log.clone(),
         recorder: shared.recorder.clone(),
         leases: shared.leases.clone(),

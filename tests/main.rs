@@ -72,6 +72,7 @@ mod service;
 mod service_mtls;
 mod services;
 mod split;
+mod stores;
 mod strangers;
 mod streams;
 mod subsets;

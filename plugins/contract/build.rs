@@ -9,7 +9,8 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use super::{
-    Caller, Carriers, Cause, Clock, Consumers, Hooks, Problem, Shared, Slot, StateRegistry, Target,
+    did_you_mean, Caller, Carriers, Cause, Clock, Consumers, Hooks, Problem, Shared, Slot,
+    StateRegistry, Store, Stores, Target,
 };
 
 /// What happens by default when the plugin cannot do its work.
@@ -106,6 +107,8 @@ pub struct Build<'a> {
     pub states: &'a StateRegistry,
     /// The consumers of the configuration.
     pub consumers: &'a Arc<Consumers>,
+    /// The stores of the configuration.
+    pub stores: &'a dyn Stores,
     /// Makes counters that `/metrics` shows.
     pub counters: &'a dyn CounterFactory,
     /// Finds what carries calls to other services.
@@ -126,6 +129,25 @@ impl Build<'_> {
     ) -> Shared<T> {
         let key = format!("{}/{}", self.instance, std::any::type_name::<T>());
         self.states.shared(&key, about, new)
+    }
+
+    /// The store of this name, which the setting at `path` holds.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn store(&self, path: &str, name: &str) -> Result<Store, Problem> {
+        self.stores.store(name).ok_or_else(|| {
+            let names = self.stores.names();
+            let guess = did_you_mean(name, names.iter().map(String::as_str));
+            let guess =
+                guess.map_or_else(String::new, |guess| format!("did you mean \"{guess}\"? "));
+            let known = match names.is_empty() {
+                true => "no stores are defined; add one to `redis`".to_owned(),
+                false => format!("stores defined: {}", names.join(", ")),
+            };
+            Problem::at(path, format!("no store is named \"{name}\""))
+                .help(format!("{guess}{known}"))
+        })
     }
 
     /// A counter `windrose_plugin_events_total{plugin, event}`.

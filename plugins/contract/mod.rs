@@ -55,6 +55,7 @@ mod message;
 mod path_edit;
 mod problem;
 mod state;
+mod store;
 mod target;
 mod task;
 mod units;
@@ -77,6 +78,9 @@ pub use message::{
 pub use path_edit::PathEdit;
 pub use problem::Problem;
 pub use state::{Clock, Effects, Shared, StateRegistry, Unknown};
+pub use store::{
+    Granted, Store, StoreClient, StoreFailure, StoreFuture, Stores, TokenLaw, WindowLaw,
+};
 pub use target::{Origin, Target};
 pub use task::{Background, End, Life, TaskFuture};
 pub use units::{Percent, Size, Time};

@@ -1,8 +1,11 @@
 //! One token bucket: in any span of time it admits at most its burst plus what the rate grows in that span.
 //! It must not know whose it is or read a clock; time is an argument.
-//! Called by the table of buckets under a shard's lock.
+//! Called under the lock of a table's shard.
 
 use std::time::Duration;
+
+use crate::keyed::table::Aged;
+use crate::keyed::Standing;
 
 /// How a bucket fills. Not kept in the bucket, so that a changed limit applies to buckets that are there.
 #[derive(Debug, Clone, Copy)]
@@ -19,18 +22,6 @@ pub(super) struct Bucket {
     level: u64,
     /// Until when growth is in the level, in nanoseconds.
     grown: u64,
-}
-
-/// What taking a token gave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Take {
-    pub(super) admitted: bool,
-    /// Whole tokens left.
-    pub(super) remaining: u64,
-    /// Time until a token is there.
-    pub(super) next: Duration,
-    /// Time until the bucket is full.
-    pub(super) full: Duration,
 }
 
 const TOKEN: u64 = 1 << 32;
@@ -74,6 +65,12 @@ impl Law {
     }
 }
 
+impl Aged for Bucket {
+    fn used(&self) -> u64 {
+        self.grown
+    }
+}
+
 impl Bucket {
     pub(super) fn full(law: &Law, now: u64) -> Bucket {
         Bucket {
@@ -83,7 +80,7 @@ impl Bucket {
     }
 
     /// Takes a token if there is one. `now` may lie before an earlier call's: other threads read the clock too.
-    pub(super) fn take(&mut self, law: &Law, now: u64) -> Take {
+    pub(super) fn take(&mut self, law: &Law, now: u64) -> Standing {
         self.grow(law, now);
         let admitted = self.level >= TOKEN;
         if admitted {
@@ -91,17 +88,12 @@ impl Bucket {
         }
         let next = law.time_to_grow(TOKEN.saturating_sub(self.level));
         let full = law.time_to_grow(law.capacity() - self.level);
-        Take {
+        Standing {
             admitted,
             remaining: self.level / TOKEN,
             next: Duration::from_nanos(next),
             full: Duration::from_nanos(full),
         }
-    }
-
-    /// When it was last used, closely enough to find buckets nobody uses.
-    pub(super) fn used(&self) -> u64 {
-        self.grown
     }
 
     fn grow(&mut self, law: &Law, now: u64) {

@@ -23,7 +23,8 @@ impl Kit {
         self
     }
 
-    /// The consumers that the examples of built-in plugins name: `ann` of the group `staff`, who has a key, and `mallory`.
+    /// What the examples of built-in plugins name: the consumers `ann` of the group `staff`, who has a key, and `mallory`, and the
+    /// store `shared`.
     pub fn for_examples() -> Kit {
         let consumer = |name: &str, group: Option<&str>| Consumer {
             name: name.to_owned(),
@@ -34,6 +35,7 @@ impl Kit {
         Kit::new()
             .with_consumer(consumer("ann", Some("staff")), [key])
             .with_consumer(consumer("mallory", None), [])
+            .with_store("shared")
     }
 }
 

@@ -93,6 +93,7 @@ fn render(view: &Value, paint: Paint) -> String {
     screen.listeners(view);
     screen.certificates(view);
     screen.pools(view);
+    screen.stores(view);
     screen.traffic(&view["traffic"]);
     screen.reloads(view);
     screen.quarantined(view);
@@ -216,6 +217,17 @@ impl Screen {
             ]
         };
         self.table("pools", &view["pools"], row);
+    }
+
+    fn stores(&mut self, view: &Value) {
+        let row = |one: &Value| {
+            let state = match one["connected"] == true {
+                true => format!("connected since {}", word(&one["since"])),
+                false => format!("not connected: {}", word(&one["problem"])),
+            };
+            vec![word(&one["name"]), word(&one["address"]), state]
+        };
+        self.table("stores", &view["stores"], row);
     }
 
     fn traffic(&mut self, traffic: &Value) {

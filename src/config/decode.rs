@@ -38,6 +38,7 @@ pub(super) fn decode(document: &Document, report: &mut Report) -> Config {
         services: decoder.items("services"),
         services_from: decoder.whole("services_from"),
         consumers: decoder.items("consumers"),
+        redis: decoder.items("redis"),
         plugins: Default::default(),
         identity: decoder.whole("identity"),
         policies: decoder.items("policies"),

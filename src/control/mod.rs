@@ -21,6 +21,7 @@ pub mod probation;
 pub mod reload;
 mod services;
 pub mod status;
+pub mod stores;
 pub mod supervisor;
 pub mod tasks;
 mod traffic;

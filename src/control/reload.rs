@@ -19,6 +19,7 @@ use super::notices::Notices;
 use super::pools::PoolKeeper;
 use super::probation::{watch, Terms, Trial};
 use super::status::{Reload, Status};
+use super::stores::StoreKeeper;
 use super::tasks::TaskKeeper;
 use super::verdicts;
 use crate::config::plan::{Change, Side};
@@ -69,6 +70,8 @@ pub struct Reloader {
     pub certs: Arc<CertKeeper>,
     /// Identities of workloads.
     pub identity: Arc<IdentityKeeper>,
+    /// Connections to stores that plugins share with other proxies.
+    pub stores: StoreKeeper,
     /// The access log.
     pub access_log: AccessLog,
     /// The flight recorder.
@@ -172,6 +175,7 @@ impl Reloader {
         let snapshot = self.current.load();
         let prepared = self.listeners.prepare(&snapshot)?;
         self.pools.prepare(&snapshot, PATIENCE).await;
+        self.stores.prepare(&snapshot, PATIENCE).await;
         self.identity.prepare(&snapshot);
         self.listeners.commit(prepared, &snapshot, None);
         self.status.has_started.store(true, Relaxed);
@@ -304,6 +308,7 @@ impl Reloader {
     pub(super) async fn prepare(&self, snapshot: &Snapshot) -> Result<Prepared, Vec<String>> {
         let prepared = self.listeners.prepare(snapshot)?;
         self.pools.prepare(snapshot, PATIENCE).await;
+        self.stores.prepare(snapshot, PATIENCE).await;
         self.identity.prepare(snapshot);
         Ok(prepared)
     }
@@ -393,6 +398,7 @@ impl Reloader {
         });
         self.certs.follow(sources.collect());
         self.identity.follow(snapshot);
+        self.stores.follow(snapshot);
     }
 
     /// Lets go of what neither this snapshot has nor the one that may come back: state of plugins, series, streams.

@@ -26,6 +26,7 @@ pub mod quarantine;
 pub mod route;
 pub mod secrets;
 pub mod shadow;
+pub mod store;
 pub mod tls;
 
 use std::sync::Arc;
@@ -45,6 +46,7 @@ use pool::Pool;
 use quarantine::{Kind, Quarantined};
 use route::Rule;
 use secrets::Secrets;
+use store::Stores;
 
 use crate::observe::trace::Sampler;
 
@@ -65,6 +67,8 @@ pub struct Snapshot {
     pub pools: Vec<Arc<Pool>>,
     /// Where the admin address is bound, if there is one.
     pub admin: Option<Bind>,
+    /// What plugins share with other proxies.
+    pub stores: Stores,
     /// Who may call what. Candidates hold those that are for them.
     pub policies: Policies,
     /// Whose clients see the cause in `x-windrose-why`.

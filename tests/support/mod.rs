@@ -10,6 +10,7 @@ pub(crate) mod load;
 pub(crate) mod netns;
 pub(crate) mod node;
 pub(crate) mod proxy;
+pub(crate) mod redis;
 pub(crate) mod stream;
 pub(crate) mod svid;
 pub(crate) mod tls;

@@ -18,6 +18,7 @@ mod retry;
 mod routes;
 mod services;
 mod split;
+mod stores;
 
 pub(super) use capture::LONG_IDLE;
 pub(super) use listeners::bind;
@@ -109,7 +110,8 @@ pub fn compile(config: &Config, origin: Origin, means: &Means<'_>) -> Result<Sna
         .map(Arc::new);
     let pools = pools::compile(config, identity.as_ref(), means, &mut report);
     let lines = calls::Lines::new(config, means, &pools);
-    let instances = plugins::named(config, lines, means, &mut report);
+    let stores = stores::compile(config, means, &mut report);
+    let instances = plugins::named(config, (&stores, lines), means, &mut report);
     let book = policies::Book::of(config, means);
     let workshop = routes::Workshop {
         config,
@@ -124,7 +126,7 @@ pub fn compile(config: &Config, origin: Origin, means: &Means<'_>) -> Result<Sna
     if report.has_errors() {
         return Err(report);
     }
-    let made = instances.lines.made();
+    let made = instances.with.lines.made();
     let shows = config.observe.answers.show_cause_to.as_ref();
     let rules = rules.into_iter().flatten().flatten().collect();
     Ok(Snapshot::new(Snapshot {
@@ -134,6 +136,7 @@ pub fn compile(config: &Config, origin: Origin, means: &Means<'_>) -> Result<Sna
         listeners,
         rules,
         pools: pools.into_iter().chain(made).collect(),
+        stores,
         admin: crate::config::boot::admin_bind(config),
         policies: book.policies.clone(),
         show_cause_to: shows

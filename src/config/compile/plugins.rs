@@ -12,35 +12,42 @@ use super::{consumers, Means};
 use crate::config::report::Report;
 use crate::config::schema::{Config, Listener, OnError, PluginInstance, PluginMode, PluginUse};
 use crate::snapshot::chain::{Chain, Instance, Mode};
+use crate::snapshot::store::Stores;
 
 /// What plugins are built with, and those that have a name.
 pub(super) struct Named<'a> {
-    consumers: Arc<Consumers>,
-    /// What carries their calls.
-    pub(super) lines: Lines<'a>,
+    pub(super) with: With<'a>,
     /// `None` for those that are off or could not be built.
     instances: BTreeMap<String, Option<Arc<Instance>>>,
+}
+
+/// What plugins get besides the means of the compilation.
+pub(super) struct With<'a> {
+    consumers: Arc<Consumers>,
+    stores: &'a Stores,
+    /// What carries their calls.
+    pub(super) lines: Lines<'a>,
 }
 
 /// Builds the instances under `plugins`.
 pub(super) fn named<'a>(
     config: &'a Config,
-    lines: Lines<'a>,
+    (stores, lines): (&'a Stores, Lines<'a>),
     means: &Means<'_>,
     report: &mut Report,
 ) -> Named<'a> {
-    let consumers = consumers::compile(config);
+    let with = With {
+        consumers: consumers::compile(config),
+        stores,
+        lines,
+    };
     let build = |(name, settings): (&String, &PluginInstance)| {
         let path = format!("plugins.{name}");
-        let built = build(name, &path, settings, (&consumers, &lines), means, report);
+        let built = build(name, &path, settings, &with, means, report);
         (name.clone(), built)
     };
     let instances = config.plugins.iter().map(build).collect();
-    Named {
-        instances,
-        consumers,
-        lines,
-    }
+    Named { instances, with }
 }
 
 /// Where a chain stands; hooks that could never run there are errors.
@@ -71,8 +78,7 @@ pub(super) fn chain(
                 PluginUse::Named(name) => named.instances.get(name).cloned().flatten(),
                 PluginUse::Inline(settings) => {
                     let name = format!("{owner}.{}.{}", all.len(), settings.kind);
-                    let with = (&named.consumers, &named.lines);
-                    build(&name, &path, settings, with, means, report)
+                    build(&name, &path, settings, &named.with, means, report)
                 }
             };
             let Some(instance) = instance else { continue };
@@ -142,7 +148,7 @@ fn build(
     name: &str,
     path: &str,
     settings: &PluginInstance,
-    (consumers, lines): (&Arc<Consumers>, &Lines<'_>),
+    with: &With<'_>,
     means: &Means<'_>,
     report: &mut Report,
 ) -> Option<Arc<Instance>> {
@@ -159,9 +165,13 @@ fn build(
         folder: means.folder,
         clock: super::clock(),
         states: means.states,
-        consumers,
+        consumers: &with.consumers,
+        stores: with.stores,
         counters: &*means.metrics,
-        carriers: &LinesAt { lines, path },
+        carriers: &LinesAt {
+            lines: &with.lines,
+            path,
+        },
     };
     let config = match &settings.config {
         serde_yaml::Value::Null => serde_yaml::Value::Mapping(Default::default()),

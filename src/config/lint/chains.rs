@@ -4,12 +4,15 @@
 
 use std::collections::HashSet;
 
+use serde_yaml::Value;
+
 use crate::config::report::Report;
 use crate::config::schema::{Config, PluginInstance, PluginMode, PluginUse};
 
 /// Looks at every chain.
 pub(super) fn check(config: &Config, report: &mut Report) {
     credentials(config, report);
+    stores(config, report);
     let mut used = HashSet::new();
     for (at, listener) in config.listeners.iter().enumerate() {
         let chain = placed(&format!("listeners[{at}].plugins"), &listener.plugins);
@@ -60,6 +63,35 @@ fn credentials(config: &Config, report: &mut Report) {
                 format!("add `{kind}` to a listener or route, or remove the `{key}`"),
             );
         }
+    }
+}
+
+/// Stores that no plugin uses.
+fn stores(config: &Config, report: &mut Report) {
+    let mut used = HashSet::new();
+    everywhere(config).for_each(|one| named_stores(&one.config, &mut used));
+    for (at, store) in config.redis.iter().enumerate() {
+        if !used.contains(&*store.name) {
+            report.warning(
+                format!("redis[{at}]"),
+                format!("[unused_store] no plugin has `store: {}`", store.name),
+                "remove it, or name it in a plugin such as `rate_limit`",
+            );
+        }
+    }
+}
+
+/// What stands under `store` anywhere in a plugin's settings.
+fn named_stores<'a>(settings: &'a Value, found: &mut HashSet<&'a str>) {
+    match settings {
+        Value::Mapping(entries) => entries.iter().for_each(|(key, value)| {
+            if key.as_str() == Some("store") {
+                found.extend(value.as_str());
+            }
+            named_stores(value, found);
+        }),
+        Value::Sequence(items) => items.iter().for_each(|item| named_stores(item, found)),
+        _ => {}
     }
 }
 

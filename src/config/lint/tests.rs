@@ -152,6 +152,10 @@ const PLUGINS_THAT_NEVER_RUN: &[(&str, &str)] = &[
         "consumers[0].keys: [unused_credentials] nothing asks for it: there is no `key_auth` plugin",
     ),
     (
+        "redis: [{name: a, url: 'redis://h'}, {name: b, url: 'redis://h'}]\nplugins: {l: {kind: rate_limit, config: {rate: 1, store: a}}}",
+        "redis[1]: [unused_store] no plugin has `store: b`",
+    ),
+    (
         "consumers: [{name: ann, password: x}]\nplugins: {k: {kind: key_auth}}",
         "consumers[0].password: [unused_credentials] nothing asks for it",
     ),

@@ -172,6 +172,10 @@ impl<'s> Side<'s> {
         self.named("consumers", &self.config.consumers, |one| &one.name)
     }
 
+    fn stores(self) -> Objects<'s> {
+        self.named("redis", &self.config.redis, |one| &one.name)
+    }
+
     fn plugins(self) -> Objects<'s> {
         // By hash: there may be many.
         let nodes = self.root.map(|root| match root.child("plugins") {
@@ -228,6 +232,7 @@ pub fn changes(old: Side<'_>, new: Side<'_>) -> Vec<Change> {
         policy.effects = policies::effects(&policy.name, old.config, new.config);
     }
     objects("consumer", old.consumers(), new.consumers(), &mut found);
+    objects("redis", old.stores(), new.stores(), &mut found);
     objects("plugin", old.plugins(), new.plugins(), &mut found);
     let (before, after) = (old.order(), new.order());
     if kept(&before, &after) != kept(&after, &before) {

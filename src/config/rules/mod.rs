@@ -19,6 +19,7 @@ mod overload;
 mod policies;
 mod pools;
 mod process;
+mod redis;
 mod retry;
 mod routes;
 mod services;
@@ -43,6 +44,7 @@ pub fn check(config: &Config, report: &mut Report) {
     process::check(config, report);
     overload::check(config, report);
     consumers::check(config, report);
+    redis::check(config, report);
     identity::check(config, &names, report);
     listeners::check(config, &names, report);
     services::check(config, &names, report);
@@ -199,6 +201,8 @@ fn names_are_good(config: &Config, report: &mut Report) {
             .iter()
             .map(|it| (!it.is_quarantined).then_some(&*it.name)),
     );
+    let stores = config.redis.iter().map(|it| Some(&*it.name));
+    named(report, "redis", "-_.", stores);
     for (name, instance) in &config.plugins {
         well_formed(report, &format!("plugins.{name}"), "-_.", name);
         values::given(report, &format!("plugins.{name}.kind"), &instance.kind);

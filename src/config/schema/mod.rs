@@ -10,6 +10,7 @@ mod observe;
 mod overload;
 mod policy;
 mod pool;
+mod redis;
 mod route;
 mod server;
 mod service;
@@ -23,6 +24,7 @@ pub use observe::*;
 pub use overload::*;
 pub use policy::*;
 pub use pool::*;
+pub use redis::*;
 pub use route::*;
 pub use server::*;
 pub use service::*;
@@ -58,6 +60,9 @@ pub struct Config {
     /// Who calls APIs, and what proves it. Default: nobody; plugins may have users of their own.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub consumers: Vec<Consumer>,
+    /// Redis servers that plugins keep shared state in, such as rate limits that hold for several proxies together. Default: none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub redis: Vec<Redis>,
     /// Named plugin instances, used by name in `plugins` lists. One instance shares its state between its uses.
     pub plugins: BTreeMap<String, PluginInstance>,
     /// Who the workloads of this node are and whom they believe, for mutual TLS. Default: nobody; `mtls` of listeners and pools needs it.

@@ -19,6 +19,7 @@ mod pools;
 mod recorder;
 mod routes;
 mod state;
+mod stores;
 
 use std::fs::Permissions;
 use std::future::Future;

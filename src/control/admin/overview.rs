@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::pools::{self, PoolView};
 use super::state::{self, rfc3339, Certificate, Listener, Probation};
+use super::stores::{self, StoreView};
 use super::Admin;
 use crate::control::judge::{share, Counts};
 use crate::control::reload::counted;
@@ -38,6 +39,8 @@ pub(super) struct Overview {
     listeners: Vec<ListenerView>,
     certificates: Vec<CertificateView>,
     pools: Vec<PoolHealth>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stores: Vec<StoreView>,
     traffic: TrafficView,
     reloads: Vec<DeedView>,
     /// Tasks of plugins that run beside requests.
@@ -148,6 +151,8 @@ impl Overview {
         let clocks = super::identity::Clocks::new(snapshot);
         attention.extend(clocks.alarms().into_iter().map(error));
         pools.iter().for_each(|one| pool(one, &mut attention));
+        let stores = stores::view(snapshot);
+        attention.extend(stores.iter().filter_map(stores::alarm).map(error));
         requests(&traffic, &mut attention);
         let tasks = admin.tasks.view();
         attention.extend(tasks.iter().filter_map(task));
@@ -168,6 +173,7 @@ impl Overview {
             certificates: certificates(&listeners),
             listeners: listeners.into_iter().map(listener).collect(),
             pools: by_health(pools),
+            stores,
             traffic,
             reloads: status.deeds().into_iter().map(deed).collect(),
             background_tasks: tasks.len(),

@@ -10,7 +10,7 @@ mod desk;
 mod federated;
 mod files;
 mod groups;
-mod pace;
+pub(super) mod pace;
 mod secrecy;
 mod spire;
 

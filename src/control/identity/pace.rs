@@ -40,7 +40,7 @@ impl Backoff {
 }
 
 /// From 0 to 1.
-pub(super) fn chance() -> f64 {
+pub(in crate::control) fn chance() -> f64 {
     let mut bytes = [0; 4];
     match openssl::rand::rand_bytes(&mut bytes) {
         Ok(()) => f64::from(u32::from_be_bytes(bytes)) / f64::from(u32::MAX),

@@ -113,6 +113,7 @@ pub(in crate::control) fn snapshot(pools: Vec<Arc<Pool>>) -> Arc<Snapshot> {
         listeners: Vec::new(),
         rules: Vec::new(),
         pools,
+        stores: Default::default(),
         policies: Default::default(),
         show_cause_to: NetSet::default(),
         sampler: crate::observe::trace::Sampler::passive(),

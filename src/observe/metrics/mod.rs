@@ -18,6 +18,7 @@ mod reload;
 mod route;
 mod rule;
 mod series;
+mod store;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -48,6 +49,8 @@ pub use route::{Finished, FinishedBy, RequestSample, RouteMetrics};
 use rule::RuleFamilies;
 pub use rule::{ChosenBy, Compared, FaultMetrics, MirrorMetrics, MirrorResult, ShareMetrics};
 pub use series::{IntCounter, IntGauge};
+use store::StoreFamilies;
+pub use store::StoreMetrics;
 
 /// All metrics of the process. Handles are cheap to use and to keep: counting is a few atomic additions.
 pub struct Metrics {
@@ -62,6 +65,7 @@ pub struct Metrics {
     edges: Edges,
     limits: Arc<LimitFamilies>,
     overload: OverloadMetrics,
+    stores: Arc<StoreFamilies>,
     plugins: Counters,
     reload: ReloadMetrics,
     identity: IdentityMetrics,
@@ -134,6 +138,7 @@ impl Metrics {
             edges: Edges::new(EdgeFamilies::new(&make)),
             limits: Arc::new(LimitFamilies::new(&make)),
             overload: OverloadMetrics::new(&make, CLASSES),
+            stores: Arc::new(StoreFamilies::new(&make)),
             plugins: make.counters(
                 "windrose_plugin_events_total",
                 "Events that plugins count, by plugin instance.",
@@ -247,6 +252,16 @@ impl Metrics {
     /// Who calls what.
     pub fn edges(&self) -> &Edges {
         &self.edges
+    }
+
+    /// The counters of a store. Their series stay while the store does.
+    pub fn store(&self, store: &str) -> StoreMetrics {
+        StoreMetrics::new(&self.stores, store)
+    }
+
+    /// Drops the series of stores that went away.
+    pub fn retain_stores(&self, keep: &dyn Fn(&str) -> bool) {
+        self.stores.retain(keep);
     }
 
     /// The counters of overload.

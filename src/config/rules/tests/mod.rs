@@ -12,6 +12,7 @@ mod listeners;
 mod mirror;
 mod policies;
 mod pools;
+mod redis;
 mod retry;
 mod routes;
 mod split;
