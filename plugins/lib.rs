@@ -13,6 +13,7 @@ pub mod body_limit;
 mod cached;
 mod codec;
 pub mod compress;
+pub mod concurrency_limit;
 pub mod cors;
 pub mod decompress;
 pub mod ext_authz;
@@ -29,6 +30,7 @@ pub mod oauth2_introspection;
 pub mod opa;
 pub mod place;
 mod query;
+pub mod quota;
 pub mod rate_limit;
 pub mod redirect;
 pub mod request_id;
@@ -45,6 +47,7 @@ pub const BUILTIN: &[PluginDef] = &[
     basic_auth::PLUGIN,
     body_limit::PLUGIN,
     compress::PLUGIN,
+    concurrency_limit::PLUGIN,
     cors::PLUGIN,
     decompress::PLUGIN,
     ext_authz::PLUGIN,
@@ -56,6 +59,7 @@ pub const BUILTIN: &[PluginDef] = &[
     log_http::PLUGIN,
     oauth2_introspection::PLUGIN,
     opa::PLUGIN,
+    quota::PLUGIN,
     rate_limit::PLUGIN,
     redirect::PLUGIN,
     request_id::PLUGIN,

@@ -62,6 +62,7 @@ mod plugins_transform;
 mod policies;
 mod probation;
 mod quarantine;
+mod quotas;
 mod recorder;
 mod reload;
 mod replay;

@@ -1,0 +1,183 @@
+//! Limits how many requests a consumer may send in a calendar day or month, counted in a store that proxies share or in this process.
+//! It must not know other processes: without a store three proxies with `limit: 100` let 300 through, and a restart begins anew.
+//! Called by the chain of a listener or route, after plugins that authenticate.
+
+mod calendar;
+mod counts;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::RETRY_AFTER;
+use http::HeaderValue;
+
+use crate::contract::{
+    Answer, Blame, Build, Cause, Clock, Counter, Hooks, Plugin, PluginDef, PrincipalKind, Problem,
+    Request, Response, Safety, Slot, Verdict,
+};
+use crate::keyed::fields::{whole_seconds, Teller};
+use crate::keyed::key::Key;
+use crate::keyed::Standing;
+
+use calendar::Span;
+use counts::{Ask, Counts};
+
+pub use crate::keyed::fields::Fields;
+pub use crate::keyed::OnStoreFailure;
+pub use calendar::Period;
+pub use settings::Config;
+
+/// The table line.
+pub const PLUGIN: PluginDef = PluginDef::of::<Config>();
+
+/// The quota is used up.
+pub static QUOTA_EXCEEDED: Cause = Cause {
+    name: "quota_exceeded",
+    blame: Blame::Policy,
+    status: 429,
+    title: "Quota exceeded",
+    explanation: "The caller has sent as many requests in this period as a `quota` plugin's `limit`, or the limit of this consumer, allows.",
+    next_step: "The `Retry-After` field says when the next period begins (UTC). Raise `limit`, or the consumer's own with `limit_from`; deleting its key in the store begins the period anew.",
+};
+
+/// The store cannot count, and the plugin refuses then.
+pub static STORE_UNAVAILABLE: Cause = Cause {
+    name: "quota.store_unavailable",
+    blame: Blame::Dependency,
+    status: 503,
+    title: "Service unavailable",
+    explanation: "A `quota` plugin counts in a store that is not connected, did not answer in time or answered with an error, and its `on_store_failure` is `closed`.",
+    next_step: "The log and `windrose status` say what is wrong with the store; the proxy connects again by itself. `on_store_failure: open` lets requests through meanwhile.",
+};
+
+impl Plugin for Config {
+    const KIND: &'static str = "quota";
+    const ABOUT: &'static str = "limit requests per consumer and calendar day or month";
+    const EXAMPLE: &'static str =
+        "limit: 10000\nper: month\nlimit_from: monthly_quota\nstore: shared\non_store_failure: open";
+    const SAFETY: Safety = Safety::Guard;
+    const CAUSES: &'static [&'static Cause] = &[&QUOTA_EXCEEDED, &STORE_UNAVAILABLE];
+
+    fn build(self, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let key = self.parsed_key(&mut problems);
+        self.judge(&mut problems);
+        let own = self.own_limits(build, &mut problems);
+        let counts = Counts::new(&self, build).map_err(|problem| problems.push(problem));
+        let (true, Ok(counts)) = (problems.is_empty(), counts) else {
+            return Err(problems);
+        };
+        let quota = Arc::new(Quota {
+            key,
+            limit: self.limit,
+            own,
+            period: self.per,
+            fields: self.fields,
+            name: self.name.unwrap_or_else(|| "quota".to_owned()),
+            counts,
+            clock: build.clock.clone(),
+            stood: build.slot(),
+            exceeded: build.counter("exceeded"),
+        });
+        let teller = quota.clone();
+        let hooks = Hooks::new().on_request_async(move |request| {
+            let quota = quota.clone();
+            Box::pin(async move { quota.admit(request).await })
+        });
+        Ok(match teller.fields {
+            Fields::None => hooks,
+            Fields::Both | Fields::Draft | Fields::Legacy => {
+                hooks.on_response(move |response| teller.tell(response))
+            }
+        })
+    }
+}
+
+struct Quota {
+    key: Key,
+    limit: u64,
+    /// Limits of single consumers.
+    own: BTreeMap<String, u64>,
+    period: Period,
+    fields: Fields,
+    name: String,
+    counts: Counts,
+    clock: Clock,
+    stood: Slot<Stood>,
+    exceeded: Counter,
+}
+
+/// What is told with the response.
+#[derive(Clone, Copy)]
+struct Stood {
+    standing: Standing,
+    limit: u64,
+    length: Duration,
+}
+
+impl Quota {
+    async fn admit(&self, request: &mut Request<'_>) -> Verdict {
+        let span = self.period.at(self.clock.unix());
+        let limit = self.limit_of(request);
+        let ask = Ask {
+            key: self.key.shared(request),
+            limit,
+            span: &span,
+        };
+        let standing = match self.counts.take(&ask, request.effects).await {
+            Ok(standing) => standing,
+            Err(verdict) => return verdict,
+        };
+        let stood = Stood {
+            standing,
+            limit,
+            length: span.length(),
+        };
+        if self.fields != Fields::None && request.effects.is_live() {
+            request.slots.put(self.stood, stood);
+        }
+        match standing.admitted {
+            true => Verdict::Continue,
+            false => self.refusal(&stood, &span, request),
+        }
+    }
+
+    fn limit_of(&self, request: &Request<'_>) -> u64 {
+        let principal = request.principal.as_ref();
+        let consumer = principal.filter(|one| one.kind == PrincipalKind::Consumer);
+        let own = consumer.and_then(|consumer| self.own.get(&consumer.name));
+        own.copied().unwrap_or(self.limit)
+    }
+
+    fn refusal(&self, stood: &Stood, span: &Span, request: &Request<'_>) -> Verdict {
+        if request.effects.is_live() {
+            (self.exceeded)(1);
+        }
+        let seconds = whole_seconds(span.left(self.clock.unix())).max(1);
+        let mut answer = Answer::of(&QUOTA_EXCEEDED).with(RETRY_AFTER, HeaderValue::from(seconds));
+        answer
+            .headers
+            .extend(self.teller(stood).values(&stood.standing));
+        answer.into()
+    }
+
+    fn tell(&self, response: &mut Response<'_>) -> Verdict {
+        if let Some(stood) = response.slots.value(self.stood).copied() {
+            self.teller(&stood).tell(response, &stood.standing);
+        }
+        Verdict::Continue
+    }
+
+    fn teller(&self, stood: &Stood) -> Teller {
+        Teller {
+            fields: self.fields,
+            name: self.name.clone(),
+            quota: stood.limit,
+            window: stood.length,
+        }
+    }
+}
