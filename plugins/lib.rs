@@ -9,6 +9,7 @@ mod keyed;
 
 pub mod acl;
 pub mod basic_auth;
+pub mod body;
 pub mod body_limit;
 mod cached;
 mod codec;
@@ -45,6 +46,7 @@ pub use contract::PluginDef;
 pub const BUILTIN: &[PluginDef] = &[
     acl::PLUGIN,
     basic_auth::PLUGIN,
+    body::PLUGIN,
     body_limit::PLUGIN,
     compress::PLUGIN,
     concurrency_limit::PLUGIN,

@@ -5,14 +5,18 @@
 mod calls;
 mod consumers;
 mod counters;
+mod facts;
 mod looks;
 mod store;
 mod tasks;
 
+use std::future::Future;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,12 +24,12 @@ use http::{HeaderName, HeaderValue};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::contract::{
-    Answer, Build, Cause, ClientFacts, Clock, ConnectionView, Consumers, Effects, Finished, Hooks,
-    PluginDef, Principal, Problem, Request, RequestHook, Response, Slots, StateRegistry, Trace,
-    Verdict,
+    Answer, Build, Cause, Clock, ConnectionView, Consumers, Effects, Finished, Hooks, PluginDef,
+    Principal, Problem, RequestHook, Response, Slots, StateRegistry, Trace, Verdict, WholeBody,
 };
 
 pub use calls::{reply, Asked};
+use facts::{Facts, Seen};
 pub use looks::{answered, field, fields, went_on};
 pub use store::FakeStore;
 use store::FakeStores;
@@ -129,12 +133,7 @@ impl Kit {
 
     /// How often an event was counted, over all instances.
     pub fn counted(&self, event: &str) -> u64 {
-        let counts = self.counters.0.lock();
-        let counts = counts.unwrap_or_else(PoisonError::into_inner);
-        let of_event = counts.iter().filter(|((_, name), _)| *name == event);
-        of_event
-            .map(|(_, count)| count.load(Ordering::Relaxed))
-            .sum()
+        self.counters.of(event)
     }
 }
 
@@ -157,14 +156,19 @@ impl Instance {
         }
     }
 
-    /// Runs the request hook to its end, waiting for it if it is async.
+    /// Runs the request hook to its end, waiting for it if it is async. A hook that wants the whole body sees the exchange's, or
+    /// is not asked where that is too large.
     ///
     /// # Panics
     /// Inside a runtime when the hook is async: use [`Instance::request_async`] there.
     pub fn request(&self, exchange: &mut Exchange) -> Verdict {
-        if let Some(RequestHook::Sync(hook)) = &self.hooks.request {
-            let client = exchange.facts.view();
-            return hook(&mut exchange.seen.request(&mut exchange.request, &client));
+        if !matches!(&self.hooks.request, Some(RequestHook::Async(_))) {
+            // It does not wait, so it is over at once, also inside somebody's runtime.
+            let mut context = Context::from_waker(Waker::noop());
+            match pin!(self.request_async(exchange)).poll(&mut context) {
+                Poll::Ready(verdict) => return verdict,
+                Poll::Pending => panic!("a hook that does not wait has waited"),
+            }
         }
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let runtime = runtime.expect("a runtime without drivers needs nothing that can run out");
@@ -173,13 +177,25 @@ impl Instance {
 
     /// Runs the request hook inside the caller's runtime.
     pub async fn request_async(&self, exchange: &mut Exchange) -> Verdict {
+        let body = exchange.body.clone();
+        if let Some(wish) = self.hooks.whole_body {
+            if body.len() as u64 > wish.most {
+                return Answer::of(wish.too_large).into();
+            }
+        }
         let client = exchange.facts.view();
         let mut request = exchange.seen.request(&mut exchange.request, &client);
-        match &self.hooks.request {
+        let wanted = self.hooks.whole_body.is_some();
+        request.body = wanted.then(|| Box::new(WholeBody::new(body)));
+        let verdict = match &self.hooks.request {
             Some(RequestHook::Sync(hook)) => hook(&mut request),
             Some(RequestHook::Async(hook)) => hook(&mut request).await,
             None => Verdict::Continue,
+        };
+        if let Some(body) = request.body.take() {
+            exchange.body = body.bytes().clone();
         }
+        verdict
     }
 
     /// Starts an attempt: copies the request into [`Exchange::upstream`] and runs the upstream hook on the copy.
@@ -279,31 +295,9 @@ pub struct Exchange {
     pub response: ResponseHeader,
     /// Why the proxy made the response itself, if it did.
     pub cause: Option<&'static Cause>,
+    body: Bytes,
     facts: Facts,
     seen: Seen,
-}
-
-/// What hooks see besides the heads.
-struct Seen {
-    principal: Option<Principal>,
-    slots: Slots,
-    effects: Effects,
-}
-
-impl Seen {
-    fn request<'a>(
-        &'a mut self,
-        head: &'a mut RequestHeader,
-        client: &'a ClientFacts<'a>,
-    ) -> Request<'a> {
-        Request {
-            head,
-            client,
-            principal: &mut self.principal,
-            slots: &mut self.slots,
-            effects: self.effects,
-        }
-    }
 }
 
 impl Exchange {
@@ -331,6 +325,7 @@ impl Exchange {
             request,
             response: ResponseHeader::build(200, None).expect("200 is a status"),
             cause: None,
+            body: Bytes::new(),
             facts: Facts {
                 address: IpAddr::from([192, 0, 2, 1]),
                 secure: uri.scheme_str() == Some("https"),
@@ -362,6 +357,17 @@ impl Exchange {
         let appended = self.request.append_header(name, value);
         appended.expect("the field was parsed");
         self
+    }
+
+    /// The request's body, for hooks that want to see it whole.
+    pub fn with_body(mut self, body: impl Into<Bytes>) -> Exchange {
+        self.body = body.into();
+        self
+    }
+
+    /// The request's body, as request hooks left it.
+    pub fn body(&self) -> &Bytes {
+        &self.body
     }
 
     /// Adds a response field.
@@ -438,35 +444,6 @@ impl Exchange {
     /// The caller, if a hook or the test proved one.
     pub fn principal(&self) -> Option<&Principal> {
         self.seen.principal.as_ref()
-    }
-}
-
-/// [`ClientFacts`], owned.
-struct Facts {
-    address: IpAddr,
-    secure: bool,
-    listener: String,
-    route: String,
-    host: String,
-    path: String,
-    request_id: String,
-    trusted_peer: bool,
-    trace: Option<Trace>,
-}
-
-impl Facts {
-    fn view(&self) -> ClientFacts<'_> {
-        ClientFacts {
-            address: self.address,
-            secure: self.secure,
-            listener: &self.listener,
-            route: &self.route,
-            host: &self.host,
-            path: &self.path,
-            request_id: &self.request_id,
-            trusted_peer: self.trusted_peer,
-            trace: self.trace.as_ref(),
-        }
     }
 }
 

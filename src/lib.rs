@@ -31,6 +31,11 @@
 //! gets), `mirror` sends copies elsewhere and `call` what plugins ask (both by `exchange`), `retry` judges failures (`decide::again`, `snapshot::budget`), `fault` writes the
 //! proxy's own answers, `finish` accounts and records.
 //!
+//! # What plugins share and see
+//! `snapshot::store` holds the stores (Redis) in which plugins of several proxies count together, `control::stores` keeps their
+//! connections; a request never waits for one to be made. Where a plugin wants the whole body of a request, `proxy::whole` reads it
+//! when it is that plugin's turn (`chain::BodySource`), and lends Pingora a session that hands it on as often as there are attempts.
+//!
 //! # Identities
 //! `control::identity` runs the one source of certificates and puts what it brings into `snapshot::identity`, which outlives reloads.
 //! `proxy::handshake` shows them to callers and `snapshot::mtls` to endpoints; `identity::verify` judges the other side of both, and

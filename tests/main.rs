@@ -10,6 +10,7 @@
 mod amplification;
 mod authorities;
 mod balance;
+mod bodies;
 mod calls;
 mod capture;
 mod capture_groups;

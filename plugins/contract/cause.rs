@@ -108,8 +108,8 @@ causes! {
         "The client did not finish sending its request header within the listener's `limits.header_timeout`.",
         "A slow network, or a client that opens connections to hold them (slowloris).";
     BODY_TIMEOUT = "body_timeout", Client, 408, "Request timeout",
-        "The client stopped sending its request body for longer than the route's `timeouts.idle`.",
-        "Look at the client's upload; raise `timeouts.idle` for slow producers.";
+        "The client stopped sending its request body for longer than the route's `timeouts.idle`, or did not send all of it within `limits.held_body_time` where a plugin waits for the whole.",
+        "Look at the client's upload; raise `timeouts.idle`, or `limits.held_body_time`, for slow producers.";
     METHOD_NOT_ALLOWED = "bad_request.method", Client, 405, "Method not allowed",
         "CONNECT and TRACE are not forwarded.",
         "Use another method; tunnels are made with a `tcp` route.";
@@ -155,6 +155,9 @@ causes! {
     OVERLOADED = "overloaded", Proxy, 503, "Service unavailable",
         "The process is overloaded by the bounds of `overload`, and the request's class (`priority`) is among those that are refused first.",
         "Open /pools on the admin address: it shows how much of each bound is used. Add instances or memory, or give what matters a higher `priority`.";
+    BODIES_HELD = "overloaded.bodies", Proxy, 503, "Service unavailable",
+        "A plugin waits for the whole body of the request, and as many bytes of bodies are held for that already as `limits.held_bodies` allows in the whole process.",
+        "`windrose_held_body_bytes` shows how much is held. Raise `limits.held_bodies` if the memory is there, lower `limits.held_body_time` against slow clients, or the bound of the plugin.";
     POOL_OVERLOADED = "pool_overloaded", Upstream, 503, "Service unavailable",
         "The pool, or every endpoint of it that may be chosen, has as many requests under way as its `limits` allow, and its queue is full or it has none.",
         "Open /pools: it shows the limits and what is under way. Look for endpoints that became slow; raise `limits`, add endpoints, or let requests wait with `limits.pending`.";

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::{Background, Cause, ConnectionView, Finished, Life, Request, Response, Unknown};
+use super::{
+    Background, BodyWish, Cause, ConnectionView, Finished, Life, Request, Response, Unknown,
+};
 
 /// What a hook says about the request.
 #[derive(Debug)]
@@ -106,6 +108,8 @@ pub struct Hooks {
     pub connection: Option<ConnectionHook>,
     /// See [`RequestHook`].
     pub request: Option<RequestHook>,
+    /// Whether the request hook waits for the whole body.
+    pub whole_body: Option<BodyWish>,
     /// Pieces of the request body. The head has already gone upstream; an answer aborts the exchange.
     pub request_body: Option<BodyHook<super::Slots>>,
     /// The request's head as it goes upstream, after rewrites and forwarded headers; runs again for each attempt.
@@ -152,6 +156,15 @@ impl Hooks {
         F: for<'a, 'b> Fn(&'a mut Request<'b>) -> HookFuture<'a> + Send + Sync + 'static,
     {
         self.request = Some(RequestHook::Async(Box::new(hook)));
+        self
+    }
+
+    /// Lets the request hook see the whole body, as `Request::body`, and change it. The proxy reads it when it is this hook's turn,
+    /// so hooks before it can refuse without: name such a plugin after those that authenticate. A body of more than `most` bytes is
+    /// refused with `too_large` and the hook does not run; all bodies held at a time, and the time a client takes to send one, are
+    /// bounded by `limits` of the configuration. Not for calls that stream: their body never ends.
+    pub fn with_whole_body(mut self, most: u64, too_large: &'static Cause) -> Hooks {
+        self.whole_body = Some(BodyWish { most, too_large });
         self
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use super::{Cause, Effects, Trace};
+use super::{Cause, Effects, Trace, WholeBody};
 
 /// What kind of caller a principal is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +103,8 @@ pub struct Request<'a> {
     pub client: &'a ClientFacts<'a>,
     /// The caller, if proven. Authentication plugins set it.
     pub principal: &'a mut Option<Principal>,
+    /// The whole body, for hooks that were attached with `with_whole_body`; `None` for all others.
+    pub body: Option<Box<WholeBody>>,
     /// State a plugin keeps from request to response.
     pub slots: &'a mut Slots,
     /// Whether effects are real or this is a dry run.

@@ -43,6 +43,7 @@
 //! assert_eq!(answered(verdict).cause, &CLOSED);
 //! ```
 
+mod body;
 mod build;
 mod call;
 mod canonical;
@@ -60,6 +61,7 @@ mod target;
 mod task;
 mod units;
 
+pub use body::{BodyWish, WholeBody};
 pub use build::{Build, Counter, CounterFactory, Plugin, PluginDef, Safety};
 pub use call::{Call, CallFailure, CallFuture, Caller, Carrier, Carriers, Reply, Trace};
 pub use canonical::{canonical_host, canonical_path, BadHost, BadPath, Host};

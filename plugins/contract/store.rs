@@ -46,7 +46,7 @@ impl Store {
     pub fn live(&self, effects: Effects) -> Result<&dyn StoreClient, Unknown> {
         match effects {
             Effects::Live => Ok(&*self.client),
-            Effects::Dry | Effects::Peek => Err(Unknown("a shared store")),
+            Effects::Dry | Effects::Peek => Err(Unknown("a shared store".into())),
         }
     }
 }

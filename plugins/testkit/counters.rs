@@ -10,7 +10,7 @@ use crate::contract::{Counter, CounterFactory};
 
 /// Counters by instance and event.
 #[derive(Default)]
-pub(super) struct Counters(pub(super) Mutex<BTreeMap<(String, &'static str), Arc<AtomicU64>>>);
+pub(super) struct Counters(Mutex<BTreeMap<(String, &'static str), Arc<AtomicU64>>>);
 
 impl CounterFactory for Counters {
     fn counter(&self, instance: &str, event: &'static str) -> Counter {
@@ -20,5 +20,16 @@ impl CounterFactory for Counters {
         Arc::new(move |more| {
             count.fetch_add(more, Ordering::Relaxed);
         })
+    }
+}
+
+impl Counters {
+    /// How often an event was counted, over all instances.
+    pub(super) fn of(&self, event: &str) -> u64 {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_event = counts.iter().filter(|((_, name), _)| *name == event);
+        of_event
+            .map(|(_, count)| count.load(Ordering::Relaxed))
+            .sum()
     }
 }

@@ -2,6 +2,9 @@
 //! It must not decide anything itself.
 //! Called by `build`, so that `check` and every reload run them.
 
+use base64::engine::general_purpose::STANDARD;
+use base64::Engine;
+
 use super::report::Report;
 use super::schema::{Config, ConfigTest, Expect, TestRequest};
 use crate::explain::{explain, words, Explanation, Outcome, PoolSeen, Question};
@@ -34,6 +37,7 @@ fn question(request: &TestRequest) -> Question {
         headers: headers
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect(),
+        body: request.body.as_ref().map(|body| STANDARD.encode(body)),
         from: request.from,
         principal: request.principal.clone(),
         sni: request.sni.clone(),

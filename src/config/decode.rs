@@ -44,6 +44,7 @@ pub(super) fn decode(document: &Document, report: &mut Report) -> Config {
         policies: decoder.items("policies"),
         authorization: decoder.whole("authorization"),
         overload: decoder.whole("overload"),
+        limits: decoder.whole("limits"),
         observe: decoder.whole("observe"),
         admin: decoder.whole("admin"),
         tests: decoder.items("tests"),

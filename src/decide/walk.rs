@@ -21,7 +21,7 @@ use super::share::Asking;
 use super::{decide, location, Caller, Facts, Head, Stage, Trace};
 use crate::snapshot::balance::mix;
 use crate::snapshot::certs::{Cert, Termination};
-use crate::snapshot::chain::{Chain, Instance, Turn};
+use crate::snapshot::chain::{BodySource, Chain, Instance, Turn};
 use crate::snapshot::listener::Listener;
 use crate::snapshot::policy::{Policy, PolicySet};
 use crate::snapshot::pool::{Pool, PoolProtocol, PASSTHROUGH};
@@ -83,19 +83,20 @@ fn refuse(cause: &'static Cause) -> Refused {
 }
 
 impl Walk<'_> {
-    /// From the header to a rule.
+    /// From the header to a rule. `bodies` is asked where a plugin of the listener wants the body.
     ///
     /// # Errors
     /// The answer instead.
     pub async fn find<T: Trace>(
         &mut self,
         head: &mut RequestHeader,
+        bodies: &mut dyn BodySource,
         trace: &mut T,
     ) -> Result<Arc<Candidate>, Refused> {
         let listener = self.listener;
         if listener.chain.has_request() {
-            self.plugins(&listener.chain, "", Stage::Listener, head, trace)
-                .await?;
+            let at = (&listener.chain, "", Stage::Listener);
+            self.plugins(at, head, bodies, trace).await?;
         }
         if self.is_misdirected() {
             return Err(refuse(&causes::MISDIRECTED));
@@ -120,21 +121,22 @@ impl Walk<'_> {
         }
     }
 
-    /// Through the rule's plugins to its action. `random` chooses in a split.
+    /// Through the rule's plugins to its action. `random` chooses in a split; `bodies` is asked where a plugin of the rule wants the
+    /// body.
     ///
     /// # Errors
     /// The answer instead, also where the rule answers by itself.
     pub async fn act<T: Trace>(
         &mut self,
         candidate: &Candidate,
-        head: &mut RequestHeader,
+        (head, bodies): (&mut RequestHeader, &mut dyn BodySource),
         random: u64,
         trace: &mut T,
     ) -> Result<Next, Refused> {
         let rule = &candidate.rule;
         if rule.chain.has_request() {
-            self.plugins(&rule.chain, &rule.route, Stage::Route, head, trace)
-                .await?;
+            let at = (&rule.chain, &*rule.route, Stage::Route);
+            self.plugins(at, head, bodies, trace).await?;
         }
         // After the plugins, which may prove a consumer, and before anything is answered or sent.
         let mut next = match &rule.action {
@@ -326,16 +328,15 @@ impl Walk<'_> {
 
     async fn plugins<T: Trace>(
         &mut self,
-        chain: &Chain,
-        route: &str,
-        stage: Stage,
+        (chain, route, stage): (&Chain, &str, Stage),
         head: &mut RequestHeader,
+        bodies: &mut dyn BodySource,
         trace: &mut T,
     ) -> Result<(), Refused> {
         let client = self.facts.view(self.listener, route);
         let mut request = self.request(head, &client);
         let mut hear = |plugin: &Instance, turn: Turn<'_>| trace.plugin(stage, plugin, turn);
-        match chain.request(&mut request, &mut hear).await {
+        match chain.request(&mut request, bodies, &mut hear).await {
             Some(answer) => Err(answer),
             None => Ok(()),
         }
@@ -351,6 +352,7 @@ impl Walk<'_> {
             head,
             client,
             principal: self.principal,
+            body: None,
             slots: self.slots,
             effects: self.effects,
         }

@@ -2,6 +2,7 @@
 //! It must not decide anything: it asks `decide` and writes down what it hears.
 //! `windrose explain`, the admin page of the same name, config tests and plans call it.
 
+mod body;
 mod hear;
 mod limits;
 pub mod mutual;
@@ -27,14 +28,16 @@ use windrose_plugins::contract::{
 
 use crate::decide::attempts;
 use crate::decide::policy::Ruled;
-use crate::decide::{class, Facts, Hop, Next, Stage, Tls, Walk, WireText};
+use crate::decide::{class, framed, Facts, Hop, Next, Stage, Tls, Walk, WireText};
 use crate::observe::metrics::ChosenBy;
 use crate::snapshot::certs::Cert;
+use crate::snapshot::chain::BodySource;
 use crate::snapshot::limits::Priority;
 use crate::snapshot::listener::Listener;
 use crate::snapshot::pool::PoolProtocol;
 use crate::snapshot::route::{Action, Candidate};
 use crate::snapshot::Snapshot;
+use body::GivenBody;
 use hear::Heard;
 pub use question::{Question, TCP};
 pub use ruling::{PolicySeen, RulingSeen};
@@ -165,16 +168,24 @@ impl Teller<'_> {
             slots: &mut self.slots,
             effects: self.effects,
         };
-        let candidate = now(walk.find(head, &mut self.heard))?;
+        let mut given = GivenBody::new(head, body);
+        let candidate = now(walk.find(head, &mut given, &mut self.heard))?;
         self.candidate = Some(candidate.clone());
         if candidate.rule.action.goes_on() {
             let header = self.snapshot.priority_header();
             self.class = Some(class(&candidate.rule, header, facts, head));
         }
         let random = first_sound(&candidate.rule.action);
-        let mut next = now(walk.act(&candidate, head, random, &mut self.heard))?;
+        let mut next = {
+            let asking = (&mut *head, &mut given as &mut dyn BodySource);
+            now(walk.act(&candidate, asking, random, &mut self.heard))?
+        };
         if let Some(abort) = next.injected.take().and_then(|injected| injected.abort) {
             return Err(abort);
+        }
+        if let Some(length) = given.changed_length() {
+            let refuse = |_| Box::new(Answer::of(&causes::INTERNAL));
+            framed(head, length).map_err(refuse)?;
         }
         let believed = attempts::is_believed(facts.trusted, self.peer.as_ref());
         let hop = Hop {
@@ -192,14 +203,14 @@ impl Teller<'_> {
         if let Some(answer) = sent {
             return Err(answer);
         }
-        if let Some(body) = body {
+        if let Some(body) = given.into_bytes() {
             self.body(&candidate, body)?;
         }
         Ok(next)
     }
 
-    fn body(&mut self, candidate: &Candidate, body: Vec<u8>) -> Result<(), Box<Answer>> {
-        let mut piece = Some(bytes::Bytes::from(body));
+    fn body(&mut self, candidate: &Candidate, body: bytes::Bytes) -> Result<(), Box<Answer>> {
+        let mut piece = Some(body);
         for chain in [&self.listener.chain, &candidate.rule.chain] {
             let heard = &mut self.heard;
             let mut hear = |plugin: &_, turn: crate::snapshot::chain::Turn<'_>| {

@@ -44,6 +44,7 @@ mod transport;
 mod tunnel;
 mod upstream;
 mod way;
+mod whole;
 
 pub use accept::Frontend;
 pub use call::Calls;
@@ -136,7 +137,10 @@ impl ProxyHttp for Gateway {
         }
         // Here and not where the endpoint is chosen, because after a refusal there Pingora closes the connection.
         match upstream::enter(session, ctx).await {
-            Ok(()) => Ok(false),
+            Ok(()) => {
+                whole::begin(session, ctx);
+                Ok(false)
+            }
             Err(cause) => Box::pin(fault::refused(session, ctx, cause)).await,
         }
     }
@@ -275,6 +279,7 @@ impl ProxyHttp for Gateway {
         e: &Error,
         ctx: &mut Box<Ctx>,
     ) -> FailToProxy {
+        whole::end(session, ctx);
         fault::failed(session, e, ctx).await
     }
 
@@ -283,6 +288,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Box<Ctx>) {
+        whole::end(session, ctx);
         if let Some(mirroring) = ctx.mirroring.take() {
             mirroring.close(e.is_none());
         }

@@ -17,12 +17,14 @@ use super::finish::Unfinished;
 use super::mirror::Mirroring;
 use super::tunnel::Through;
 use super::upstream::{Held, Watched};
+use super::whole::{self, Gathered};
 use super::{admit, fair, finish, inject, permit, random, serve, Shared};
 use crate::decide::attempts::{self, Told};
 use crate::decide::policy::Ruled;
 use crate::decide::{class, Deadline, Facts, Silent, Walk};
 use crate::observe::clock;
 use crate::observe::trace::{AttemptSpan, TraceContext};
+use crate::snapshot::chain::{BodySource, NoBody};
 use crate::snapshot::endpoint::{Endpoint, InFlight};
 use crate::snapshot::identity::{Proof, Share};
 use crate::snapshot::lease::{Cut, Lease};
@@ -52,6 +54,8 @@ pub struct Ctx {
     pub(super) candidate: Option<Arc<Candidate>>,
     pub(super) pool: Option<Arc<Pool>>,
     pub(super) attempt: Attempt,
+    /// Its body, where a plugin wanted to see it whole.
+    pub(super) gathered: Option<Box<Gathered>>,
     /// What it holds of a pool with limits.
     pub(super) held: Option<Box<Held>>,
     pub(super) priority: Priority,
@@ -157,6 +161,7 @@ impl Ctx {
             candidate: None,
             pool: None,
             attempt: Attempt::default(),
+            gathered: None,
             held: None,
             priority: Priority::Normal,
             cause: None,
@@ -294,8 +299,17 @@ pub(super) async fn route(
     }
     let (principal, ruled, slots) = (&mut ctx.principal, &mut ctx.ruled, &mut ctx.slots);
     let mut walk = walk(&connection, &listener, &ctx.facts, principal, ruled, slots);
+    let candidate = match listener.chain.wants_body() {
+        false => {
+            let head = session.req_header_mut();
+            walk.find(head, &mut NoBody, &mut Silent).await?
+        }
+        true => {
+            let bodies = (&mut ctx.gathered, ctx.snapshot.bodies, shared);
+            Box::pin(whole::find(session, &mut walk, bodies)).await?
+        }
+    };
     let head = session.req_header_mut();
-    let candidate = walk.find(head, &mut Silent).await?;
     candidate.metrics.started();
     // Before the plugins: whatever ends the request from here on is counted for its route.
     ctx.candidate = Some(candidate.clone());
@@ -310,9 +324,21 @@ pub(super) async fn route(
     if candidate.rule.action.goes_on() && ctx.snapshot.pressure.sheds(ctx.priority, random::bits) {
         return Err(refuse(&causes::OVERLOADED));
     }
-    let next = walk
-        .act(&candidate, head, random::bits(), &mut Silent)
-        .await?;
+    let random = random::bits();
+    let next = match candidate.rule.chain.wants_body() {
+        false => {
+            let asking = (head, &mut NoBody as &mut dyn BodySource);
+            walk.act(&candidate, asking, random, &mut Silent).await?
+        }
+        true => {
+            let bodies = (&mut ctx.gathered, ctx.snapshot.bodies, shared);
+            Box::pin(whole::act(session, &mut walk, (&candidate, random), bodies)).await?
+        }
+    };
+    if ctx.gathered.is_some() {
+        let framed = whole::frame(session.req_header_mut(), ctx.gathered.as_deref());
+        framed.map_err(|_| refuse(&causes::INTERNAL))?;
+    }
     if listener.role == Role::MeshInbound {
         let share = fair::serves(shared, &listener, workload);
         let share = share.map_err(|_| refuse(&causes::WORKLOAD_LIMIT))?;

@@ -2,6 +2,8 @@
 //! It must not know what any plugin does, nor how answers are sent.
 //! Built by `config::compile`; run by the proxy and by dry runs alike.
 
+mod body;
+
 use std::any::Any;
 use std::fmt;
 use std::future::poll_fn;
@@ -13,9 +15,11 @@ use crate::observe::metrics::IntCounter;
 use bytes::Bytes;
 use http::HeaderMap;
 use windrose_plugins::contract::{
-    causes, Answer, BodyHook, Cause, ConnectionView, Effects, Finished, Hooks, Request,
+    causes, Answer, BodyHook, BodyWish, Cause, ConnectionView, Effects, Finished, Hooks, Request,
     RequestHook, Response, ResponseHook, Slots, Verdict,
 };
+
+pub use body::{BodyFuture, BodySource, NoBody, Unread};
 
 use super::shadow::Examples;
 use crate::observe::event;
@@ -141,6 +145,28 @@ impl Instance {
         }
     }
 
+    /// Asks a hook that wants the whole body. An error ends the request, whatever the plugin's mode is.
+    async fn ask_with_body(
+        &self,
+        hook: &RequestHook,
+        wish: BodyWish,
+        request: &mut Request<'_>,
+        bodies: &mut dyn BodySource,
+    ) -> Result<Verdict, &'static Cause> {
+        request.body = match bodies.whole(wish.most).await {
+            Ok(body) => Some(body),
+            Err(Unread::TooLarge) => return Ok(Answer::of(wish.too_large).into()),
+            Err(Unread::Unknown(unknown)) => return Ok(Verdict::Unknown(unknown)),
+            Err(Unread::Over(cause)) => return Err(cause),
+        };
+        let verdict = self.ask(hook, request).await;
+        let body = request.body.take();
+        if let Some(body) = body.filter(|body| body.is_changed()) {
+            bodies.replace(body);
+        }
+        Ok(verdict)
+    }
+
     /// Asks a hook about a piece of a body, or about a copy of it.
     fn ask_body<M>(
         &self,
@@ -193,6 +219,8 @@ pub struct Chain {
     pub all: Instances,
     connection: Instances,
     request: Instances,
+    /// Whether any request hook wants the whole body.
+    wants_body: bool,
     request_body: Instances,
     upstream_request: Instances,
     response: Instances,
@@ -214,6 +242,7 @@ impl Chain {
         Chain {
             connection: with(|hooks| hooks.connection.is_some()),
             request: with(|hooks| hooks.request.is_some()),
+            wants_body: all.iter().any(|one| one.hooks.whole_body.is_some()),
             request_body: with(|hooks| hooks.request_body.is_some()),
             upstream_request: with(|hooks| hooks.upstream_request.is_some()),
             response: with(|hooks| hooks.response.is_some()),
@@ -243,15 +272,30 @@ impl Chain {
         !self.request.is_empty()
     }
 
+    /// Whether any request hook wants the whole body; others need no source of one.
+    pub fn wants_body(&self) -> bool {
+        self.wants_body
+    }
+
     /// Runs the request hooks until one answers.
     pub async fn request(
         &self,
         request: &mut Request<'_>,
+        bodies: &mut dyn BodySource,
         hear: &mut Hear<'_>,
     ) -> Option<Box<Answer>> {
         for one in &self.request {
             if let Some(hook) = &one.hooks.request {
-                let verdict = one.ask(hook, request).await;
+                let verdict = match one.hooks.whole_body {
+                    None => one.ask(hook, request).await,
+                    // Rare: in place it would make every request's future larger.
+                    Some(wish) => {
+                        match Box::pin(one.ask_with_body(hook, wish, request, bodies)).await {
+                            Ok(verdict) => verdict,
+                            Err(cause) => return Some(Box::new(Answer::of(cause))),
+                        }
+                    }
+                };
                 let (id, effects) = (request.client.request_id, request.effects);
                 if let Some(answer) = one.settle_of(id, verdict, effects, hear) {
                     return Some(answer);
@@ -390,6 +434,7 @@ async fn call_on_copy(hook: &RequestHook, request: &mut Request<'_>) -> Verdict 
         head: &mut head,
         client: request.client,
         principal: &mut principal,
+        body: request.body.clone(),
         slots: request.slots,
         effects: request.effects,
     };

@@ -30,7 +30,7 @@ pub mod store;
 pub mod tls;
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ahash::{AHashMap, AHashSet};
 use arc_swap::{ArcSwap, Guard};
@@ -79,6 +79,8 @@ pub struct Snapshot {
     pub overload: Option<Bounds>,
     /// How overloaded it is. The same for every generation.
     pub pressure: Arc<Overload>,
+    /// How much of bodies may be held for plugins, and how long they may take to come.
+    pub bodies: BodyBounds,
     /// The effective configuration as YAML, secrets redacted.
     pub effective: String,
     /// What must not be shown of it.
@@ -91,6 +93,15 @@ pub struct Snapshot {
     pub identity: Option<Arc<Identity>>,
     /// Positions of listeners by name; filled in by [`Snapshot::new`].
     pub by_name: AHashMap<Arc<str>, usize>,
+}
+
+/// Bounds of request bodies that are read because a plugin wants to see them whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyBounds {
+    /// Bytes of all of them in the process.
+    pub most: u64,
+    /// Time for one to come.
+    pub time: Duration,
 }
 
 impl Snapshot {

@@ -41,7 +41,7 @@ use crate::snapshot::limits::Bounds;
 use crate::snapshot::net::NetSet;
 use crate::snapshot::quarantine::Quarantined;
 use crate::snapshot::secrets::Secrets;
-use crate::snapshot::Snapshot;
+use crate::snapshot::{BodyBounds, Snapshot};
 
 /// What a compilation works with.
 pub struct Means<'a> {
@@ -146,6 +146,10 @@ pub fn compile(config: &Config, origin: Origin, means: &Means<'_>) -> Result<Sna
         pressure: means
             .previous
             .map_or_else(Arc::default, |previous| previous.pressure.clone()),
+        bodies: BodyBounds {
+            most: config.limits.held_bodies.0,
+            time: config.limits.held_body_time.0,
+        },
         effective: origin.effective,
         secrets: Arc::new(origin.secrets),
         warnings: origin.warnings,

@@ -46,7 +46,8 @@ pub(super) fn check(config: &Config, report: &mut Report) {
 
 /// Credentials that no plugin asks for.
 fn credentials(config: &Config, report: &mut Report) {
-    let kinds: HashSet<&str> = everywhere(config).map(|one| &*one.kind).collect();
+    let all = everywhere(config);
+    let kinds: HashSet<&str> = all.iter().map(|(_, one)| &*one.kind).collect();
     for (at, consumer) in config.consumers.iter().enumerate() {
         let has = [
             ("keys", "key_auth", !consumer.keys.is_empty()),
@@ -69,7 +70,16 @@ fn credentials(config: &Config, report: &mut Report) {
 /// Stores that no plugin uses.
 fn stores(config: &Config, report: &mut Report) {
     let mut used = HashSet::new();
-    everywhere(config).for_each(|one| named_stores(&one.config, &mut used));
+    for (path, one) in everywhere(config) {
+        named_stores(&one.config, &mut used);
+        if one.kind == "quota" && one.config.get("store").is_none() {
+            report.warning(
+                path,
+                "[local_quota] counts in this process only: a restart begins the period anew, and each proxy has a quota of its own",
+                "name one of `redis` in `store`",
+            );
+        }
+    }
     for (at, store) in config.redis.iter().enumerate() {
         if !used.contains(&*store.name) {
             report.warning(
@@ -95,21 +105,28 @@ fn named_stores<'a>(settings: &'a Value, found: &mut HashSet<&'a str>) {
     }
 }
 
-/// Every plugin that is written anywhere.
-pub(super) fn everywhere(config: &Config) -> impl Iterator<Item = &PluginInstance> {
-    let of_routes = config.routes.iter().flat_map(|route| {
-        let rules = route.rules.iter().flat_map(|rule| &rule.plugins);
-        route.plugins.iter().chain(rules)
-    });
-    let uses = config
-        .listeners
-        .iter()
-        .flat_map(|listener| &listener.plugins);
-    let inline = uses.chain(of_routes).filter_map(|used| match used {
-        PluginUse::Inline(one) => Some(one),
-        PluginUse::Named(_) => None,
-    });
-    config.plugins.values().chain(inline)
+/// Every plugin that is written anywhere, with its place.
+pub(super) fn everywhere(config: &Config) -> Vec<(String, &PluginInstance)> {
+    let mut found = Vec::new();
+    let named = config.plugins.iter();
+    found.extend(named.map(|(name, one)| (format!("plugins.{name}"), one)));
+    let mut inline = |path: String, chain| {
+        for (path, used) in placed(&path, chain) {
+            if let PluginUse::Inline(one) = used {
+                found.push((path, one));
+            }
+        }
+    };
+    for (at, listener) in config.listeners.iter().enumerate() {
+        inline(format!("listeners[{at}].plugins"), &listener.plugins);
+    }
+    for (at, route) in config.routes.iter().enumerate() {
+        inline(format!("routes[{at}].plugins"), &route.plugins);
+        for (nth, rule) in route.rules.iter().enumerate() {
+            inline(format!("routes[{at}].rules[{nth}].plugins"), &rule.plugins);
+        }
+    }
+    found
 }
 
 type Placed<'a> = (String, &'a PluginUse);

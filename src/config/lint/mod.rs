@@ -186,7 +186,9 @@ fn pools(config: &Config, report: &mut Report) {
         .map(|target| target.pool.as_str());
     let mirrors = rules().flat_map(|rule| &rule.mirror);
     let mirrors = mirrors.map(|mirror| mirror.pool.as_str());
-    let called = chains::everywhere(config).flat_map(|plugin| called(&plugin.config));
+    let called = chains::everywhere(config)
+        .into_iter()
+        .flat_map(|(_, plugin)| called(&plugin.config));
     let used: HashSet<&str> = one.chain(many).chain(mirrors).chain(called).collect();
     for (at, pool) in config.pools.iter().enumerate() {
         let (path, name) = (format!("pools[{at}]"), &pool.name);

@@ -152,6 +152,10 @@ const PLUGINS_THAT_NEVER_RUN: &[(&str, &str)] = &[
         "consumers[0].keys: [unused_credentials] nothing asks for it: there is no `key_auth` plugin",
     ),
     (
+        "routes: [{name: r, rules: [{respond: {status: 200}, plugins: [{kind: quota, config: {limit: 1, per: day}}]}]}]",
+        "routes[0].rules[0].plugins[0]: [local_quota] counts in this process only",
+    ),
+    (
         "redis: [{name: a, url: 'redis://h'}, {name: b, url: 'redis://h'}]\nplugins: {l: {kind: rate_limit, config: {rate: 1, store: a}}}",
         "redis[1]: [unused_store] no plugin has `store: b`",
     ),

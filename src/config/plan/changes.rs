@@ -195,7 +195,7 @@ impl<'s> Side<'s> {
         self.config.plugins.iter().map(object).collect()
     }
 
-    fn sections(self) -> [(&'static str, Object<'s>); 8] {
+    fn sections(self) -> [(&'static str, Object<'s>); 9] {
         let config = self.config;
         let on_invalid = self.section("on_invalid", &config.on_invalid);
         [
@@ -206,6 +206,7 @@ impl<'s> Side<'s> {
                 self.section("authorization", &config.authorization),
             ),
             ("overload", self.section("overload", &config.overload)),
+            ("limits", self.section("limits", &config.limits)),
             ("observe", self.section("observe", &config.observe)),
             ("tests", self.section("tests", &config.tests)),
             ("server", self.section("server", &config.server)),

@@ -8,13 +8,14 @@ use windrose_plugins::contract::{Size, Time};
 
 use super::values::{accept, address, given, positive, url, within, Address};
 use crate::config::report::Report;
-use crate::config::schema::{Admin, Config, Observe, Recorder, Server};
+use crate::config::schema::{Admin, Config, Observe, ProcessLimits, Recorder, Server};
 
 /// Checks what belongs to the process.
 pub(super) fn check(config: &Config, report: &mut Report) {
     server(&config.server, report);
     admin(&config.admin, report);
     observe(&config.observe, report);
+    limits(&config.limits, report);
 }
 
 fn server(server: &Server, report: &mut Report) {
@@ -47,6 +48,26 @@ fn server(server: &Server, report: &mut Report) {
                 "shorten it; an old process that drains longer outlives several releases",
             );
         }
+    }
+}
+
+fn limits(limits: &ProcessLimits, report: &mut Report) {
+    if !HELD_BODIES.contains(&limits.held_bodies) {
+        report.error(
+            "limits.held_bodies",
+            format!(
+                "must be from 1MiB to 1024GiB, found \"{}\"",
+                limits.held_bodies
+            ),
+            "write a size such as \"64MiB\"",
+        );
+    }
+    if !HELD_BODY_TIME.contains(&limits.held_body_time) {
+        report.error(
+            "limits.held_body_time",
+            format!("must be from 1s to 1h, found \"{}\"", limits.held_body_time),
+            "write a time such as \"30s\"",
+        );
     }
 }
 
@@ -122,4 +143,6 @@ fn recorder(recorder: &Recorder, report: &mut Report) {
 
 /// Below, a part of it would not hold a single long record; above, a bundle of all of it is too much to ask for at once.
 const RECORDER_MEMORY: RangeInclusive<Size> = Size(256 << 10)..=Size(64 << 20);
+const HELD_BODIES: RangeInclusive<Size> = Size(1 << 20)..=Size(1 << 40);
+const HELD_BODY_TIME: RangeInclusive<Time> = Time::secs(1)..=Time::secs(3600);
 const LONGEST_DRAIN: Time = Time::secs(3600);

@@ -10,6 +10,7 @@ mod observe;
 mod overload;
 mod policy;
 mod pool;
+mod process;
 mod redis;
 mod route;
 mod server;
@@ -24,6 +25,7 @@ pub use observe::*;
 pub use overload::*;
 pub use policy::*;
 pub use pool::*;
+pub use process::*;
 pub use redis::*;
 pub use route::*;
 pub use server::*;
@@ -75,6 +77,8 @@ pub struct Config {
     /// Refusing the least important requests when the process is overloaded. Default: nothing is refused for that, because a bound that does not fit the machine would refuse good traffic; `overload: {}` turns it on with its defaults. A reload changes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overload: Option<Overload>,
+    /// Bounds of the whole process.
+    pub limits: ProcessLimits,
     /// Logs, metrics and traces.
     pub observe: Observe,
     /// The admin address.

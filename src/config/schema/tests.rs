@@ -59,6 +59,9 @@ pub struct TestRequest {
     /// Request fields.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
+    /// The body. A `content-length` is added where none is given. Default: none; plugins that want to see the body are then told that it is empty, or unknown where `headers` announce one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
     /// The listener that gets it. Default: the one at the address's port, else the first with role `ingress`, else the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener: Option<String>,

@@ -114,6 +114,10 @@ pub(in crate::control) fn snapshot(pools: Vec<Arc<Pool>>) -> Arc<Snapshot> {
         rules: Vec::new(),
         pools,
         stores: Default::default(),
+        bodies: crate::snapshot::BodyBounds {
+            most: 0,
+            time: std::time::Duration::ZERO,
+        },
         policies: Default::default(),
         show_cause_to: NetSet::default(),
         sampler: crate::observe::trace::Sampler::passive(),

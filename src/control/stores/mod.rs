@@ -147,6 +147,8 @@ async fn watch(cell: &Cell, driver: Option<JoinHandle<()>>) -> String {
         }
     };
     tokio::select! {
+        // What was found out first knows more than that the connection has ended.
+        biased;
         problem = cell.lost() => problem,
         () = ended => "the server closed the connection".to_owned(),
         problem = silence(cell) => problem,

@@ -70,6 +70,7 @@ pub struct Metrics {
     reload: ReloadMetrics,
     identity: IdentityMetrics,
     recorder: RecorderMetrics,
+    held_bodies: IntGauge,
     dropped_log_lines: IntCounter,
     dropped_spans: IntCounter,
     handles: Handles,
@@ -147,6 +148,13 @@ impl Metrics {
             reload: ReloadMetrics::new(&make),
             identity: IdentityMetrics::new(&make),
             recorder: RecorderMetrics::new(&make),
+            held_bodies: make
+                .gauges(
+                    "windrose_held_body_bytes",
+                    "Bytes of request bodies that are held because a plugin wants to see them whole.",
+                    &[],
+                )
+                .with(&[]),
             dropped_log_lines: make
                 .counters(
                     "windrose_log_lines_dropped_total",
@@ -293,6 +301,11 @@ impl Metrics {
     pub fn certificate(&self, listener: &str, subject: &str, not_after_unix: i64) {
         let gauge = self.listeners.certificates.with(&[listener, subject]);
         gauge.set(not_after_unix);
+    }
+
+    /// Bytes of bodies that are held for plugins. Whoever holds some adds them, and takes them away again.
+    pub fn held_bodies(&self) -> &IntGauge {
+        &self.held_bodies
     }
 
     /// Counts access log lines that were lost.

@@ -43,6 +43,16 @@ impl IntGauge {
         self.0.fetch_sub(1, Relaxed);
     }
 
+    /// So many more, or fewer; returns how many there are now.
+    pub fn add(&self, by: i64) -> i64 {
+        self.0.fetch_add(by, Relaxed).saturating_add(by)
+    }
+
+    /// How many there are.
+    pub fn get(&self) -> i64 {
+        self.0.load(Relaxed)
+    }
+
     /// This much.
     pub fn set(&self, value: i64) {
         self.0.store(value, Relaxed);

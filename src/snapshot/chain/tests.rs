@@ -1,5 +1,5 @@
 use pingora::http::RequestHeader;
-use windrose_plugins::contract::{ClientFacts, Principal, Unknown};
+use windrose_plugins::contract::{ClientFacts, Principal, Unknown, WholeBody};
 
 use super::*;
 
@@ -128,11 +128,14 @@ async fn a_plugin_in_the_shadow_changes_no_request_and_leaves_an_example() {
         head: &mut head,
         client: &facts,
         principal: &mut principal,
+        body: None,
         slots: &mut Slots::default(),
         effects: Effects::Live,
     };
 
-    let answer = chain.request(&mut request, &mut |_, _| {}).await;
+    let answer = chain
+        .request(&mut request, &mut NoBody, &mut |_, _| {})
+        .await;
 
     assert!(answer.is_none());
     assert_eq!(head.method, http::Method::GET);
@@ -155,4 +158,119 @@ fn a_plugin_in_the_shadow_takes_no_body() {
     assert!(on.is_none() && back.is_none());
     assert_eq!(body.as_deref(), Some(&b"piece"[..]));
     assert_eq!(chain.all[0].would_answer.get(), 2);
+}
+
+/// A body that comes once, and what was put in its place.
+struct OneBody {
+    bytes: &'static [u8],
+    replaced: Option<Bytes>,
+    asked: usize,
+}
+
+impl BodySource for OneBody {
+    fn whole(&mut self, most: u64) -> BodyFuture<'_> {
+        self.asked += 1;
+        let bytes = self
+            .replaced
+            .clone()
+            .unwrap_or(Bytes::from_static(self.bytes));
+        let body = match bytes.len() as u64 <= most {
+            true => Ok(Box::new(WholeBody::new(bytes))),
+            false => Err(Unread::TooLarge),
+        };
+        Box::pin(std::future::ready(body))
+    }
+
+    fn replace(&mut self, body: Box<WholeBody>) {
+        self.replaced = Some(body.bytes().clone());
+    }
+}
+
+/// A plugin that wants a body of at most four bytes, and puts its length in its place.
+fn measuring(mode: Mode) -> Arc<Instance> {
+    let hooks = Hooks::new()
+        .on_request(|request| {
+            let body = request.body.as_mut().expect("it was asked for");
+            let length = body.bytes().len().to_string();
+            body.replace(length);
+            Verdict::Continue
+        })
+        .with_whole_body(4, &causes::BODY_TOO_LARGE);
+    Arc::new(Instance {
+        hooks,
+        ..instance(mode, false)
+    })
+}
+
+async fn through(chain: &Chain, bodies: &mut OneBody) -> Option<Box<Answer>> {
+    let facts = ClientFacts {
+        address: std::net::Ipv4Addr::LOCALHOST.into(),
+        secure: false,
+        listener: "web",
+        route: "all",
+        host: "test",
+        path: "/",
+        request_id: "id-1",
+        trusted_peer: false,
+        trace: None,
+    };
+    let mut head = RequestHeader::build("POST", b"/", None).unwrap();
+    let mut request = Request {
+        head: &mut head,
+        client: &facts,
+        principal: &mut None,
+        body: None,
+        slots: &mut Slots::default(),
+        effects: Effects::Live,
+    };
+    let answer = chain.request(&mut request, bodies, &mut |_, _| {}).await;
+    assert!(
+        request.body.is_none(),
+        "a body is only for those who want it"
+    );
+    answer
+}
+
+#[tokio::test]
+async fn hooks_that_want_the_body_see_what_those_before_made_of_it() {
+    let mut bodies = OneBody {
+        bytes: b"abc",
+        replaced: None,
+        asked: 0,
+    };
+    let chain = Chain::new(vec![
+        measuring(Mode::Enforce),
+        measuring(Mode::Shadow),
+        measuring(Mode::Enforce),
+    ]);
+
+    let answer = through(&chain, &mut bodies).await;
+
+    assert!(answer.is_none() && chain.wants_body());
+    assert_eq!(
+        bodies.replaced.as_deref(),
+        Some(&b"1"[..]),
+        "the length of \"3\""
+    );
+    assert_eq!(bodies.asked, 3);
+}
+
+#[tokio::test]
+async fn a_body_beyond_the_bound_is_refused_and_in_the_shadow_only_counted() {
+    let mut bodies = OneBody {
+        bytes: b"abcde",
+        replaced: None,
+        asked: 0,
+    };
+
+    let answer = through(&Chain::new(vec![measuring(Mode::Enforce)]), &mut bodies).await;
+    let shadow = Chain::new(vec![measuring(Mode::Shadow)]);
+    let in_shadow = through(&shadow, &mut bodies).await;
+
+    assert_eq!(
+        answer.map(|answer| answer.cause),
+        Some(&causes::BODY_TOO_LARGE)
+    );
+    assert!(in_shadow.is_none());
+    assert_eq!(shadow.all[0].would_answer.get(), 1);
 }

@@ -298,9 +298,10 @@ impl Cell {
     fn lose(&self, problem: String) {
         // Only the first says so: those that fail because of it have nothing to tell.
         if let Some(link) = self.link.swap(None) {
-            link.driver.abort();
             self.is(false, Some(problem));
+            // Before the driver ends, which would be told as another reason.
             self.lost.notify_one();
+            link.driver.abort();
         }
     }
 

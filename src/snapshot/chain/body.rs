@@ -1,0 +1,42 @@
+//! Where the whole body of a request comes from, for hooks that ask to see it.
+//! It must not know how it is read: the proxy reads it from the client, a dry run is told it.
+//! Asked by the chain when it is such a hook's turn.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use windrose_plugins::contract::{causes, Cause, Unknown, WholeBody};
+
+/// Where the whole body of a request comes from, for hooks that want it.
+pub trait BodySource: Send {
+    /// The body, read whole if that is not done yet and it may be this large.
+    fn whole(&mut self, most: u64) -> BodyFuture<'_>;
+
+    /// Takes what a hook has put in its place.
+    fn replace(&mut self, body: Box<WholeBody>);
+}
+
+/// The future of a whole body.
+pub type BodyFuture<'a> = Pin<Box<dyn Future<Output = Result<Box<WholeBody>, Unread>> + Send + 'a>>;
+
+/// Why there is no whole body.
+#[derive(Debug)]
+pub enum Unread {
+    /// It is larger than it may be.
+    TooLarge,
+    /// The request cannot go on because of this, whatever the hook would have said.
+    Over(&'static Cause),
+    /// Only in a dry run: nobody told what it is.
+    Unknown(Unknown),
+}
+
+/// The source for chains in which nobody wants a body.
+pub struct NoBody;
+
+impl BodySource for NoBody {
+    fn whole(&mut self, _: u64) -> BodyFuture<'_> {
+        Box::pin(std::future::ready(Err(Unread::Over(&causes::INTERNAL))))
+    }
+
+    fn replace(&mut self, _: Box<WholeBody>) {}
+}
