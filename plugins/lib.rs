@@ -26,6 +26,7 @@ mod json;
 pub mod jwt;
 pub mod key_auth;
 mod keys;
+pub mod log_file;
 pub mod log_http;
 pub mod oauth2_introspection;
 pub mod opa;
@@ -58,6 +59,7 @@ pub const BUILTIN: &[PluginDef] = &[
     ip_filter::PLUGIN,
     jwt::PLUGIN,
     key_auth::PLUGIN,
+    log_file::PLUGIN,
     log_http::PLUGIN,
     oauth2_introspection::PLUGIN,
     opa::PLUGIN,
@@ -100,7 +102,8 @@ mod tests {
             let attached = hooks.connection.is_some()
                 || hooks.request.is_some()
                 || hooks.upstream_request.is_some()
-                || hooks.response.is_some();
+                || hooks.response.is_some()
+                || hooks.finish.is_some();
             assert!(attached, "{}", plugin.kind);
             assert!(!plugin.about.is_empty());
         }

@@ -17,7 +17,7 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
@@ -272,11 +272,27 @@ impl Instance {
     /// Runs the finish hook, with the response's status as the final one.
     pub fn finish(&self, exchange: &mut Exchange, duration: Duration) {
         let client = exchange.facts.view();
+        let status = exchange.response.status.as_u16();
+        let line = move |out: &mut Vec<u8>| {
+            out.extend_from_slice(format!("{{\"status\":{status}}}\n").as_bytes());
+        };
         let mut finished = Finished {
-            status: exchange.response.status.as_u16(),
+            status,
             cause: exchange.cause,
+            at: SystemTime::UNIX_EPOCH,
             duration,
             client: &client,
+            principal: exchange.seen.principal.as_ref(),
+            request: &exchange.request,
+            response: Some(&exchange.response),
+            request_bytes: exchange.body.len() as u64,
+            response_bytes: 0,
+            pool: "test",
+            endpoint: "192.0.2.10:80",
+            attempts: 1,
+            upstream_duration: Some(duration),
+            trace_id: None,
+            line: &line,
             slots: &mut exchange.seen.slots,
         };
         if let Some(hook) = &self.hooks.finish {

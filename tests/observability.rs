@@ -4,7 +4,9 @@
 
 use std::fs;
 
-use crate::support::proxy::pool;
+use serde_json::Value;
+
+use crate::support::proxy::{pool, ALL_TO_APP};
 use crate::support::{until, Proxy, Upstream};
 
 #[test]
@@ -342,4 +344,25 @@ fn spans_reach_a_collector() {
         .unwrap_or("")
         .to_owned();
     assert!(parent.ends_with("-01"), "sampled: {parent}");
+}
+
+#[test]
+fn a_route_may_have_a_log_of_its_own() {
+    let service = Upstream::answering("ok");
+    let proxy = Proxy::http(&format!(
+        "{}{ALL_TO_APP}  plugins: [{{kind: log_file, config: {{path: own.jsonl}}}}, {{kind: log_file, config: {{path: errors.jsonl, only: errors}}}}]\n",
+        pool("app", &[&service])
+    ));
+
+    proxy.get("/a?token=hidden");
+
+    let line = until("a line", || {
+        let text = std::fs::read_to_string(proxy.file("own.jsonl")).unwrap_or_default();
+        text.lines().next().map(str::to_owned)
+    });
+    let line: Value = serde_json::from_str(&line).unwrap();
+    let logged = proxy.logged(|line| line["status"] == 200);
+    assert_eq!(line, logged, "the access log's own words");
+    assert!(!line.to_string().contains("hidden"), "{line}");
+    assert!(!proxy.file("errors.jsonl").exists());
 }

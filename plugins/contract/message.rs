@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use pingora_http::{RequestHeader, ResponseHeader};
 
@@ -133,10 +133,34 @@ pub struct Finished<'a> {
     pub status: u16,
     /// Set when the proxy answered or cut the response itself.
     pub cause: Option<&'static Cause>,
+    /// When the request's header had arrived.
+    pub at: SystemTime,
     /// Wall time from the request header to the end.
     pub duration: Duration,
     /// Who asked.
     pub client: &'a ClientFacts<'a>,
+    /// Who called, if proven.
+    pub principal: Option<&'a Principal>,
+    /// Request line and fields, with what request hooks changed.
+    pub request: &'a RequestHeader,
+    /// Status line and fields of the response as sent; `None` when nothing was sent.
+    pub response: Option<&'a ResponseHeader>,
+    /// Bytes of the request's body.
+    pub request_bytes: u64,
+    /// Bytes of the response's body.
+    pub response_bytes: u64,
+    /// The pool's name; empty when none was chosen.
+    pub pool: &'a str,
+    /// The endpoint of the last attempt; empty when there was none.
+    pub endpoint: &'a str,
+    /// Attempts at endpoints.
+    pub attempts: u8,
+    /// Time from the first attempt's begin to the response's header.
+    pub upstream_duration: Option<Duration>,
+    /// The trace id in hex, if the request is part of a trace.
+    pub trace_id: Option<&'a str>,
+    /// Appends the access log's line of the request: a JSON object and a line feed, secrets in queries redacted.
+    pub line: &'a dyn Fn(&mut Vec<u8>),
     /// State kept since the request.
     pub slots: &'a mut Slots,
 }

@@ -9,7 +9,7 @@ use http::Version;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
-use windrose_plugins::contract::{causes, Cause, Finished, Principal};
+use windrose_plugins::contract::{causes, Cause, Finished, Principal, Slots};
 
 use super::request::Ctx;
 use super::Shared;
@@ -18,6 +18,7 @@ use crate::observe::access_log::Entry;
 use crate::observe::clock;
 use crate::observe::metrics::RequestSample;
 use crate::observe::trace::{FinishedSpan, TraceContext};
+use crate::snapshot::chain::Chain;
 use crate::snapshot::lease::Why;
 
 /// Accounts for a request.
@@ -122,18 +123,22 @@ fn close(ended: &Ended<'_>, ctx: &mut Ctx, shared: &Shared) {
     if ctx.attempt.fd != 0 {
         shared.kept.leave(ctx.attempt.fd, now);
     }
-    finish_hooks(ctx, status, duration);
     count(ctx, shared, status, duration.as_secs_f64());
     if ctx.cause == Some(&causes::OVERLOADED) {
         shared.metrics.overload().shed(ctx.priority as usize);
     }
     let kept = shared.recorder.wants(&record::outcome(ctx, status, now));
-    if kept.is_some() || shared.access_log.enabled() {
+    let hooks = has_finish_hooks(ctx);
+    if kept.is_some() || hooks || shared.access_log.enabled() {
+        let mut slots = std::mem::take(&mut ctx.slots);
         tell(ended, ctx, duration, |entry| {
             shared.access_log.log(entry);
             if let Some(reason) = kept {
                 let told = record::told(entry, ended, ctx);
                 shared.recorder.keep(reason, &told);
+            }
+            if hooks {
+                finish_hooks(ended, ctx, entry, &mut slots);
             }
         });
     }
@@ -150,33 +155,46 @@ fn close(ended: &Ended<'_>, ctx: &mut Ctx, shared: &Shared) {
     ctx.held = None;
 }
 
-fn finish_hooks(ctx: &mut Ctx, status: u16, duration: std::time::Duration) {
-    let Some(listener) = ctx.listener.clone() else {
+/// The chains whose plugins hear of the end: the rule's, then the listener's.
+fn chains(ctx: &Ctx) -> impl Iterator<Item = &Chain> {
+    let of_rule = ctx
+        .candidate
+        .as_ref()
+        .map(|candidate| &candidate.rule.chain);
+    let of_listener = ctx.listener.as_ref().map(|listener| &listener.chain);
+    let all = [of_rule, of_listener].into_iter().flatten();
+    all.filter(|chain| chain.has_finish())
+}
+
+fn has_finish_hooks(ctx: &Ctx) -> bool {
+    chains(ctx).next().is_some()
+}
+
+fn finish_hooks(ended: &Ended<'_>, ctx: &Ctx, entry: &Entry<'_>, slots: &mut Slots) {
+    let Some(listener) = &ctx.listener else {
         return;
     };
-    let candidate = ctx.candidate.clone();
-    let route = candidate
-        .as_ref()
-        .map_or("", |candidate| &candidate.rule.route);
-    let chains = [
-        candidate.as_ref().map(|candidate| &candidate.rule.chain),
-        Some(&listener.chain),
-    ];
-    for chain in chains
-        .into_iter()
-        .flatten()
-        .filter(|chain| chain.has_finish())
-    {
-        let client = ctx.facts.view(&listener, route);
-        let mut finished = Finished {
-            status,
-            cause: ctx.cause,
-            duration,
-            client: &client,
-            slots: &mut ctx.slots,
-        };
-        chain.finish(&mut finished);
-    }
+    let client = ctx.facts.view(listener, ctx.route());
+    let mut finished = Finished {
+        status: entry.status,
+        cause: entry.cause,
+        at: entry.time,
+        duration: entry.duration,
+        client: &client,
+        principal: ctx.principal.as_ref(),
+        request: ended.request,
+        response: ended.session.and_then(|session| session.response_written()),
+        request_bytes: entry.request_bytes,
+        response_bytes: entry.response_bytes,
+        pool: entry.pool,
+        endpoint: entry.endpoint,
+        attempts: entry.attempts,
+        upstream_duration: entry.upstream_duration,
+        trace_id: entry.trace_id,
+        line: &|out| entry.json(out),
+        slots,
+    };
+    chains(ctx).for_each(|chain| chain.finish(&mut finished));
 }
 
 fn count(ctx: &Ctx, shared: &Shared, status: u16, seconds: f64) {

@@ -92,7 +92,7 @@ macro_rules! key {
 
 impl Entry<'_> {
     /// Appends the line as one JSON object.
-    pub(super) fn json(&self, out: &mut Vec<u8>) {
+    pub fn json(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"time\":\"");
         stamp::rfc3339(out, self.time);
         out.push(b'"');

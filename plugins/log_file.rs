@@ -1,0 +1,136 @@
+//! Writes a line of JSON to a file for each request that is over: what the access log says, of one listener or route alone.
+//! It must not know what is in a line; the proxy writes it, secrets in queries redacted.
+//! Called by the chain of a listener or route when a request is over.
+
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::contract::{
+    Build, Cause, Counter, Effects, Finished, Hooks, Plugin, PluginDef, Problem, Safety, Shared,
+};
+
+use writer::{Counters, Writers};
+
+/// The table line.
+pub const PLUGIN: PluginDef = PluginDef::of::<Config>();
+
+/// Settings of `log_file`. The file is opened with the first line and made if it is not there; its folder has to be. When it is
+/// renamed or removed, as log rotation does, a new one is made within a second. What waits to be written when the process ends is
+/// lost.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The file, relative to the configuration's folder. Instances that write to the same file must be one: name it under
+    /// `plugins`.
+    pub path: String,
+    /// Which requests are written: `all`, `errors` (status 400 and more, and those without a status), or `failures` (500
+    /// and more). Default: `all`.
+    #[serde(default)]
+    pub only: Only,
+    /// How many lines may wait to be written; more are dropped and counted as the event `dropped`. 1 to 1 000 000.
+    /// Default: 10 000, of about 500 bytes each.
+    #[serde(default = "many")]
+    pub queue: usize,
+}
+
+/// Which requests are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Only {
+    /// Every one.
+    #[default]
+    All,
+    /// Those that were refused or failed.
+    Errors,
+    /// Those that failed.
+    Failures,
+}
+
+impl Only {
+    fn takes(self, status: u16) -> bool {
+        match self {
+            Only::All => true,
+            Only::Errors => status == 0 || status >= 400,
+            Only::Failures => status == 0 || status >= 500,
+        }
+    }
+}
+
+impl Plugin for Config {
+    const KIND: &'static str = "log_file";
+    const ABOUT: &'static str = "write a line of JSON for each request of a listener or route";
+    const EXAMPLE: &'static str = "path: orders.jsonl\nonly: errors";
+    const SAFETY: Safety = Safety::Convenience;
+    const CAUSES: &'static [&'static Cause] = &[];
+
+    fn build(self, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
+        let mut problems = Vec::new();
+        if self.path.is_empty() || self.path.ends_with('/') {
+            problems.push(
+                Problem::at("path", format!("\"{}\" names no file", self.path))
+                    .help("write a path such as \"orders.jsonl\""),
+            );
+        }
+        if !(1..=1_000_000).contains(&self.queue) {
+            problems.push(
+                Problem::at(
+                    "queue",
+                    format!("must be from 1 to 1000000, found {}", self.queue),
+                )
+                .help("leave it out for 10000"),
+            );
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let log = Log {
+            path: build.path(&self.path),
+            queue: self.queue,
+            only: self.only,
+            writers: build.shared("the file's writer", Writers::default),
+            counters: Counters {
+                written: build.counter("written"),
+                failed: build.counter("failed"),
+            },
+            dropped: build.counter("dropped"),
+        };
+        Ok(Hooks::new().on_finish(move |finished| log.write(finished)))
+    }
+}
+
+fn many() -> usize {
+    10_000
+}
+
+struct Log {
+    path: PathBuf,
+    queue: usize,
+    only: Only,
+    writers: Shared<Writers>,
+    counters: Counters,
+    dropped: Counter,
+}
+
+impl Log {
+    fn write(&self, finished: &Finished<'_>) {
+        if !self.only.takes(finished.status) {
+            return;
+        }
+        let mut line = Vec::with_capacity(512);
+        (finished.line)(&mut line);
+        let writer = self.writers.with(Effects::Live, |writers| {
+            writers.of(&self.path, self.queue, &self.counters)
+        });
+        let took = writer.is_ok_and(|writer: Arc<writer::Writer>| writer.take(line));
+        if !took {
+            (self.dropped)(1);
+        }
+    }
+}
