@@ -57,6 +57,20 @@ fn plan<T>(ctx: &mut Ctx, answer: Box<Answer>) -> Result<T> {
     Err(error)
 }
 
+/// Whether the request was refused while its body streamed. Toward HTTP/2 Pingora takes an error there for the endpoint's and goes on
+/// with the response; without this an endpoint that answers early would answer a request that is refused.
+fn refused(ctx: &Ctx) -> Result<()> {
+    match &ctx.planned {
+        None => Ok(()),
+        Some(answer) => {
+            let status = ErrorType::HTTPStatus(answer.status);
+            let mut error = Error::explain(status, answer.cause.name);
+            error.set_retry(false);
+            Err(error)
+        }
+    }
+}
+
 /// A piece of the request body.
 pub(super) fn request_body(
     body: &mut Option<Bytes>,
@@ -121,6 +135,7 @@ pub(super) fn response(
     let (Some(candidate), Some(listener)) = (ctx.candidate.clone(), ctx.listener.clone()) else {
         return Ok(());
     };
+    refused(ctx)?;
     if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
     }
@@ -242,6 +257,7 @@ pub(super) fn response_body(
     shared: &Shared,
 ) -> Result<Option<Duration>> {
     ctx.response_bytes += body.as_ref().map_or(0, |piece| piece.len() as u64);
+    refused(ctx)?;
     cut(ctx)?;
     if let Err(cause) = fair::holds(ctx, shared, 0) {
         ctx.cause = Some(cause);
