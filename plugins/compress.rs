@@ -7,7 +7,7 @@ mod kinds;
 mod tests;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE};
 use http::{HeaderValue, Method, Version};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -220,12 +220,11 @@ impl Compressor {
             .get(CONTENT_LENGTH)
             .and_then(|value| value.to_str().ok());
         let length = length.and_then(|text| text.trim().parse::<u64>().ok());
-        let kind = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes);
         // Bodies of the proxy's own answers do not pass the body hook.
         response.cause.is_none()
             && has_body
             && length.is_none_or(|length| length >= self.min_size.max(1))
-            && kind.is_some_and(|kind| self.kinds.has(kind, self.flush))
+            && self.kinds.has(headers, self.flush)
             && coding(headers) == Coded::Plain
             && !is_not_to_change(headers)
     }

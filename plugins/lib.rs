@@ -20,6 +20,7 @@ pub mod decompress;
 pub mod ext_authz;
 pub mod forward_auth;
 mod granted;
+pub mod grpc_web;
 pub mod headers;
 pub mod ip_filter;
 mod json;
@@ -28,6 +29,7 @@ pub mod key_auth;
 mod keys;
 pub mod log_file;
 pub mod log_http;
+mod media;
 pub mod oauth2_introspection;
 pub mod opa;
 pub mod place;
@@ -55,6 +57,7 @@ pub const BUILTIN: &[PluginDef] = &[
     decompress::PLUGIN,
     ext_authz::PLUGIN,
     forward_auth::PLUGIN,
+    grpc_web::PLUGIN,
     headers::PLUGIN,
     ip_filter::PLUGIN,
     jwt::PLUGIN,

@@ -12,9 +12,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::contract::{
-    field_name, field_value, Answer, Blame, Build, Cause, Hooks, Percent, Plugin, PluginDef,
-    Problem, Request, Safety, Side, Time, Unknown, Verdict,
+    canonical_path, field_name, field_value, Answer, Blame, Build, Cause, Hooks, Percent, Plugin,
+    PluginDef, Problem, Request, Safety, Side, Time, Unknown, Verdict,
 };
+use crate::query::{decoded, pairs};
 
 /// The table line.
 pub const PLUGIN: PluginDef = PluginDef::of::<Config>();
@@ -51,10 +52,92 @@ pub struct Config {
     /// Sends `Retry-After` with this many seconds, rounded up, such as `2m`. Default: not sent.
     #[serde(default)]
     pub retry_after: Option<Time>,
+    /// Which requests are answered; the others go on. Several plugins in order, each with its own, are a list of
+    /// examples: a mock of a service that is not there yet. Default: all.
+    #[serde(default)]
+    pub when: Option<When>,
     /// Share of requests that are answered, such as `5%`; the others go on. Chosen by the request id, so a request
     /// keeps its fate across listener and route. Default: `100%`.
     #[serde(default = "all")]
     pub percent: Percent,
+}
+
+/// What a request must be like. Everything given must hold.
+#[derive(Debug, Default, Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct When {
+    /// The method is one of these. Default: any.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// The canonical path is this one. Default: any.
+    #[serde(default)]
+    pub path: Option<String>,
+    /// The canonical path begins with these characters. Default: any.
+    #[serde(default)]
+    pub path_prefix: Option<String>,
+    /// Fields by name with a value they have, or `*` for any. Default: none.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Query parameters by name with a value they have, or `*` for any; both as they are once decoded. Default: none.
+    #[serde(default)]
+    pub query: BTreeMap<String, String>,
+}
+
+impl When {
+    fn check(&self, problems: &mut Vec<Problem>) {
+        for name in self.headers.keys() {
+            if HeaderName::from_bytes(name.as_bytes()).is_err() {
+                let fact = format!("\"{name}\" is not a header field name");
+                let problem = Problem::at(format!("when.headers.{name}"), fact);
+                problems.push(problem.help("use letters, digits and dashes"));
+            }
+        }
+        for (path, text) in [
+            ("when.path", &self.path),
+            ("when.path_prefix", &self.path_prefix),
+        ] {
+            let text = text.as_deref().unwrap_or("/");
+            if canonical_path(text).ok().as_deref() != Some(text) {
+                let fact = format!("\"{text}\" is not canonical, so no path is like it");
+                problems
+                    .push(Problem::at(path, fact).help(
+                        "begin with \"/\" and leave out \"//\", \"..\" and needless escapes",
+                    ));
+            }
+        }
+        if let Some(wrong) = self
+            .methods
+            .iter()
+            .find(|name| name.bytes().any(|byte| !byte.is_ascii_uppercase()))
+        {
+            let fact = format!("\"{wrong}\" is not a method");
+            problems.push(Problem::at("when.methods", fact).help("write it in upper case"));
+        }
+    }
+
+    fn holds(&self, request: &Request<'_>) -> bool {
+        let head = &*request.head;
+        let path = request.client.path;
+        let query = head.uri.query().unwrap_or("");
+        let is_value = |wanted: &str, value: &[u8]| wanted == "*" || wanted.as_bytes() == value;
+        let has_field = |(name, wanted): (&String, &String)| {
+            let mut values = head.headers.get_all(name).iter();
+            values.any(|value| is_value(wanted, value.as_bytes()))
+        };
+        let has_parameter = |(name, wanted): (&String, &String)| {
+            pairs(query).any(|(key, value)| {
+                *decoded(key) == *name.as_bytes() && is_value(wanted, &decoded(value))
+            })
+        };
+        (self.methods.is_empty() || self.methods.iter().any(|name| name == head.method.as_str()))
+            && self.path.as_ref().is_none_or(|wanted| wanted == path)
+            && self
+                .path_prefix
+                .as_ref()
+                .is_none_or(|start| path.starts_with(start.as_str()))
+            && self.headers.iter().all(has_field)
+            && self.query.iter().all(has_parameter)
+    }
 }
 
 impl Plugin for Config {
@@ -69,14 +152,17 @@ impl Plugin for Config {
         let answer = Fixed::of(&self)?;
         // Without the instance two plugins of 50% would always pick the same half.
         let salt = build.instance.to_owned();
-        let share = self.percent.fraction();
-        Ok(
-            Hooks::new().on_request(move |request| match fate(request, &salt, share) {
+        let (share, when) = (self.percent.fraction(), self.when);
+        Ok(Hooks::new().on_request(move |request| {
+            if when.as_ref().is_some_and(|when| !when.holds(request)) {
+                return Verdict::Continue;
+            }
+            match fate(request, &salt, share) {
                 Ok(true) => answer.answer().into(),
                 Ok(false) => Verdict::Continue,
                 Err(unknown) => Verdict::Unknown(unknown),
-            }),
-        )
+            }
+        }))
     }
 }
 
@@ -125,6 +211,9 @@ impl Fixed {
                 )
                 .help("interim responses (1xx) cannot end a request"),
             );
+        }
+        if let Some(when) = &config.when {
+            when.check(&mut problems);
         }
         let headers = headers(config, &mut problems);
         let body = body(config, &mut problems);
@@ -310,5 +399,45 @@ mod tests {
             ["headers.Content-Length", "headers.content-type"]
         );
         assert_eq!(paths("percent: 200%"), ["percent"]);
+    }
+
+    #[test]
+    fn only_requests_that_fit_are_answered() {
+        let plugin = Kit::new().instance(
+            &PLUGIN,
+            "when: {methods: [GET], path_prefix: /users/, headers: {x-mock: '*'}, query: {state: 'new user'}}",
+        );
+        let fits = |method: &str, target: &str, mock: &str| {
+            let exchange = Exchange::new(method, &format!("http://a.test{target}"));
+            !went_on(&plugin.request(&mut exchange.with(mock, "1")))
+        };
+
+        assert!(fits("GET", "/users/1?state=new+user", "x-mock"));
+        assert!(fits("GET", "/users/1?a&st%61te=new%20user", "X-Mock"));
+        assert!(!fits("POST", "/users/1?state=new+user", "x-mock"));
+        assert!(!fits("GET", "/user?state=new+user", "x-mock"));
+        assert!(!fits("GET", "/users/1?state=old", "x-mock"));
+        assert!(!fits("GET", "/users/1?state=new+user", "x-other"));
+        let exact = Kit::new().instance(&PLUGIN, "when: {path: /a}");
+        assert!(!went_on(
+            &exact.request(&mut Exchange::get("http://a.test/a?b"))
+        ));
+        assert!(went_on(
+            &exact.request(&mut Exchange::get("http://a.test/a/"))
+        ));
+    }
+
+    #[test]
+    fn conditions_that_can_never_hold_are_refused() {
+        let paths = |config: &str| Kit::new().problem_paths(&PLUGIN, config);
+
+        assert_eq!(
+            paths("when: {path: a, path_prefix: //b}"),
+            ["when.path", "when.path_prefix"]
+        );
+        assert_eq!(
+            paths("when: {methods: [get], headers: {'a b': c}}"),
+            ["when.headers.a b", "when.methods"]
+        );
     }
 }

@@ -3,7 +3,7 @@
 //! Part of the test binary.
 
 use crate::support::proxy::{pool, ALL_TO_APP};
-use crate::support::{Proxy, Upstream};
+use crate::support::{frame, Grpc, Proxy, Upstream};
 
 /// A proxy to a service, with these plugins on the route.
 fn on_route(service: &Upstream, plugins: &str) -> Proxy {
@@ -298,4 +298,174 @@ fn waf_lite_names_the_check_that_refused() {
     assert_eq!(passed.map(|reply| reply.status), [200; 3]);
     let marks = ["event=\"found_query_traversal\""];
     assert_eq!(proxy.metric("windrose_plugin_events_total", &marks), 1.0);
+}
+
+/// A proxy for browsers to a gRPC service.
+fn for_browsers(service: &Grpc) -> Proxy {
+    Proxy::http(&format!(
+        "pools: [{{name: app, protocol: http2, endpoints: ['{}']}}]\n{ALL_TO_APP}  timeouts: {{idle: 1s}}\n  plugins: [{{kind: grpc_web, config: {{only: true}}}}]\n",
+        service.address
+    ))
+}
+
+/// A call of a browser.
+fn call(proxy: &Proxy, method: &str, kind: &str, body: &[u8]) -> crate::support::Reply {
+    let head = format!(
+        "POST /demo.Echo/{method} HTTP/1.1\r\nhost: a\r\ncontent-type: {kind}\r\nx-grpc-web: 1\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    proxy.connect().ask([head.as_bytes(), body].concat())
+}
+
+/// The messages of a body, and the status in its last frame.
+fn taken_apart(body: &[u8]) -> (Vec<u8>, String) {
+    let mark = body
+        .iter()
+        .position(|byte| *byte == 0x80)
+        .expect("a frame of trailers");
+    let (messages, end) = body.split_at(mark);
+    let length = u32::from_be_bytes(end[1..5].try_into().unwrap()) as usize;
+    assert_eq!(length, end.len() - 5);
+    (
+        messages.to_vec(),
+        String::from_utf8_lossy(&end[5..]).into_owned(),
+    )
+}
+
+#[tokio::test]
+async fn a_browser_calls_a_grpc_service_in_either_form() {
+    let service = Grpc::start();
+    let proxy = for_browsers(&service);
+    let message = frame("hi");
+    let encoded = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &message);
+
+    let binary = call(&proxy, "unary", "application/grpc-web+proto", &message);
+    let text = call(
+        &proxy,
+        "unary",
+        "application/grpc-web-text+proto",
+        encoded.as_bytes(),
+    );
+
+    let kinds = [&binary, &text].map(|reply| reply.header("content-type"));
+    assert!(
+        kinds[0].is_some_and(|kind| kind.starts_with("application/grpc-web")),
+        "{kinds:?}"
+    );
+    assert!(
+        kinds[1].is_some_and(|kind| kind.starts_with("application/grpc-web-text")),
+        "{kinds:?}"
+    );
+    let (messages, end) = taken_apart(&binary.body);
+    assert_eq!(messages, message);
+    assert!(end.contains("grpc-status: 0\r\n"), "{end}");
+    // Groups of base64, with padding wherever a piece ended.
+    let mut decoded = Vec::new();
+    for group in text.body.chunks(4) {
+        decoded.extend(base64::Engine::decode(&base64::prelude::BASE64_STANDARD, group).unwrap());
+    }
+    let (messages, end) = taken_apart(&decoded);
+    assert_eq!(messages, message);
+    assert!(end.contains("grpc-status: 0\r\n"), "{end}");
+    proxy.logged(|line| line["grpc_status"] == 0);
+}
+
+#[tokio::test]
+async fn calls_that_are_refused_have_their_status_and_junk_its_cause() {
+    let service = Grpc::start();
+    let proxy = for_browsers(&service);
+    let refusing = Upstream::refusing();
+    let dead = Proxy::http(&format!(
+        "pools: [{{name: app, protocol: http2, endpoints: ['{}']}}]\n{ALL_TO_APP}  plugins: [{{kind: grpc_web}}]\n",
+        refusing.address
+    ));
+
+    let down = call(&dead, "unary", "application/grpc-web", &frame("hi"));
+    // The service has begun its answer by then, or waits for a body that never comes whole.
+    let mut junk = proxy.connect();
+    let head = "POST /demo.Echo/unary HTTP/1.1\r\nhost: a\r\ncontent-type: application/grpc-web-text\r\ncontent-length: 4\r\n\r\n!!!!";
+    junk.send(head);
+    let other = call(&proxy, "unary", "application/json", b"{}");
+
+    assert_eq!((down.status, down.header("grpc-status")), (200, Some("14")));
+    assert_eq!(down.header("content-type"), Some("application/grpc-web"));
+    proxy.logged(|line| line["why"] == "grpc_web.malformed");
+    assert_eq!((other.status, &*other.why()), (415, "grpc_web.expected"));
+}
+
+#[tokio::test]
+async fn a_compressed_stream_that_ends_with_trailers_is_whole() {
+    let service = Grpc::start();
+    let inner = Proxy::http(&format!(
+        "pools: [{{name: app, protocol: http2, endpoints: ['{}']}}]\n{ALL_TO_APP}  plugins: [{{kind: compress}}, {{kind: headers, config: {{response: {{set: {{content-type: text/plain}}}}}}}}]\n",
+        service.address
+    ));
+    let outer = Proxy::http(&format!(
+        "pools: [{{name: app, endpoints: ['{}']}}]\n{ALL_TO_APP}  plugins: [{{kind: decompress, config: {{responses: always}}}}]\n",
+        inner.address("web")
+    ));
+    let request =
+        "POST /unary HTTP/1.1\r\nhost: a\r\naccept-encoding: gzip\r\ncontent-length: 2\r\n\r\nhi";
+
+    let (coded, plain) = (inner.connect().ask(request), outer.connect().ask(request));
+
+    assert_eq!(coded.header("content-encoding"), Some("gzip"));
+    assert_eq!((plain.status, &*plain.text()), (200, "hi"));
+}
+
+#[test]
+fn body_limit_bounds_types_and_responses() {
+    let service = Upstream::with(|seen, stream| {
+        let body = if seen.target == "/large" {
+            "a".repeat(5000)
+        } else {
+            "ok".to_owned()
+        };
+        crate::support::upstream::answer(stream, 200, &[], body.as_bytes())
+    });
+    let plugin = "{kind: body_limit, config: {max: 1KiB, types: [{type: image/*, max: 2KiB}], require_length: true, max_response: 4KiB}}";
+    let proxy = on_route(&service, plugin);
+    let post = |kind: &str, length: usize| {
+        let head = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n");
+        proxy
+            .connect()
+            .ask([head.as_bytes(), &vec![b'a'; length]].concat())
+            .status
+    };
+
+    assert_eq!(
+        [
+            post("image/png", 2000),
+            post("text/plain", 2000),
+            post("image/png", 3000)
+        ],
+        [200, 413, 413]
+    );
+    let chunked = proxy
+        .connect()
+        .ask("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n");
+    assert_eq!(
+        (chunked.status, &*chunked.why()),
+        (411, "body_limit.no_length")
+    );
+    let large = proxy.get("/large");
+    assert_eq!((large.status, &*large.why()), (502, "body_limit.response"));
+}
+
+#[test]
+fn several_responds_are_a_mock_and_the_rest_goes_on() {
+    let service = Upstream::answering("real");
+    let proxy = on_route(
+        &service,
+        "{kind: respond, config: {json: {id: 7}, when: {path: /users/7}}}, {kind: respond, config: {status: 404, body: none, when: {path_prefix: /users/, query: {state: '*'}}}}",
+    );
+
+    let of = |target: &str| {
+        let reply = proxy.get(target);
+        (reply.status, reply.text())
+    };
+
+    assert_eq!(of("/users/7"), (200, "{\"id\":7}".to_owned()));
+    assert_eq!(of("/users/8?state=new"), (404, "none".to_owned()));
+    assert_eq!(of("/users/8"), (200, "real".to_owned()));
 }
