@@ -28,8 +28,8 @@ use body::Begin;
 pub const PLUGIN: PluginDef = PluginDef::of::<Config>();
 
 /// Settings of `waf_lite`. Each check is set to `block`, `detect` or `off`, and has a cause and a counter of its own: `waf.NAME` is the
-/// cause when it blocks, `found_NAME` counts what it finds in either mode. Checks come in the order written here, and the first that
-/// blocks ends the request. The proxy refuses ambiguous framing, NUL in paths and paths above the root by itself, before any plugin.
+/// cause when it blocks, `found_NAME` counts what it finds in either mode. Checks come in a fixed order (method,
+/// target, path, query, fields, host, media type, body), and the first that blocks ends the request. The proxy refuses ambiguous framing, NUL in paths and paths above the root by itself, before any plugin.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {

@@ -56,6 +56,7 @@ mod overload;
 mod peers;
 mod pipelining;
 mod plan;
+mod plugin_kit;
 mod plugins;
 mod plugins_ask;
 mod plugins_auth;

@@ -11,7 +11,7 @@ use windrose_plugins::PluginDef;
 
 use super::junit;
 use crate::config::report::Report;
-use crate::config::{self, print, Resources};
+use crate::config::{self, manual, print, Resources};
 use crate::observe::metrics::Metrics;
 use crate::snapshot::call::OutOfReach;
 use crate::snapshot::endpoint::Endpoints;
@@ -122,12 +122,12 @@ pub(super) fn schema(plugins: &[PluginDef]) -> ExitCode {
 /// Lists plugins or prints a manual.
 pub(super) fn plugins(kind: Option<&str>, plugins: &[PluginDef]) -> ExitCode {
     let Some(kind) = kind else {
-        print!("{}", print::plugin_list(plugins));
+        print!("{}", manual::plugin_list(plugins));
         return ExitCode::SUCCESS;
     };
     match plugins.iter().find(|plugin| plugin.kind == kind) {
         Some(plugin) => {
-            print!("{}", print::plugin_manual(plugin));
+            print!("{}", manual::plugin_manual(plugin));
             ExitCode::SUCCESS
         }
         None => {

@@ -31,6 +31,7 @@ mod explain;
 mod junit;
 mod mesh;
 mod plan;
+mod plugin;
 mod replay;
 mod run;
 mod status;
@@ -116,6 +117,11 @@ enum CliCommand {
     Plugins {
         /// The plugin's kind.
         kind: Option<String>,
+    },
+    /// Write a plugin of your own.
+    Plugin {
+        #[command(subcommand)]
+        act: plugin::Act,
     },
     /// Reload the running process and wait for the outcome.
     Reload {
@@ -250,6 +256,7 @@ pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
         Some(CliCommand::Show(file)) => commands::show(&file.config, plugins),
         Some(CliCommand::Schema) => commands::schema(plugins),
         Some(CliCommand::Plugins { kind }) => commands::plugins(kind.as_deref(), plugins),
+        Some(CliCommand::Plugin { act }) => plugin::run(&act, plugins),
         Some(CliCommand::Reload { file, probation }) => confirm::reload(&file.config, &probation),
         Some(CliCommand::Confirm(file)) => confirm::confirm(&file.config),
         Some(CliCommand::Rollback(file)) => confirm::roll_back(&file.config),

@@ -12,6 +12,7 @@ mod decode;
 mod disk;
 pub mod lint;
 mod load;
+pub mod manual;
 pub mod plan;
 pub mod print;
 mod quarantine;

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use windrose_plugins::BUILTIN;
 
 use super::*;
-use crate::config::print;
+use crate::config::{manual, print};
 
 fn refusal(text: &str) -> String {
     let report = load_text("gw.yaml", text, BUILTIN).expect_err("must be refused");
@@ -122,8 +122,8 @@ fn the_schema_for_editors_knows_each_plugin_and_resolves() {
 #[test]
 fn every_plugin_has_a_manual_and_its_example_passes_the_check() {
     for plugin in BUILTIN {
-        assert!(print::plugin_list(BUILTIN).contains(plugin.about));
-        assert!(print::plugin_manual(plugin).contains("example:"));
+        assert!(manual::plugin_list(BUILTIN).contains(plugin.about));
+        assert!(manual::plugin_manual(plugin).contains("example:"));
         let example: String = plugin
             .example
             .lines()
