@@ -21,7 +21,7 @@ use super::whole::{self, Gathered};
 use super::{admit, fair, finish, inject, permit, random, serve, Shared};
 use crate::decide::attempts::{self, Told};
 use crate::decide::policy::Ruled;
-use crate::decide::{class, Deadline, Facts, Silent, Walk};
+use crate::decide::{class, Deadline, Facts, Injected, Next, Silent, Walk};
 use crate::observe::clock;
 use crate::observe::trace::{AttemptSpan, TraceContext};
 use crate::snapshot::chain::{BodySource, NoBody};
@@ -314,11 +314,7 @@ pub(super) async fn route(
     // Before the plugins: whatever ends the request from here on is counted for its route.
     ctx.candidate = Some(candidate.clone());
     let header = ctx.snapshot.priority_header();
-    let peer = connection
-        .tls
-        .as_ref()
-        .and_then(|tls| tls.principal.as_ref());
-    let believed = attempts::is_believed(ctx.facts.trusted, peer);
+    let believed = is_believed(&connection, &ctx.facts);
     ctx.attempt.before = attempts::before(&head.headers, believed);
     ctx.priority = class(&candidate.rule, header, &ctx.facts, head);
     if candidate.rule.action.goes_on() && ctx.snapshot.pressure.sheds(ctx.priority, random::bits) {
@@ -339,8 +335,31 @@ pub(super) async fn route(
         let framed = whole::frame(session.req_header_mut(), ctx.gathered.as_deref());
         framed.map_err(|_| refuse(&causes::INTERNAL))?;
     }
+    let about = (&*connection, &*listener, &candidate);
+    match settle(session, ctx, shared, about, next)? {
+        None => Ok(()),
+        // Rare, and it must not make every request's future larger.
+        Some(injected) => Box::pin(inject::carry_out(session, ctx, injected)).await,
+    }
+}
+
+/// Whether what the request says of itself is believed: it is a trusted peer's, or a workload's.
+fn is_believed(connection: &Connection, facts: &Facts) -> bool {
+    let tls = connection.tls.as_ref();
+    let peer = tls.and_then(|tls| tls.principal.as_ref());
+    attempts::is_believed(facts.trusted, peer)
+}
+
+/// Takes note of where the request goes, and how long it may take; returns what is done to it on purpose before.
+fn settle(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    shared: &Arc<Shared>,
+    (connection, listener, candidate): (&Connection, &Listener, &Arc<Candidate>),
+    next: Next,
+) -> Result<Option<Box<Injected>>, Refused> {
     if listener.role == Role::MeshInbound {
-        let share = fair::serves(shared, &listener, workload);
+        let share = fair::serves(shared, listener, connection.caller.as_ref());
         let share = share.map_err(|_| refuse(&causes::WORKLOAD_LIMIT))?;
         ctx.share = share.map(Box::new);
     }
@@ -352,23 +371,19 @@ pub(super) async fn route(
     ctx.is_grpc = next.nature.is_grpc && next.pool.settings.protocol != PoolProtocol::Http1;
     ctx.pool = Some(next.pool);
     if let Some(deadline) = next.deadline {
-        limit(session, ctx, shared, &connection, deadline);
+        limit(session, ctx, shared, connection, deadline);
     }
     if ctx.is_stream {
         permit::lease(session, ctx, shared);
     }
     if next.mirrors != 0 {
         ctx.mirroring = Some(Mirroring::new(
-            &candidate,
+            candidate,
             connection.caller.clone(),
             next.mirrors,
         ));
     }
-    match next.injected {
-        None => Ok(()),
-        // Rare, and it must not make every request's future larger.
-        Some(injected) => Box::pin(inject::carry_out(session, ctx, injected)).await,
-    }
+    Ok(next.injected)
 }
 
 /// Gives a request its deadline.
