@@ -11,12 +11,17 @@ use crate::support::{Authority, Proxy, Upstream};
 
 /// A service over TLS, and the folder with the authority that vouches for it.
 fn service() -> (Proxy, TempDir) {
+    named("a.test")
+}
+
+/// The same with a certificate for this name.
+fn named(name: &str) -> (Proxy, TempDir) {
     let (authority, folder, known) = (
         Authority::new(),
         TempDir::new().unwrap(),
         TempDir::new().unwrap(),
     );
-    authority.issue(&["a.test"]).write(folder.path(), "own");
+    authority.issue(&[name]).write(folder.path(), "own");
     authority.0.write(known.path(), "ca");
     let service = Proxy::start_in(
         folder,
@@ -77,4 +82,29 @@ fn the_system_vouches_for_endpoints_that_a_reload_brings_also_on_open_connection
 
     assert_eq!(open.ask(request).text(), "hello");
     assert_eq!(proxy.get("/").text(), "hello");
+}
+
+#[test]
+fn the_system_vouches_for_services_that_plugins_call_by_https() {
+    let app = Upstream::answering("ok");
+    let (here, known) = named("localhost");
+    let (elsewhere, of_elsewhere) = named("a.test");
+    let other = TempDir::new().unwrap();
+    Authority::new().0.write(other.path(), "ca");
+    let ask = |service: &Proxy, system: &TempDir| {
+        let port = service.address("web").port();
+        let plugin =
+            format!("{{kind: forward_auth, config: {{service: 'https://localhost:{port}/'}}}}");
+        let yaml = format!(
+            "pools:\n- {{name: app, endpoints: ['{}']}}\n{ALL_TO_APP}  plugins: [{plugin}]\n",
+            app.address
+        );
+        let reply = on_system(&system.path().join("ca.crt"), &yaml).get("/");
+        (reply.status, reply.why())
+    };
+    let refused = (503, "auth.forward_unavailable".to_owned());
+
+    assert_eq!(ask(&here, &known).0, 200);
+    assert_eq!(ask(&here, &other), refused, "nobody vouches for it");
+    assert_eq!(ask(&elsewhere, &of_elsewhere), refused, "it is another one");
 }
