@@ -17,6 +17,7 @@ pub mod compress;
 pub mod concurrency_limit;
 pub mod cors;
 pub mod decompress;
+pub mod expression;
 pub mod ext_authz;
 pub mod forward_auth;
 mod granted;

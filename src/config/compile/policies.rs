@@ -10,7 +10,7 @@ use super::Means;
 use crate::config::schema::{self, Config, PolicyAction, PolicyMode};
 use crate::snapshot::net::NetSet;
 use crate::snapshot::policy::{
-    Callers, Effect, Expression, From, Mode, Policies, Policy, PolicyRule, PolicySet, Services,
+    expression, Callers, Effect, From, Mode, Policies, Policy, PolicyRule, PolicySet, Services,
     Target, When, NO_POLICY,
 };
 use crate::snapshot::route::{HostPattern, PrincipalPattern};
@@ -201,7 +201,7 @@ fn when(when: &schema::PolicyWhen) -> Option<When> {
     let hosts = |hosts: &[String]| hosts.iter().map(|host| HostPattern::new(host)).collect();
     let headers = when.headers.iter();
     let headers = headers.map(|(name, it)| Some((name.parse().ok()?, value(it)?)));
-    let cel = when.cel.as_ref().map(|text| Expression::new(text).ok());
+    let cel = when.cel.as_ref().map(|text| expression(text).ok());
     Some(When {
         methods: methods(&when.methods)?,
         not_methods: methods(&when.not_methods)?,

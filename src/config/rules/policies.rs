@@ -11,7 +11,7 @@ use crate::config::report::Report;
 use crate::config::schema::{
     Config, PathMatch, Policy, PolicyAction, PolicyFrom, PolicyTarget, PolicyWhen,
 };
-use crate::snapshot::policy::{Expression, MOST_RULES};
+use crate::snapshot::policy::{expression, MOST_RULES};
 use crate::snapshot::pool::PASSTHROUGH;
 
 /// Checks every policy.
@@ -300,7 +300,7 @@ fn when(when: &PolicyWhen, path: &str, report: &mut Report) {
             );
         }
     }
-    if let Some(Err(fact)) = when.cel.as_ref().map(|text| Expression::new(text)) {
+    if let Some(Err(fact)) = when.cel.as_ref().map(|text| expression(text)) {
         report.error(
             format!("{path}.cel"),
             format!("the expression cannot be used: {fact}"),

@@ -77,10 +77,10 @@ pub(super) fn fit(rule: &PolicyRule, effect: Effect, subject: &Subject<'_>) -> F
     }
     // Last, as it costs most, and only where the rest does not rule it out.
     match rule.when.cel.as_ref() {
-        Some(cel) if cel.is_of_request && subject.http.is_none() => {
+        Some(cel) if cel.asks_any("request.") && subject.http.is_none() => {
             unknown = unknown.or(Some(Unknown::Http));
         }
-        Some(cel) if cel.asks_port && subject.port.is_none() => {
+        Some(cel) if cel.asks("destination.port") && subject.port.is_none() => {
             unknown = unknown.or(Some(Unknown::Port));
         }
         Some(cel) => match cel.holds(&Variables::of(subject)) {

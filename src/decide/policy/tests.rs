@@ -14,7 +14,7 @@ use crate::decide::Head;
 use crate::observe::metrics::Metrics;
 use crate::snapshot::net::NetSet;
 use crate::snapshot::policy::{
-    Effect, Expression, From, Mode, PolicyRule, PolicySet, Services, Target, When, NO_POLICY,
+    expression, Effect, From, Mode, PolicyRule, PolicySet, Services, Target, When, NO_POLICY,
 };
 use crate::snapshot::route::{HostPattern, PathPattern, PrincipalPattern};
 
@@ -389,7 +389,7 @@ fn a_consumer_does_not_hide_the_workload_it_came_through() {
 #[test]
 fn an_expression_without_outcome_refuses_with_its_own_cause() {
     let cel = |text: &str| When {
-        cel: Some(Expression::new(text).unwrap()),
+        cel: Some(expression(text).unwrap()),
         ..When::default()
     };
     let broken = || cel("request.headers['x-tier'] == 'gold'");

@@ -4,7 +4,8 @@
 
 mod expression;
 
-pub use expression::{Expression, Unevaluable, LONGEST_EXPRESSION, VARIABLES};
+pub use expression::expression;
+pub use windrose_plugins::expression::Expression;
 
 use std::fmt;
 use std::sync::Arc;
