@@ -12,6 +12,7 @@ pub mod basic_auth;
 pub mod body;
 pub mod body_limit;
 mod cached;
+pub mod cel;
 mod codec;
 pub mod compress;
 pub mod concurrency_limit;
@@ -52,6 +53,7 @@ pub const BUILTIN: &[PluginDef] = &[
     basic_auth::PLUGIN,
     body::PLUGIN,
     body_limit::PLUGIN,
+    cel::PLUGIN,
     compress::PLUGIN,
     concurrency_limit::PLUGIN,
     cors::PLUGIN,

@@ -1,0 +1,190 @@
+//! What an expression can ask about a request, found out when it is asked for.
+//! It must not judge.
+//! Made by the plugin `cel` for each request.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use cel::common::types::{CelBool, CelString};
+use cel::common::value::{CowVal, Val};
+use cel::context::VariableResolver;
+use http::{HeaderMap, HeaderName};
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+use crate::contract::{Claims, Consumer, Consumers, Principal, PrincipalKind, Request};
+use crate::expression::Vocabulary;
+
+/// Everything that can be asked.
+pub(super) const VOCABULARY: Vocabulary = Vocabulary {
+    variables: &[
+        "request.method",
+        "request.host",
+        "request.path",
+        "request.query",
+        "request.headers",
+        "source.principal",
+        "source.consumer",
+        "source.groups",
+        "source.metadata",
+        "source.address",
+        "source.secure",
+        "destination.listener",
+        "destination.route",
+        "claims",
+    ],
+    maps: &["request.headers", "source.metadata"],
+    trees: &["claims"],
+    loops: true,
+};
+
+/// A request, as expressions see it. What is costly is made when it is asked for first.
+pub(super) struct Subject<'a> {
+    request: &'a Request<'a>,
+    consumer: Option<&'a Consumer>,
+    headers: OnceLock<Made>,
+    groups: OnceLock<Made>,
+    metadata: OnceLock<Made>,
+    claims: OnceLock<Made>,
+}
+
+type Made = Option<Box<dyn Val>>;
+
+impl<'a> Subject<'a> {
+    pub(super) fn of(request: &'a Request<'a>, consumers: &'a Consumers) -> Subject<'a> {
+        let principal = request.principal.as_ref();
+        let consumer = principal.filter(|one| one.kind == PrincipalKind::Consumer);
+        Subject {
+            request,
+            consumer: consumer.and_then(|one| Some(&**consumers.named(&one.name)?)),
+            headers: OnceLock::new(),
+            groups: OnceLock::new(),
+            metadata: OnceLock::new(),
+            claims: OnceLock::new(),
+        }
+    }
+
+    fn principal(&self) -> Option<&Principal> {
+        self.request.principal.as_ref()
+    }
+
+    fn fields(&self) -> HashMap<&str, Cow<'_, str>> {
+        let headers = &self.request.head.headers;
+        let fields = headers.keys();
+        let fields = fields.filter_map(|name| Some((name.as_str(), joined(headers, name)?)));
+        fields.collect()
+    }
+}
+
+/// The values of a field, joined as RFC 9110 section 5.3 says; none where one of them is not text.
+fn joined<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Cow<'h, str>> {
+    let mut values = headers.get_all(name).iter();
+    let first = std::str::from_utf8(values.next()?.as_bytes()).ok()?;
+    let mut all = Cow::Borrowed(first);
+    for more in values {
+        let more = std::str::from_utf8(more.as_bytes()).ok()?;
+        all = Cow::Owned(format!("{all}, {more}"));
+    }
+    Some(all)
+}
+
+fn made(value: impl Serialize) -> Made {
+    cel::to_value(value).ok()?.try_into().ok()
+}
+
+/// Claims with their whole numbers signed, as numbers in expressions are: `claims.level == 3`.
+struct Members<'c>(&'c Claims);
+
+impl Serialize for Members<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(self.0.iter().map(|(name, value)| (name, Claim(value))))
+    }
+}
+
+struct Claim<'c>(&'c Value);
+
+impl Serialize for Claim<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Number(number) => match (number.as_i64(), number.as_f64()) {
+                (Some(whole), _) => to.serialize_i64(whole),
+                (None, share) => share.serialize(to),
+            },
+            Value::Array(items) => to.collect_seq(items.iter().map(Claim)),
+            Value::Object(members) => Members(members).serialize(to),
+            other => other.serialize(to),
+        }
+    }
+}
+
+impl VariableResolver for Subject<'_> {
+    fn resolve<'b>(&'b self, variable: &str) -> Option<CowVal<'b, 'b>> {
+        let text = |text: &'b str| Some(CowVal::owned(CelString::from(text)));
+        let owned = |text: String| Some(CowVal::owned(CelString::from(text)));
+        let client = self.request.client;
+        let consumer = || {
+            self.principal()
+                .filter(|one| one.kind == PrincipalKind::Consumer)
+        };
+        match variable {
+            "request.method" => text(self.request.head.method.as_str()),
+            "request.host" => text(client.host),
+            "request.path" => text(client.path),
+            "request.query" => text(self.request.head.uri.query().unwrap_or_default()),
+            "request.headers" => {
+                let headers = self.headers.get_or_init(|| made(self.fields()));
+                headers.as_deref().map(CowVal::Borrowed)
+            }
+            "source.principal" => owned(self.principal().map(Principal::id).unwrap_or_default()),
+            "source.consumer" => text(consumer().map_or("", |one| &one.name)),
+            "source.groups" => {
+                let groups = || {
+                    made(
+                        self.consumer
+                            .map(|one| &one.groups)
+                            .unwrap_or(&NOBODY.groups),
+                    )
+                };
+                self.groups
+                    .get_or_init(groups)
+                    .as_deref()
+                    .map(CowVal::Borrowed)
+            }
+            "source.metadata" => {
+                let all = || {
+                    made(
+                        self.consumer
+                            .map(|one| &one.metadata)
+                            .unwrap_or(&NOBODY.metadata),
+                    )
+                };
+                self.metadata
+                    .get_or_init(all)
+                    .as_deref()
+                    .map(CowVal::Borrowed)
+            }
+            "source.address" => owned(client.address.to_canonical().to_string()),
+            "source.secure" => Some(CowVal::owned(CelBool::from(client.secure))),
+            "destination.listener" => text(client.listener),
+            "destination.route" => text(client.route),
+            "claims" => {
+                let of_token = || match self.principal().and_then(|one| one.claims.as_deref()) {
+                    Some(claims) => made(Members(claims)),
+                    None => made(Claims::new()),
+                };
+                self.claims
+                    .get_or_init(of_token)
+                    .as_deref()
+                    .map(CowVal::Borrowed)
+            }
+            _ => None,
+        }
+    }
+}
+
+static NOBODY: Consumer = Consumer {
+    name: String::new(),
+    groups: std::collections::BTreeSet::new(),
+    metadata: std::collections::BTreeMap::new(),
+};
