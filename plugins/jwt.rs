@@ -5,12 +5,14 @@
 pub mod causes;
 mod claims;
 mod remembered;
+mod remote;
 mod settings;
 mod source;
 #[cfg(test)]
 mod tests;
 mod token;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::header::WWW_AUTHENTICATE;
@@ -20,13 +22,16 @@ use crate::contract::{
     Answer, Build, Cause, Claims, Clock, Consumers, Counter, Effects, Hooks, Plugin, PluginDef,
     Principal, Problem, Request, Safety, Verdict,
 };
-use crate::keys::{Algorithm, KeySet, Pick};
+use crate::granted::Granted;
+use crate::keys::{Algorithm, Key, KeySet, Pick};
 use crate::place::{Found, Places};
 
 use claims::{Demands, Span};
 use remembered::Remembered;
+pub use remote::Jwks;
+use remote::{Keys, Remote};
 pub use settings::{By, Config, Consumer};
-pub use source::{Encoding, KeySource};
+pub use source::KeySource;
 use token::{same_type, Token};
 
 /// The table line.
@@ -40,23 +45,49 @@ impl Plugin for Config {
     const CAUSES: &'static [&'static Cause] = causes::ALL;
 
     fn build(self, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
-        let gate = Arc::new(self.gate(build)?);
+        let (gate, keys) = self.gate(build)?;
+        let gate = Arc::new(gate);
         let asking = gate.clone();
-        let hooks = Hooks::new().on_request(move |request| asking.check(request));
+        let hooks = match keys {
+            Source::Fixed(set) => {
+                let keys = Keys { set, number: 0 };
+                Hooks::new().on_request(move |request| asking.check(&keys, request))
+            }
+            Source::Remote(remote) => {
+                let task = remote.clone();
+                let hooks = Hooks::new().background("keys", move |life| task.clone().run(life));
+                hooks.on_request_async(move |request| {
+                    let (gate, remote) = (asking.clone(), remote.clone());
+                    Box::pin(async move { gate.check_at(&remote, request).await })
+                })
+            }
+        };
         // Not in the request hook: another plugin of the chain may still want to read the token.
-        Ok(match self.forward_credentials {
-            true => hooks,
-            false => hooks.on_upstream_request(move |request| {
+        let forwards = self.forward_credentials;
+        if forwards && gate.fields.is_empty() {
+            return Ok(hooks);
+        }
+        Ok(hooks.on_upstream_request(move |request| {
+            if !forwards {
                 gate.places.clear(request.head);
-                Verdict::Continue
-            }),
-        })
+            }
+            gate.granted.apply(request);
+            Verdict::Continue
+        }))
     }
+}
+
+/// Where the keys are.
+enum Source {
+    Fixed(Arc<KeySet>),
+    Remote(Arc<Remote>),
 }
 
 /// What a token that is right has proven.
 #[derive(Debug)]
 struct Proven {
+    /// To which set of keys.
+    keys: u64,
     span: Span,
     principal: Principal,
     fields: Vec<(HeaderName, HeaderValue)>,
@@ -74,7 +105,8 @@ struct Gate {
     consumer: Consumer,
     consumers: Arc<Consumers>,
     fields: Vec<(HeaderName, String)>,
-    keys: Arc<KeySet>,
+    /// Whatever comes of the token: what these fields say to the service, no client has said.
+    granted: Granted,
     remembered: Remembered,
     clock: Clock,
     challenges: Challenges,
@@ -83,24 +115,74 @@ struct Gate {
 }
 
 impl Gate {
-    fn check(&self, request: &mut Request<'_>) -> Verdict {
-        // Whatever comes of the token: what these fields say to the service, no client has said.
-        for (name, _) in &self.fields {
-            request.head.remove_header(name);
-        }
-        let outcome = match self.places.look(request.head) {
-            Found::Nothing if self.optional => return Verdict::Continue,
-            Found::Nothing => Err(&causes::MISSING),
-            Found::Several => Err(&causes::MALFORMED),
-            Found::One(token) if token.len() > self.longest => Err(&causes::MALFORMED),
-            Found::One(token) => self.prove(&token, request.effects),
+    /// With keys that are there.
+    fn check(&self, keys: &Keys, request: &mut Request<'_>) -> Verdict {
+        self.granted.strip(request);
+        let outcome = match self.present(request) {
+            Ok(Some(token)) => self.prove(&token, keys, request.effects),
+            Ok(None) => return Verdict::Continue,
+            Err(cause) => Err(cause),
         };
+        self.settle(outcome, request)
+    }
+
+    /// With keys that may have to be waited for.
+    async fn check_at(&self, remote: &Remote, request: &mut Request<'_>) -> Verdict {
+        self.granted.strip(request);
+        let effects = request.effects;
+        let token = match self.present(request) {
+            Ok(Some(token)) => token.into_owned(),
+            Ok(None) => return Verdict::Continue,
+            Err(cause) => return self.settle(Err(cause), request),
+        };
+        let mut keys = match remote.keys(effects) {
+            Ok(keys) => keys,
+            Err(unknown) => return Verdict::Unknown(unknown),
+        };
+        if keys.is_none() && effects.is_live() && remote.again().await {
+            keys = remote.keys(effects).unwrap_or_default();
+        }
+        let Some(keys) = keys else {
+            return Verdict::Failed {
+                cause: &causes::KEYS_UNAVAILABLE,
+                reason: remote.reason(),
+            };
+        };
+        let mut outcome = self.prove(&token, &keys, effects);
+        let is_unknown = outcome
+            .as_ref()
+            .is_err_and(|cause| **cause == causes::KEY_UNKNOWN);
+        if is_unknown && effects.is_live() && remote.again().await {
+            if let Ok(Some(keys)) = remote.keys(effects) {
+                outcome = self.prove(&token, &keys, effects);
+            }
+        }
+        self.settle(outcome, request)
+    }
+
+    /// The token that came; none where none has to.
+    fn present<'r>(
+        &self,
+        request: &'r Request<'_>,
+    ) -> Result<Option<Cow<'r, [u8]>>, &'static Cause> {
+        match self.places.look(request.head) {
+            Found::Nothing if self.optional => Ok(None),
+            Found::Nothing => Err(&causes::MISSING),
+            Found::One(token) if token.len() <= self.longest => Ok(Some(token)),
+            Found::One(_) | Found::Several => Err(&causes::MALFORMED),
+        }
+    }
+
+    fn settle(
+        &self,
+        outcome: Result<Arc<Proven>, &'static Cause>,
+        request: &mut Request<'_>,
+    ) -> Verdict {
         match outcome {
             Ok(proven) => {
                 *request.principal = Some(proven.principal.clone());
-                for (name, value) in &proven.fields {
-                    let set = request.head.insert_header(name.clone(), value.clone());
-                    debug_assert!(set.is_ok(), "both were parsed");
+                if !proven.fields.is_empty() {
+                    self.granted.grant(request, proven.fields.clone());
                 }
                 Verdict::Continue
             }
@@ -117,42 +199,46 @@ impl Gate {
     }
 
     /// What the token proves. Only traffic remembers.
-    fn prove(&self, token: &[u8], effects: Effects) -> Result<Arc<Proven>, &'static Cause> {
+    fn prove(
+        &self,
+        token: &[u8],
+        keys: &Keys,
+        effects: Effects,
+    ) -> Result<Arc<Proven>, &'static Cause> {
         let now = self.clock.unix();
         if !effects.is_live() {
-            return Ok(Arc::new(self.verify(token)?));
+            return Ok(Arc::new(self.verify(token, keys)?));
         }
         let name = Remembered::name(token);
-        if let Some(proven) = self.remembered.recall(&name, now) {
+        if let Some(proven) = self.remembered.recall(&name, keys.number, now) {
             return Ok(proven);
         }
         (self.verified)(1);
-        let proven = Arc::new(self.verify(token)?);
+        let proven = Arc::new(self.verify(token, keys)?);
         self.remembered.keep(name, proven.clone(), now);
         Ok(proven)
     }
 
-    fn verify(&self, text: &[u8]) -> Result<Proven, &'static Cause> {
+    fn verify(&self, text: &[u8], keys: &Keys) -> Result<Proven, &'static Cause> {
         let token = Token::read(text)?;
         let is_taken = self.algorithms.is_empty() || self.algorithms.contains(&token.algorithm);
         if !is_taken {
             return Err(&causes::ALGORITHM);
         }
-        let keys = match self.keys.pick(token.algorithm, token.key.as_deref()) {
+        let picked = match keys.set.pick(token.algorithm, token.key.as_deref()) {
             Pick::Keys(keys) => keys,
             Pick::NotForThis => return Err(&causes::ALGORITHM),
             Pick::NoSuchId | Pick::TooMany => return Err(&causes::KEY_UNKNOWN),
         };
-        let signs =
-            |key: &&crate::keys::Key| key.verifies(token.algorithm, token.signed, &token.signature);
-        if !keys.iter().any(signs) {
+        let signs = |key: &&Key| key.verifies(token.algorithm, token.signed, &token.signature);
+        if !picked.iter().any(signs) {
             return Err(&causes::SIGNATURE);
         }
-        self.believe(&token)
+        self.believe(&token, keys.number)
     }
 
     /// What a token says whose signature is right.
-    fn believe(&self, token: &Token<'_>) -> Result<Proven, &'static Cause> {
+    fn believe(&self, token: &Token<'_>, keys: u64) -> Result<Proven, &'static Cause> {
         let claims = token.claims()?;
         let kind = token.kind.as_deref().unwrap_or_default();
         if !self.kinds.is_empty() && !self.kinds.iter().any(|one| same_type(one, kind)) {
@@ -167,6 +253,7 @@ impl Gate {
             ..Principal::consumer(name)
         };
         Ok(Proven {
+            keys,
             span,
             principal,
             fields,

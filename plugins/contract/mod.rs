@@ -49,6 +49,7 @@ mod call;
 mod canonical;
 mod cause;
 mod consumer;
+mod encoding;
 mod field;
 mod hooks;
 mod location;
@@ -67,6 +68,7 @@ pub use call::{Call, CallFailure, CallFuture, Caller, Carrier, Carriers, Reply, 
 pub use canonical::{canonical_host, canonical_path, BadHost, BadPath, Host};
 pub use cause::{builtin_causes, causes, Blame, Cause};
 pub use consumer::{key_hash, Consumer, Consumers, Credential};
+pub use encoding::Encoding;
 pub use field::{did_you_mean, field_name, field_value, Side, Texts};
 pub use hooks::{
     Answer, BodyHook, ConnectionHook, FinishHook, HookFuture, Hooks, RequestHook, ResponseHook,

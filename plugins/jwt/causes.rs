@@ -103,4 +103,5 @@ pub(super) const ALL: &[&Cause] = &[
     &CLAIM,
     &CONSUMER,
     &SCOPE,
+    &KEYS_UNAVAILABLE,
 ];

@@ -35,11 +35,11 @@ impl Remembered {
         }
     }
 
-    /// What a token proved, if that still holds.
-    pub(super) fn recall(&self, name: &Name, now: Duration) -> Option<Arc<Proven>> {
+    /// What a token proved to this set of keys, if that still holds.
+    pub(super) fn recall(&self, name: &Name, keys: u64, now: Duration) -> Option<Arc<Proven>> {
         let shard = self.shard(name)?;
         let proven = shard.0.get(name)?;
-        let holds = proven.span.holds(now).is_ok();
+        let holds = proven.keys == keys && proven.span.holds(now).is_ok();
         holds.then(|| proven.clone())
     }
 
@@ -49,7 +49,8 @@ impl Remembered {
             return;
         };
         if shard.0.len() >= self.most && !shard.0.contains_key(&name) {
-            let over = |proven: &Proven| proven.span.holds(now).is_err();
+            let keys = proven.keys;
+            let over = |one: &Proven| one.keys != keys || one.span.holds(now).is_err();
             let some = shard.0.iter().take(LOOKED_AT);
             let mut names = some.map(|(name, proven)| (*name, over(proven)));
             let first = names.next();

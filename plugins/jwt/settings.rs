@@ -3,6 +3,7 @@
 //! Decoded by the contract; made into a gate by the plugin.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
@@ -11,9 +12,11 @@ use serde::Deserialize;
 
 use super::claims::Demands;
 use super::remembered::Remembered;
+use super::remote::{Jwks, Remote};
 use super::source::{self, KeySource};
-use super::{causes, Challenges, Gate};
+use super::{causes, Challenges, Gate, Source};
 use crate::contract::{field_name, field_value, Build, Cause, Problem, Side, Size, Texts, Time};
+use crate::granted::{Granted, Names};
 use crate::keys::Algorithm;
 use crate::place::{Place, Places};
 
@@ -26,9 +29,13 @@ pub struct Config {
     pub issuer: Texts,
     /// Whom tokens have to be for: one of these has to be in `aud`. `any` takes tokens that are for other services, too.
     pub audience: Texts,
-    /// The issuer's keys, of which the right one is found by the token's `kid` and `alg`. At most 100.
+    /// The issuer's keys, of which the right one is found by the token's `kid` and `alg`. At most 100. Exactly one of `keys` and
+    /// `jwks` is given. Default: none.
     #[serde(default)]
     pub keys: Vec<KeySource>,
+    /// The issuer's keys by URL, instead of `keys`. They are got beside the traffic. Default: none.
+    #[serde(default)]
+    pub jwks: Option<Jwks>,
     /// The only algorithms that are taken, of HS256, HS384, HS512, RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384,
     /// ES512 and EdDSA (Ed25519, Ed448). Default: those that fit `keys`. `none` is never taken.
     #[serde(default)]
@@ -60,8 +67,8 @@ pub struct Config {
     /// Whom a token proves. Default: `{claim: sub, by: name}`.
     #[serde(default)]
     pub consumer: Consumer,
-    /// Fields that the service gets, and the claim that each carries, such as `{x-user: sub}`. Copies that clients send are
-    /// removed, also where no token came. Lists have commas between, objects are JSON; claims that no field can carry become
+    /// Fields that the service gets, and the claim that each carries, such as `{x-user: sub}`. Copies that clients send, also
+    /// spelled with `_`, are removed, also where no token came. Lists have commas between, objects are JSON; claims that no field can carry become
     /// none. At most 32. Default: none.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
@@ -153,46 +160,82 @@ fn restricted() -> String {
 
 impl Config {
     /// What tokens have to pass.
-    pub(super) fn gate(&self, build: &Build<'_>) -> Result<Gate, Vec<Problem>> {
+    pub(super) fn gate(&self, build: &Build<'_>) -> Result<(Gate, Source), Vec<Problem>> {
         let mut problems = Vec::new();
         let places = Places::of(&self.from, &["Bearer"], &mut problems);
-        let keys = source::fixed(&self.keys, build, &mut problems);
         let demands = self.demands(&mut problems);
+        let keys = self.source(&demands.issuers, build, &mut problems);
         let fields = self.fields(&mut problems);
+        let mut names = Names::default();
+        fields.iter().for_each(|(name, _)| names.add(name.clone()));
         let challenges = self.challenges(&mut problems);
         self.bounds(build, &mut problems);
-        if let Some(keys) = keys.as_ref().filter(|_| problems.is_empty()) {
-            if keys.is_empty() {
-                let problem = Problem::at("keys", "there is no key, so no token could be verified");
-                problems.push(problem.help("give the issuer's keys"));
-            }
-            for (at, one) in self.algorithms.iter().enumerate() {
-                if !keys.algorithms().any(|other| other == *one) {
-                    let fact = format!("no key is for {}", one.name());
-                    let problem = Problem::at(format!("algorithms[{at}]"), fact);
-                    problems.push(problem.help("remove it, or give a key that fits"));
-                }
-            }
-        }
         match (keys, challenges) {
-            (Some(keys), Some(challenges)) if problems.is_empty() => Ok(Gate {
-                places,
-                optional: self.optional,
-                longest: usize::try_from(self.max_token_bytes.0).unwrap_or(usize::MAX),
-                algorithms: self.algorithms.clone(),
-                kinds: self.typ.0.clone(),
-                demands,
-                consumer: self.consumer.clone(),
-                consumers: build.consumers.clone(),
-                fields,
+            (Some(keys), Some(challenges)) if problems.is_empty() => Ok((
+                Gate {
+                    places,
+                    optional: self.optional,
+                    longest: usize::try_from(self.max_token_bytes.0).unwrap_or(usize::MAX),
+                    algorithms: self.algorithms.clone(),
+                    kinds: self.typ.0.clone(),
+                    demands,
+                    consumer: self.consumer.clone(),
+                    consumers: build.consumers.clone(),
+                    granted: Granted::new(names, build.slot()),
+                    fields,
+                    remembered: Remembered::new(self.remember),
+                    clock: build.clock.clone(),
+                    challenges,
+                    refused: build.counter("refused"),
+                    verified: build.counter("verified"),
+                },
                 keys,
-                remembered: Remembered::new(self.remember),
-                clock: build.clock.clone(),
-                challenges,
-                refused: build.counter("refused"),
-                verified: build.counter("verified"),
-            }),
+            )),
             _ => Err(problems),
+        }
+    }
+
+    /// Where the keys are.
+    fn source(
+        &self,
+        issuers: &[String],
+        build: &Build<'_>,
+        problems: &mut Vec<Problem>,
+    ) -> Option<Source> {
+        match (&self.jwks, self.keys.is_empty()) {
+            (Some(jwks), true) => {
+                let remote = Remote::of(jwks, issuers, build, problems)?;
+                if self
+                    .algorithms
+                    .iter()
+                    .any(|one| one.name().starts_with("HS"))
+                {
+                    let problem = Problem::at("algorithms", "keys by URL are never secrets");
+                    problems.push(problem.help("remove HS256, HS384 and HS512"));
+                }
+                Some(Source::Remote(Arc::new(remote)))
+            }
+            (Some(_), false) => {
+                let problem = Problem::at("jwks", "`keys` are given as well");
+                problems.push(problem.help("remove one of the two"));
+                None
+            }
+            (None, true) => {
+                let problem = Problem::at("keys", "there is no key, so no token could be verified");
+                problems.push(problem.help("give the issuer's `keys`, or its `jwks`"));
+                None
+            }
+            (None, false) => {
+                let keys = source::fixed(&self.keys, build, problems)?;
+                for (at, one) in self.algorithms.iter().enumerate() {
+                    if !keys.algorithms().any(|other| other == *one) {
+                        let fact = format!("no key is for {}", one.name());
+                        let problem = Problem::at(format!("algorithms[{at}]"), fact);
+                        problems.push(problem.help("remove it, or give a key that fits"));
+                    }
+                }
+                Some(Source::Fixed(keys))
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::contract::{Build, Problem};
+use crate::contract::{Build, Encoding, Problem};
 use crate::keys::{Algorithm, Key, KeySet};
 
 /// A key of the issuer, or several.
@@ -41,42 +41,6 @@ pub struct KeySource {
     /// The only algorithm it is used with, for `secret`, `pem` and `pem_file`. Default: all that fit it.
     #[serde(default)]
     pub alg: Option<Algorithm>,
-}
-
-/// How bytes are written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Encoding {
-    /// As they are.
-    #[default]
-    Text,
-    /// In base64 or base64url, with padding or without.
-    Base64,
-    /// In hexadecimal digits.
-    Hex,
-}
-
-impl Encoding {
-    pub(crate) fn decode(self, text: &str) -> Option<Vec<u8>> {
-        use base64::engine::general_purpose::STANDARD_NO_PAD;
-        use base64::Engine;
-        match self {
-            Encoding::Text => Some(text.as_bytes().to_vec()),
-            Encoding::Base64 => {
-                let plain = text.trim().trim_end_matches('=');
-                let plain = plain.replace('-', "+").replace('_', "/");
-                STANDARD_NO_PAD.decode(plain).ok()
-            }
-            Encoding::Hex => {
-                let text = text.trim();
-                let digits = |at: usize| text.get(at..at + 2);
-                let byte = |at| u8::from_str_radix(digits(at)?, 16).ok();
-                let is_hex =
-                    text.len().is_multiple_of(2) && text.bytes().all(|one| one.is_ascii_hexdigit());
-                is_hex.then(|| (0..text.len()).step_by(2).map(byte).collect())?
-            }
-        }
-    }
 }
 
 /// The keys of these, as one set.

@@ -107,9 +107,9 @@ impl KeySet {
         self.0
     }
 
-    /// Whether there is none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Whether they are secrets, not public keys.
+    pub(crate) fn holds_secrets(&self) -> bool {
+        self.0.iter().any(Key::is_secret)
     }
 
     /// Every algorithm that some key is for.

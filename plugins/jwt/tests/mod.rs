@@ -14,6 +14,7 @@ use crate::testkit::{answered, Exchange, Instance, Kit};
 
 mod claims;
 mod hostile;
+mod remote;
 mod settings;
 mod vectors;
 

@@ -18,7 +18,7 @@ fn what_tokens_have_to_say_is_not_left_open_by_chance() {
     assert_eq!(paths("audience: b\nkeys: []"), [""]);
     assert_eq!(
         paths("issuer: []\naudience: [any, b]"),
-        ["issuer", "audience"]
+        ["issuer", "audience", "keys"]
     );
     assert_eq!(paths("issuer: any\naudience: any"), ["keys"]);
 }
