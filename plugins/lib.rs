@@ -24,6 +24,7 @@ pub mod forward_auth;
 mod granted;
 pub mod grpc_web;
 pub mod headers;
+pub mod hmac_auth;
 pub mod ip_filter;
 mod json;
 pub mod jwt;
@@ -62,6 +63,7 @@ pub const BUILTIN: &[PluginDef] = &[
     forward_auth::PLUGIN,
     grpc_web::PLUGIN,
     headers::PLUGIN,
+    hmac_auth::PLUGIN,
     ip_filter::PLUGIN,
     jwt::PLUGIN,
     key_auth::PLUGIN,

@@ -4,12 +4,13 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use base64::prelude::{Engine, BASE64_URL_SAFE_NO_PAD};
+use base64::prelude::{Engine, BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
 use openssl::sign::Signer;
 
 use crate::support::proxy::{pool, ALL_TO_APP};
-use crate::support::{Proxy, Reply, Upstream};
+use crate::support::{until, Proxy, Reply, Upstream};
 
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -88,4 +89,101 @@ fn a_token_of_the_issuer_proves_a_consumer_and_gives_fields() {
     proxy.logged(|line| line["principal"] == "consumer:ann" && line["status"] == 200);
     let shown = proxy.admin_reply("/config").text();
     assert!(!shown.contains("PUBLIC KEY"), "{shown}");
+}
+
+#[test]
+fn a_signed_request_is_let_through_once_and_only_as_it_was_signed() {
+    let service = Upstream::echo();
+    let secret = "0123456789abcdef0123456789abcdef";
+    let proxy = Proxy::http(&format!(
+        "consumers: [{{name: ann, signing_keys: [{{id: k1, secret: {secret}}}]}}]\n{}{ALL_TO_APP}  plugins:\n  - {{kind: hmac_auth, config: {{require_nonce: true}}}}\n  - kind: cel\n    config: {{deny: \"request.query == 'x=2'\", allow: \"source.consumer == 'ann' && (request.query == 'x=1' || request.headers['x-nope'] == 'a')\"}}\n",
+        pool("app", &[&service])
+    ));
+    let sign = |target: &str, nonce: &str| {
+        let (path, query) = target.split_once('?').unwrap();
+        let input = format!(
+            "(\"@method\" \"@authority\" \"@path\" \"@query\");created={};keyid=\"k1\";nonce=\"{nonce}\"",
+            now()
+        );
+        let base = format!("\"@method\": GET\n\"@authority\": test\n\"@path\": {path}\n\"@query\": ?{query}\n\"@signature-params\": {input}");
+        let key = PKey::hmac(secret.as_bytes()).unwrap();
+        let mut signer = Signer::new(MessageDigest::sha256(), &key).unwrap();
+        let code = signer.sign_oneshot_to_vec(base.as_bytes()).unwrap();
+        let code = BASE64_STANDARD.encode(code);
+        format!("signature-input: s={input}\r\nsignature: s=:{code}:\r\n")
+    };
+    let ask = |target: &str, fields: &str| proxy.ask("GET", target, fields);
+
+    let once = sign("/a?x=1", "n1");
+    let replies = [
+        proxy.get("/a?x=1"),
+        ask("/a?x=2", &once),
+        ask("/a?x=1", &once),
+        ask("/a?x=1", &once),
+        ask("/a?x=2", &sign("/a?x=2", "n2")),
+        ask("/a?x=3", &sign("/a?x=3", "n3")),
+    ];
+
+    let expected = [
+        (401, "auth.signature_missing"),
+        (401, "auth.signature_wrong"),
+        (200, ""),
+        (401, "auth.signature_replayed"),
+        (403, "policy_denied.cel"),
+        (403, "policy_failed.cel"),
+    ];
+    let expected = expected.map(|(status, why)| (status, why.to_owned()));
+    assert_eq!(replies.each_ref().map(why), expected);
+    assert_eq!(service.requests(), 1);
+    assert_eq!(service.last().header("signature"), None);
+    let shown = proxy.admin_reply("/config").text();
+    assert!(!shown.contains(secret), "{shown}");
+}
+
+#[test]
+fn an_issuers_keys_come_by_url_and_change() {
+    let (service, old, new) = (
+        Upstream::answering("ok"),
+        PKey::generate_ed25519().unwrap(),
+        PKey::generate_ed25519().unwrap(),
+    );
+    let set = |key: &PKey<Private>| {
+        let raw = BASE64_URL_SAFE_NO_PAD.encode(key.raw_public_key().unwrap());
+        format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","x":"{raw}"}}]}}"#)
+    };
+    let config = |issuer: &Upstream| {
+        format!(
+            "listeners: [{{name: web, bind: '127.0.0.1:0'}}]\n{}{ALL_TO_APP}  plugins:\n  - kind: jwt\n    config: {{issuer: https://id.test, audience: orders, jwks: {{url: 'http://{}/keys'}}}}\n",
+            pool("app", &[&service]),
+            issuer.address
+        )
+    };
+    let claims = format!(
+        r#"{{"iss":"https://id.test","aud":"orders","sub":"ann","exp":{}}}"#,
+        now() + 600
+    );
+    let ask = |proxy: &Proxy, key: &PKey<Private>| {
+        let token = token(key, &claims);
+        why(&proxy.ask("GET", "/", &format!("authorization: Bearer {token}\r\n")))
+    };
+    let right = (200, String::new());
+
+    let issuer = Upstream::answering(&set(&old));
+    let proxy = Proxy::start(&config(&issuer));
+    until("keys have come", || {
+        (ask(&proxy, &old) == right).then_some(())
+    });
+    assert_eq!(ask(&proxy, &new), (401, "auth.jwt_signature".to_owned()));
+    let next = Upstream::answering(&set(&new));
+    proxy.reload(&config(&next));
+    until("other keys have come", || {
+        (ask(&proxy, &new) == right).then_some(())
+    });
+    assert_eq!(ask(&proxy, &old), (401, "auth.jwt_signature".to_owned()));
+    let nobody = Upstream::refusing();
+    proxy.reload(&config(&nobody));
+    let failed = (503, "auth.keys_unavailable".to_owned());
+    until("nobody is let in without keys", || {
+        (ask(&proxy, &new) == failed).then_some(())
+    });
 }

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use crate::keys::{Algorithm, Key};
+
 /// Somebody who calls APIs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Consumer {
@@ -19,8 +21,61 @@ pub struct Consumer {
     pub metadata: BTreeMap<String, String>,
 }
 
+/// What verifies a consumer's signatures, by one algorithm. Never shown.
+#[derive(Clone)]
+pub struct SigningKey {
+    key: Key,
+    algorithm: Algorithm,
+}
+
+impl SigningKey {
+    /// A secret that the consumer has as well, of at least 32 bytes: for `hmac-sha256`.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words without it.
+    pub fn secret(secret: &[u8]) -> Result<SigningKey, String> {
+        SigningKey::of(Key::secret(secret)?)
+    }
+
+    /// A public key in PEM: for `ed25519`, `ecdsa-p256-sha256`, `ecdsa-p384-sha384` or `rsa-pss-sha512`.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn pem(pem: &str) -> Result<SigningKey, String> {
+        SigningKey::of(Key::pem(pem)?)
+    }
+
+    fn of(key: Key) -> Result<SigningKey, String> {
+        let mut known = SIGNING.iter().map(|(one, _)| *one);
+        let algorithm = known.find(|one| key.fits(*one));
+        let algorithm = algorithm.ok_or("no algorithm of RFC 9421 is for keys of its kind")?;
+        let key = key.only(algorithm)?;
+        Ok(SigningKey { key, algorithm })
+    }
+
+    /// What its algorithm is called in signatures (RFC 9421 section 6.2).
+    pub fn algorithm(&self) -> &'static str {
+        let mut known = SIGNING.iter();
+        let name = known.find(|(one, _)| *one == self.algorithm);
+        name.map_or("", |(_, name)| name)
+    }
+
+    /// Whether the signature is of this message and made with this key.
+    pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.key.verifies(self.algorithm, message, signature)
+    }
+}
+
+const SIGNING: [(Algorithm, &str); 5] = [
+    (Algorithm::HS256, "hmac-sha256"),
+    (Algorithm::EdDSA, "ed25519"),
+    (Algorithm::ES256, "ecdsa-p256-sha256"),
+    (Algorithm::ES384, "ecdsa-p384-sha384"),
+    (Algorithm::PS512, "rsa-pss-sha512"),
+];
+
 /// What proves a consumer. Never shown: its `Debug` says the kind only.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Credential {
     /// The SHA-256 of an API key.
     Key([u8; 32]),
@@ -33,6 +88,13 @@ pub enum Credential {
         /// What it calls the consumer.
         subject: String,
     },
+    /// A key that the consumer signs requests with, under the name that signatures give it.
+    Signing {
+        /// The name.
+        id: String,
+        /// What verifies.
+        key: SigningKey,
+    },
 }
 
 impl fmt::Debug for Credential {
@@ -41,6 +103,7 @@ impl fmt::Debug for Credential {
             Credential::Key(_) => "Key",
             Credential::Password(_) => "Password",
             Credential::Subject { .. } => "Subject",
+            Credential::Signing { .. } => "Signing",
         })
     }
 }
@@ -58,6 +121,7 @@ pub struct Consumers {
     passwords: BTreeMap<String, String>,
     /// By issuer, then by what it calls them.
     subjects: HashMap<String, HashMap<String, Arc<Consumer>>>,
+    signing: HashMap<String, (Arc<Consumer>, SigningKey)>,
 }
 
 impl fmt::Debug for Consumers {
@@ -83,6 +147,10 @@ impl Consumers {
                 Credential::Subject { issuer, subject } => {
                     let of_issuer = self.subjects.entry(issuer).or_default();
                     of_issuer.entry(subject).or_insert_with(|| consumer.clone());
+                }
+                Credential::Signing { id, key } => {
+                    let entry = self.signing.entry(id);
+                    entry.or_insert_with(|| (consumer.clone(), key));
                 }
             }
         }
@@ -112,6 +180,16 @@ impl Consumers {
     /// Whether an issuer has a name for anybody.
     pub fn have_subjects(&self) -> bool {
         !self.subjects.is_empty()
+    }
+
+    /// Who signs with the key of this name, and the key.
+    pub fn with_signing_key(&self, id: &str) -> Option<(&Arc<Consumer>, &SigningKey)> {
+        self.signing.get(id).map(|(consumer, key)| (consumer, key))
+    }
+
+    /// Whether anybody has a signing key.
+    pub fn have_signing_keys(&self) -> bool {
+        !self.signing.is_empty()
     }
 
     /// The names of those who have a password, with its hash.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::{Exchange, Kit};
-use crate::contract::{key_hash, Consumer, Credential, Principal};
+use crate::contract::{key_hash, Consumer, Credential, Principal, SigningKey};
 
 impl Kit {
     /// Adds a consumer and what proves it. To be called before anything is built.
@@ -31,9 +31,15 @@ impl Kit {
             groups: group.map(str::to_owned).into_iter().collect(),
             ..Consumer::default()
         };
+        let signing = SigningKey::secret(b"an example, known to both sides.");
+        let signing = signing.map(|key| Credential::Signing {
+            id: "ann".to_owned(),
+            key,
+        });
         let key = Credential::Key(key_hash(b"an example"));
+        let credentials = [key].into_iter().chain(signing.ok());
         Kit::new()
-            .with_consumer(consumer("ann", Some("staff")), [key])
+            .with_consumer(consumer("ann", Some("staff")), credentials)
             .with_consumer(consumer("mallory", None), [])
             .with_store("shared")
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use windrose_plugins::contract::{Consumer, Consumers, Credential};
 
-use crate::config::rules::key_of;
+use crate::config::rules::{key_of, signing_key_of};
 use crate::config::schema::Config;
 
 /// All consumers of a configuration.
@@ -24,8 +24,13 @@ pub(super) fn compile(config: &Config) -> Arc<Consumers> {
             groups: one.groups.iter().cloned().collect(),
             metadata: one.metadata.clone(),
         };
+        let signing = one.signing_keys.iter().filter_map(|one| {
+            let (id, key) = (one.id.clone(), signing_key_of(one).ok()?);
+            Some(Credential::Signing { id, key })
+        });
         let keys = keys.map(Credential::Key);
-        all.add(consumer, keys.chain(password).chain(subjects));
+        let others = subjects.chain(signing);
+        all.add(consumer, keys.chain(password).chain(others));
     }
     Arc::new(all)
 }

@@ -53,6 +53,11 @@ fn credentials(config: &Config, report: &mut Report) {
             ("keys", "key_auth", !consumer.keys.is_empty()),
             ("password", "basic_auth", consumer.password.is_some()),
             ("subjects", "jwt", !consumer.subjects.is_empty()),
+            (
+                "signing_keys",
+                "hmac_auth",
+                !consumer.signing_keys.is_empty(),
+            ),
         ];
         for (key, kind, _) in has
             .into_iter()

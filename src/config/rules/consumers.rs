@@ -4,15 +4,18 @@
 
 use std::collections::HashMap;
 
+use windrose_plugins::contract::SigningKey;
+
 use super::values::given;
 use crate::config::report::Report;
-use crate::config::schema::{Config, Consumer};
+use crate::config::schema::{self, Config, Consumer};
 
 /// Checks every consumer.
 pub(super) fn check(config: &Config, report: &mut Report) {
     let mut names = HashMap::new();
     let mut keys = HashMap::new();
     let mut subjects = HashMap::new();
+    let mut signers = HashMap::new();
     for (at, consumer) in config.consumers.iter().enumerate() {
         let path = format!("consumers[{at}]");
         name(consumer, &path, report);
@@ -41,6 +44,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         }
         hashes(consumer, at, &mut keys, report);
         called(consumer, at, &mut subjects, report);
+        signing(consumer, at, &mut signers, report);
     }
 }
 
@@ -85,6 +89,51 @@ fn called<'c>(
                 "what an issuer calls somebody proves one consumer; remove one of the two",
             );
         }
+    }
+}
+
+/// Keys that it signs with, each with a name of its own.
+fn signing<'c>(
+    consumer: &'c Consumer,
+    at: usize,
+    signers: &mut HashMap<&'c str, usize>,
+    report: &mut Report,
+) {
+    for (nth, one) in consumer.signing_keys.iter().enumerate() {
+        let path = format!("consumers[{at}].signing_keys[{nth}]");
+        given(report, &format!("{path}.id"), &one.id);
+        if let Some(before) = signers.insert(&one.id, at) {
+            report.error(
+                format!("{path}.id"),
+                format!("consumers[{before}] has a signing key of this name"),
+                "signatures say which key it is by its name; give it another one",
+            );
+        }
+        if let Err((below, fact)) = signing_key_of(one) {
+            let remedy =
+                "give a `secret` of at least 32 bytes in its `encoding`, or a `public_key` in PEM";
+            report.error(format!("{path}{below}"), fact, remedy);
+        }
+    }
+}
+
+/// What verifies a consumer's signatures; or where below it something is wrong, and what.
+pub(in crate::config) fn signing_key_of(
+    one: &schema::SigningKey,
+) -> Result<SigningKey, (&'static str, String)> {
+    match (&one.secret, &one.public_key) {
+        (Some(secret), None) => {
+            let secret = one.encoding.decode(secret);
+            let secret =
+                secret.ok_or((".secret", "is not written in its `encoding`".to_owned()))?;
+            SigningKey::secret(&secret).map_err(|fact| (".secret", fact))
+        }
+        (None, Some(_)) if !one.encoding.is_text() => {
+            Err((".encoding", "is for `secret` only".to_owned()))
+        }
+        (None, Some(pem)) => SigningKey::pem(pem).map_err(|fact| (".public_key", fact)),
+        (None, None) => Err(("", "has neither `secret` nor `public_key`".to_owned())),
+        (Some(_), Some(_)) => Err(("", "has both `secret` and `public_key`".to_owned())),
     }
 }
 

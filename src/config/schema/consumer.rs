@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use windrose_plugins::contract::Encoding;
 
 /// Somebody who calls APIs. Plugins that authenticate prove consumers by their credentials; the name is then the principal `consumer:NAME` for later plugins, policies, logs and traces.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -28,6 +29,26 @@ pub struct Consumer {
     /// What issuers of tokens call it, for the plugin `jwt` with `consumer: {by: subject}`. Default: nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subjects: Vec<TokenSubject>,
+    /// Keys that it signs requests with, for the plugin `hmac_auth`. Several make it possible to change one without a gap. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signing_keys: Vec<SigningKey>,
+}
+
+/// A key that a consumer signs requests with: exactly one of `secret` and `public_key`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SigningKey {
+    /// The name that signatures give it (`keyid`), unique among all consumers.
+    pub id: String,
+    /// A secret of at least 32 bytes that the consumer has as well, for `hmac-sha256`; write it as `${env:NAME}` or `${file:path}`. Never shown. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// How `secret` is written: `text`, `base64` or `hex`. Default: `text`.
+    #[serde(default, skip_serializing_if = "Encoding::is_text")]
+    pub encoding: Encoding,
+    /// A public key in PEM, for `ed25519`, `ecdsa-p256-sha256`, `ecdsa-p384-sha384` or, with RSA, `rsa-pss-sha512`. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
 }
 
 /// What an issuer of tokens calls a consumer.

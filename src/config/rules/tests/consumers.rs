@@ -86,3 +86,40 @@ fn what_an_issuer_calls_somebody_is_given_and_one_consumers() {
         ),
     ]);
 }
+
+#[test]
+fn signing_keys_are_whole_and_have_names_of_their_own() {
+    let secret = "secret: 0123456789abcdef0123456789abcdef";
+    let one = |key: &str| format!("consumers: [{{name: a, signing_keys: [{{id: k, {key}}}]}}]");
+    let twice = format!(
+        "consumers: [{{name: a, signing_keys: [{{id: k, {secret}}}]}}, {{name: b, signing_keys: [{{id: k, {secret}}}]}}]"
+    );
+    let both = one(&format!("{secret}, public_key: x"));
+    each_is_reported(&[
+        (
+            &*twice,
+            "consumers[1].signing_keys[0].id: consumers[0] has a signing key of this name",
+        ),
+        (&*both, "consumers[0].signing_keys[0]: has both"),
+        (
+            &*one("secret: short"),
+            "consumers[0].signing_keys[0].secret: the secret has 5 bytes",
+        ),
+        (
+            &*one("secret: '#', encoding: hex"),
+            "consumers[0].signing_keys[0].secret: is not written in its",
+        ),
+        (
+            &*one("public_key: x"),
+            "consumers[0].signing_keys[0].public_key: it is no public key",
+        ),
+        (
+            &*one("public_key: x, encoding: hex"),
+            "consumers[0].signing_keys[0].encoding: is for `secret` only",
+        ),
+        (
+            "consumers: [{name: a, signing_keys: [{id: ''}]}]",
+            "consumers[0].signing_keys[0].id: must not be empty",
+        ),
+    ]);
+}
