@@ -11,12 +11,14 @@ pub mod acl;
 pub mod basic_auth;
 pub mod body;
 pub mod body_limit;
+pub mod bot_filter;
 mod cached;
 pub mod cel;
 mod codec;
 pub mod compress;
 pub mod concurrency_limit;
 pub mod cors;
+pub mod csrf;
 pub mod decompress;
 pub mod expression;
 pub mod ext_authz;
@@ -40,6 +42,7 @@ mod query;
 pub mod quota;
 pub mod rate_limit;
 pub mod redirect;
+pub mod referer;
 pub mod request_id;
 pub mod respond;
 pub mod rewrite;
@@ -54,10 +57,12 @@ pub const BUILTIN: &[PluginDef] = &[
     basic_auth::PLUGIN,
     body::PLUGIN,
     body_limit::PLUGIN,
+    bot_filter::PLUGIN,
     cel::PLUGIN,
     compress::PLUGIN,
     concurrency_limit::PLUGIN,
     cors::PLUGIN,
+    csrf::PLUGIN,
     decompress::PLUGIN,
     ext_authz::PLUGIN,
     forward_auth::PLUGIN,
@@ -74,6 +79,7 @@ pub const BUILTIN: &[PluginDef] = &[
     quota::PLUGIN,
     rate_limit::PLUGIN,
     redirect::PLUGIN,
+    referer::PLUGIN,
     request_id::PLUGIN,
     respond::PLUGIN,
     rewrite::PLUGIN,

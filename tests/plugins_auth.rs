@@ -141,6 +141,42 @@ fn a_signed_request_is_let_through_once_and_only_as_it_was_signed() {
 }
 
 #[test]
+fn requests_of_other_sites_pages_and_programs_are_refused_by_their_plugins() {
+    let service = Upstream::answering("ok");
+    let proxy = Proxy::http(&format!(
+        "{}{ALL_TO_APP}  plugins:\n  - {{kind: bot_filter, config: {{known: [scanners]}}}}\n  - {{kind: referer, config: {{allow: ['*.shop.test']}}}}\n  - {{kind: csrf, config: {{double_submit: {{cookie: t, header: x-token}}}}}}\n",
+        pool("app", &[&service])
+    ));
+    let post = |fields: &str| proxy.ask("POST", "/", &format!("content-length: 0\r\n{fields}"));
+    let token = "cookie: t=0123456789abcdef\r\nx-token: 0123456789abcdef\r\n";
+
+    let replies = [
+        proxy.ask("GET", "/", "user-agent: sqlmap/1.8\r\n"),
+        proxy.ask("GET", "/", "referer: https://evil.test/\r\n"),
+        post("sec-fetch-site: cross-site\r\n"),
+        post("sec-fetch-site: same-origin\r\n"),
+        post(token),
+        proxy.ask(
+            "GET",
+            "/",
+            "referer: https://a.shop.test/\r\nsec-fetch-site: cross-site\r\n",
+        ),
+    ];
+
+    let expected = [
+        (403, "policy_denied.bot"),
+        (403, "policy_denied.referer"),
+        (403, "csrf.cross_origin"),
+        (403, "csrf.token"),
+        (200, ""),
+        (200, ""),
+    ];
+    let expected = expected.map(|(status, why)| (status, why.to_owned()));
+    assert_eq!(replies.each_ref().map(why), expected);
+    assert_eq!(service.requests(), 2);
+}
+
+#[test]
 fn an_issuers_keys_come_by_url_and_change() {
     let (service, old, new) = (
         Upstream::answering("ok"),
