@@ -8,6 +8,7 @@ pub mod testkit;
 mod keyed;
 
 pub mod acl;
+pub mod auth;
 pub mod basic_auth;
 pub mod body;
 pub mod body_limit;
@@ -54,6 +55,7 @@ pub use contract::PluginDef;
 /// Every built-in plugin, sorted by kind. Registering a plugin is one line here.
 pub const BUILTIN: &[PluginDef] = &[
     acl::PLUGIN,
+    auth::PLUGIN,
     basic_auth::PLUGIN,
     body::PLUGIN,
     body_limit::PLUGIN,

@@ -106,6 +106,7 @@ impl Kit {
             stores: &self.stores,
             counters: &self.counters,
             carriers: &self.calls,
+            plugins: crate::BUILTIN,
         })
     }
 

@@ -141,6 +141,40 @@ fn a_signed_request_is_let_through_once_and_only_as_it_was_signed() {
 }
 
 #[test]
+fn any_of_several_authentications_lets_in_and_all_challenge() {
+    let service = Upstream::echo();
+    let key = PKey::generate_ed25519().unwrap();
+    let pem = String::from_utf8(key.public_key_to_pem().unwrap()).unwrap();
+    // SHA-256 of `foo`.
+    let hash = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+    let proxy = Proxy::http(&format!(
+        "consumers: [{{name: ann, keys: [{hash}]}}]\n{}{ALL_TO_APP}  plugins:\n  - kind: auth\n    config: {{of: [{{kind: jwt, config: {{issuer: any, audience: any, keys: [{{pem: {pem:?}}}]}}}}, {{kind: key_auth}}]}}\n",
+        pool("app", &[&service])
+    ));
+    let right = token(&key, &format!(r#"{{"sub":"bob","exp":{}}}"#, now() + 600));
+
+    let none = proxy.get("/");
+    let wrong = proxy.ask("GET", "/", "x-api-key: bar\r\n");
+    let by_token = proxy.ask("GET", "/", &format!("authorization: Bearer {right}\r\n"));
+    let by_key = proxy.ask(
+        "GET",
+        "/",
+        "x-api-key: foo\r\nauthorization: Bearer a.b\r\n",
+    );
+
+    assert_eq!(why(&none), (401, "auth.jwt_missing".to_owned()));
+    assert_eq!(why(&wrong), (401, "auth.key_wrong".to_owned()));
+    assert_eq!((by_token.status, by_key.status), (200, 200));
+    let seen = service.last();
+    assert_eq!(
+        (seen.header("x-api-key"), seen.header("authorization")),
+        (None, None)
+    );
+    proxy.logged(|line| line["principal"] == "consumer:bob");
+    proxy.logged(|line| line["principal"] == "consumer:ann");
+}
+
+#[test]
 fn requests_of_other_sites_pages_and_programs_are_refused_by_their_plugins() {
     let service = Upstream::answering("ok");
     let proxy = Proxy::http(&format!(

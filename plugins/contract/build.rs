@@ -113,6 +113,8 @@ pub struct Build<'a> {
     pub counters: &'a dyn CounterFactory,
     /// Finds what carries calls to other services.
     pub carriers: &'a dyn Carriers,
+    /// Every plugin there is, for those that hold others.
+    pub plugins: &'a [PluginDef],
 }
 
 impl Build<'_> {

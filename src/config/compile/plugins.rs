@@ -168,6 +168,7 @@ fn build(
         consumers: &with.consumers,
         stores: with.stores,
         counters: &*means.metrics,
+        plugins: means.plugins,
         carriers: &LinesAt {
             lines: &with.lines,
             path,

@@ -47,7 +47,10 @@ pub(super) fn check(config: &Config, report: &mut Report) {
 /// Credentials that no plugin asks for.
 fn credentials(config: &Config, report: &mut Report) {
     let all = everywhere(config);
-    let kinds: HashSet<&str> = all.iter().map(|(_, one)| &*one.kind).collect();
+    let mut kinds: HashSet<&str> = all.iter().map(|(_, one)| &*one.kind).collect();
+    for (_, one) in &all {
+        nested(&one.config, &mut kinds);
+    }
     for (at, consumer) in config.consumers.iter().enumerate() {
         let has = [
             ("keys", "key_auth", !consumer.keys.is_empty()),
@@ -68,6 +71,17 @@ fn credentials(config: &Config, report: &mut Report) {
                 format!("[unused_credentials] nothing asks for it: there is no `{kind}` plugin"),
                 format!("add `{kind}` to a listener or route, or remove the `{key}`"),
             );
+        }
+    }
+}
+
+/// The kinds inside an `auth`.
+fn nested<'c>(settings: &'c Value, kinds: &mut HashSet<&'c str>) {
+    let of = settings.get("of").and_then(|of| of.as_sequence());
+    for one in of.into_iter().flatten() {
+        kinds.extend(one.get("kind").and_then(|kind| kind.as_str()));
+        if let Some(inner) = one.get("config") {
+            nested(inner, kinds);
         }
     }
 }

@@ -1,0 +1,275 @@
+//! Several authentications in order, of which any or all have to prove who calls.
+//! It must not know how they do it: they are plugins like others, built from the same table.
+//! Called by the chain of a listener or route that names it.
+
+mod build;
+#[cfg(test)]
+mod tests;
+
+use std::future::{poll_fn, Future};
+use std::sync::Arc;
+use std::task::Poll;
+
+use http::header::WWW_AUTHENTICATE;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::contract::{
+    Answer, BodyHook, Build, Cause, Hooks, Life, Plugin, PluginDef, Principal, Problem, Request,
+    RequestHook, Safety, Slots, TaskFuture, Verdict,
+};
+
+use build::Parts;
+
+/// The table line.
+pub const PLUGIN: PluginDef = PluginDef::of::<Config>();
+
+/// Settings of `auth`. What is under `of` runs in its order, also under a policy of its own: `mode` and `on_error` are those of
+/// `auth`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `any`: the first that proves somebody decides, also where credentials for one before it were wrong. Where none does, the
+    /// answer is that of the first whose credentials came, or of the first at all where none came, with the challenges of all of
+    /// them; one that could not do its work goes before refusals. `all`: each has to let the request go on, and the last one
+    /// says who it is. Default: `any`.
+    #[serde(default)]
+    pub need: Need,
+    /// The plugins: `kind` and `config` of each, such as `key_auth`, `basic_auth`, `jwt`, `hmac_auth`, `mtls_auth` or another
+    /// `auth`. From 2 to 8.
+    pub of: Vec<One>,
+    /// With `any`, lets a request for which no credentials came at all go on, unproven. Causes that end in `_missing` say that
+    /// none came. Default: `false`.
+    #[serde(default)]
+    pub optional: bool,
+}
+
+/// How many have to prove somebody.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Need {
+    /// One.
+    #[default]
+    Any,
+    /// Each.
+    All,
+}
+
+/// One of them.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct One {
+    /// Which plugin.
+    pub kind: String,
+    /// Its settings.
+    #[serde(default)]
+    pub config: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Plugin for Config {
+    const KIND: &'static str = "auth";
+    const ABOUT: &'static str = "authenticate in several ways, any or all of them";
+    const EXAMPLE: &'static str =
+        "need: any\nof:\n- {kind: key_auth, config: {from: [{header: x-api-key}]}}\n- {kind: hmac_auth}";
+    const SAFETY: Safety = Safety::Guard;
+    const CAUSES: &'static [&'static Cause] = &[];
+
+    fn build(self, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
+        let parts = Parts::of(&self, build)?;
+        let gate = Gate {
+            need: self.need,
+            optional: self.optional,
+            requests: parts.requests,
+        };
+        let hooks = match gate.waits() {
+            true => {
+                let gate = Arc::new(gate);
+                Hooks::new().on_request_async(move |request| {
+                    let gate = gate.clone();
+                    Box::pin(async move { gate.check(request).await })
+                })
+            }
+            false => Hooks::new().on_request(move |request| gate.check_now(request)),
+        };
+        Ok(with_the_rest(
+            hooks,
+            parts.upstream,
+            parts.bodies,
+            parts.tasks,
+        ))
+    }
+}
+
+type Begin = Arc<dyn Fn(Life) -> TaskFuture + Send + Sync>;
+
+/// Everything besides the requests' heads is for each of them: all credentials end here, whoever looked at them.
+fn with_the_rest(
+    mut hooks: Hooks,
+    upstream: Vec<RequestHook>,
+    bodies: Vec<BodyHook<Slots>>,
+    tasks: Vec<Begin>,
+) -> Hooks {
+    if !upstream.is_empty() {
+        hooks = hooks.on_upstream_request(move |request| {
+            for hook in &upstream {
+                match at_once(hook, request) {
+                    Verdict::Continue => {}
+                    other => return other,
+                }
+            }
+            Verdict::Continue
+        });
+    }
+    if !bodies.is_empty() {
+        hooks = hooks.on_request_body(move |slots, piece, last| {
+            for hook in &bodies {
+                match hook(slots, piece, last) {
+                    Verdict::Continue => {}
+                    other => return other,
+                }
+            }
+            Verdict::Continue
+        });
+    }
+    match tasks.is_empty() {
+        true => hooks,
+        false => hooks.background("nested", move |life| together(&tasks, &life)),
+    }
+}
+
+/// All tasks as one, which ends when each has ended.
+fn together(tasks: &[Begin], life: &Life) -> impl Future<Output = ()> + Send {
+    let mut running: Vec<TaskFuture> = tasks.iter().map(|begin| begin(life.clone())).collect();
+    poll_fn(move |cx| {
+        running.retain_mut(|task| task.as_mut().poll(cx).is_pending());
+        match running.is_empty() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+}
+
+/// A hook that does not wait; building refuses others.
+fn at_once(hook: &RequestHook, request: &mut Request<'_>) -> Verdict {
+    match hook {
+        RequestHook::Sync(hook) => hook(request),
+        RequestHook::Async(_) => Verdict::Continue,
+    }
+}
+
+struct Gate {
+    need: Need,
+    optional: bool,
+    requests: Vec<RequestHook>,
+}
+
+/// What was said so far.
+#[derive(Default)]
+struct SoFar {
+    /// Answers, in order.
+    refused: Vec<Answer>,
+    failed: Option<Verdict>,
+    unknown: Option<Verdict>,
+    /// One of them does not insist.
+    went_on: bool,
+}
+
+impl Gate {
+    fn waits(&self) -> bool {
+        let mut all = self.requests.iter();
+        all.any(|hook| matches!(hook, RequestHook::Async(_)))
+    }
+
+    async fn check(&self, request: &mut Request<'_>) -> Verdict {
+        let before = request.principal.take();
+        let mut so_far = SoFar::default();
+        for hook in &self.requests {
+            let verdict = match hook {
+                RequestHook::Sync(hook) => hook(request),
+                RequestHook::Async(hook) => hook(request).await,
+            };
+            if let Some(verdict) = self.step(verdict, request, &mut so_far) {
+                return verdict;
+            }
+        }
+        self.end(so_far, before, request)
+    }
+
+    fn check_now(&self, request: &mut Request<'_>) -> Verdict {
+        let before = request.principal.take();
+        let mut so_far = SoFar::default();
+        for hook in &self.requests {
+            let verdict = at_once(hook, request);
+            if let Some(verdict) = self.step(verdict, request, &mut so_far) {
+                return verdict;
+            }
+        }
+        self.end(so_far, before, request)
+    }
+
+    /// Whether one of them decides already.
+    fn step(
+        &self,
+        verdict: Verdict,
+        request: &mut Request<'_>,
+        so_far: &mut SoFar,
+    ) -> Option<Verdict> {
+        match (self.need, verdict) {
+            (Need::Any, Verdict::Continue) if request.principal.is_some() => {
+                return Some(Verdict::Continue);
+            }
+            (_, Verdict::Continue) => so_far.went_on = true,
+            // What a dry run does not know of one, the next one may refuse.
+            (_, verdict @ Verdict::Unknown(_)) => {
+                so_far.unknown.get_or_insert(verdict);
+            }
+            (Need::All, verdict) => return Some(verdict),
+            (Need::Any, Verdict::Answer(answer)) => so_far.refused.push(*answer),
+            (Need::Any, verdict @ Verdict::Failed { .. }) => {
+                so_far.failed.get_or_insert(verdict);
+            }
+        }
+        if self.need == Need::Any {
+            *request.principal = None;
+        }
+        None
+    }
+
+    fn end(&self, so_far: SoFar, before: Option<Principal>, request: &mut Request<'_>) -> Verdict {
+        if let Some(verdict) = so_far.failed.or(so_far.unknown) {
+            return verdict;
+        }
+        if self.need == Need::All {
+            if request.principal.is_none() {
+                *request.principal = before;
+            }
+            return Verdict::Continue;
+        }
+        let none_came = so_far.refused.iter().all(is_missing);
+        if none_came && (self.optional || so_far.went_on) {
+            *request.principal = before;
+            return Verdict::Continue;
+        }
+        of_all(so_far.refused)
+    }
+}
+
+/// Whether it says that no credentials of its kind came: the word of its cause does.
+fn is_missing(answer: &Answer) -> bool {
+    answer.cause.name.ends_with("_missing")
+}
+
+/// The answer that says most, with the challenges of all.
+fn of_all(mut refused: Vec<Answer>) -> Verdict {
+    let challenges: Vec<_> = refused
+        .iter()
+        .flat_map(|answer| &answer.headers)
+        .filter(|(name, _)| *name == WWW_AUTHENTICATE)
+        .cloned()
+        .collect();
+    let came = refused.iter().position(|answer| !is_missing(answer));
+    let mut answer = refused.swap_remove(came.unwrap_or(0));
+    answer.headers.retain(|(name, _)| *name != WWW_AUTHENTICATE);
+    answer.headers.extend(challenges);
+    answer.into()
+}

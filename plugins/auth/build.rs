@@ -1,0 +1,101 @@
+//! Building the plugins inside an `auth`: each through its table line, under a name and a path of its own.
+//! It must not know any kind, but refuses those that do more than authenticate.
+//! Called while an `auth` is built.
+
+use super::{Begin, Config, Need, One};
+use crate::contract::{did_you_mean, BodyHook, Build, Hooks, Problem, RequestHook, Slots};
+
+/// The hooks of all of them, by what they are for.
+#[derive(Default)]
+pub(super) struct Parts {
+    pub(super) requests: Vec<RequestHook>,
+    pub(super) upstream: Vec<RequestHook>,
+    pub(super) bodies: Vec<BodyHook<Slots>>,
+    pub(super) tasks: Vec<Begin>,
+}
+
+impl Parts {
+    pub(super) fn of(config: &Config, build: &Build<'_>) -> Result<Parts, Vec<Problem>> {
+        let (mut parts, mut problems) = (Parts::default(), Vec::new());
+        if !(2..=MOST).contains(&config.of.len()) {
+            let fact = format!("has {} plugins", config.of.len());
+            let problem = Problem::at("of", fact);
+            problems.push(problem.help("give from 2 to 8; one alone needs no `auth`"));
+        }
+        if config.optional && config.need == Need::All {
+            let problem = Problem::at("optional", "is for `need: any`");
+            problems.push(problem.help("remove it, or make one of the plugins optional"));
+        }
+        for (at, one) in config.of.iter().enumerate() {
+            match built(one, at, build) {
+                Ok(hooks) => parts.add(hooks),
+                Err(more) => problems.extend(more),
+            }
+        }
+        match problems.is_empty() {
+            true => Ok(parts),
+            false => Err(problems),
+        }
+    }
+
+    fn add(&mut self, hooks: Hooks) {
+        self.requests.extend(hooks.request);
+        self.upstream.extend(hooks.upstream_request);
+        self.bodies.extend(hooks.request_body);
+        self.tasks
+            .extend(hooks.background.into_iter().map(|task| task.begin));
+    }
+}
+
+fn built(one: &One, at: usize, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
+    let path = format!("of[{at}]");
+    let Some(def) = build.plugins.iter().find(|def| def.kind == one.kind) else {
+        let fact = format!("no plugin is of kind \"{}\"", one.kind);
+        let guess = did_you_mean(&one.kind, build.plugins.iter().map(|def| def.kind));
+        let remedy = guess.map_or_else(
+            || "`windrose plugins` lists them".to_owned(),
+            |guess| format!("did you mean \"{guess}\"?"),
+        );
+        return Err(vec![Problem::at(format!("{path}.kind"), fact).help(remedy)]);
+    };
+    let below = |problem: Problem| {
+        let path = match problem.path.as_str() {
+            "" => format!("{path}.config"),
+            inner if inner.starts_with('[') => format!("{path}.config{inner}"),
+            inner => format!("{path}.config.{inner}"),
+        };
+        Problem { path, ..problem }
+    };
+    let settings = serde_yaml::to_value(&one.config);
+    let settings = settings.map_err(|error| vec![Problem::at(path.clone(), error.to_string())])?;
+    let name = format!("{}.{at}.{}", build.instance, one.kind);
+    let inner = Build {
+        instance: &name,
+        clock: build.clock.clone(),
+        ..*build
+    };
+    let hooks = (def.build)(settings, &inner);
+    let hooks = hooks.map_err(|problems| problems.into_iter().map(below).collect::<Vec<_>>())?;
+    match only_authenticates(&hooks) {
+        true => Ok(hooks),
+        false => {
+            let fact = format!("`{}` does something else than authenticate", one.kind);
+            let problem = Problem::at(format!("{path}.kind"), fact);
+            Err(vec![problem.help(
+                "put it into the list of plugins, before or after `auth`",
+            )])
+        }
+    }
+}
+
+fn only_authenticates(hooks: &Hooks) -> bool {
+    hooks.request.is_some()
+        && hooks.connection.is_none()
+        && !matches!(hooks.upstream_request, Some(RequestHook::Async(_)))
+        && hooks.response.is_none()
+        && hooks.response_body.is_none()
+        && hooks.response_trailers.is_none()
+        && hooks.finish.is_none()
+}
+
+const MOST: usize = 8;
