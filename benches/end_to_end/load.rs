@@ -83,6 +83,12 @@ pub(crate) fn small(port: u16, seconds: u64) -> Result<u64, Box<dyn Error>> {
     wrk(&["-c64"], &format!("http://127.0.0.1:{port}/"), seconds)
 }
 
+/// Small GETs as a script has them.
+pub(crate) fn scripted(proxy: &Proxy, script: &Path, seconds: u64) -> Result<u64, Box<dyn Error>> {
+    let url = format!("http://127.0.0.1:{}/", proxy.plain);
+    wrk(&["-c64", "-s", text(script)?], &url, seconds)
+}
+
 /// One request, whatever the answer.
 pub(crate) fn asked_once(port: u16) -> Result<(), Box<dyn Error>> {
     let mut command = Command::new("curl");

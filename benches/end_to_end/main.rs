@@ -5,7 +5,7 @@
 //! ```text
 //! cargo bench --bench end_to_end                      # everything, about eight minutes
 //! cargo bench --bench end_to_end -- rounds=7 seconds=2 proxies=bare,windrose cases=small,post
-//! cargo bench --bench end_to_end -- parts=idle,routes,reload,chaos,mesh
+//! cargo bench --bench end_to_end -- parts=idle,routes,reload,chaos,mesh,plugins
 //! cargo bench --bench end_to_end -- proxies=bare,windrose parts=cases before=FILE,FILE    # older binaries beside this one
 //! ```
 //!
@@ -14,6 +14,7 @@
 //! visit the proxies in turn; a ratio is taken within a round, and its median and spread over the rounds are printed.
 
 mod bare;
+mod chain;
 mod chaos;
 mod idle;
 mod load;
@@ -56,13 +57,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         folder: folder.path(),
         origins,
     };
-    let parts: [(&str, Part<'_>); 6] = [
+    let parts: [(&str, Part<'_>); 7] = [
         ("cases", Bench::cases),
         ("idle", Bench::idle),
         ("routes", Bench::routes),
         ("reload", Bench::reload),
         ("chaos", Bench::chaos),
         ("mesh", Bench::mesh),
+        ("plugins", Bench::plugins),
     ];
     for (name, part) in parts {
         if bench.wish.wants("parts", name) {
@@ -271,6 +273,20 @@ impl Bench<'_> {
         Ok(())
     }
 
+    fn plugins(&self) -> Result<(), Box<dyn Error>> {
+        let start = |route| chain::proxy(self.folder, self.origins[0], route);
+        let proxies = [start(chain::Route::Bare)?, start(chain::Route::Chain)?];
+        let script = chain::script(self.folder)?;
+        let load = |proxy: &Proxy| load::scripted(proxy, &script, self.wish.seconds);
+        for proxy in &proxies {
+            load(proxy)?;
+        }
+        let rounds = self.rounds(&proxies, load)?;
+        println!("\nplugins: CPU per small GET, {} rounds", self.wish.rounds);
+        table(&proxies, &rounds);
+        Ok(())
+    }
+
     fn routes(&self) -> Result<(), Box<dyn Error>> {
         let mut few = self.windrose(Size::SMALL)?.proxy;
         let mut many = self.windrose(Size::MANY_ROUTES)?.proxy;
@@ -333,7 +349,7 @@ fn table(proxies: &[Proxy], rounds: &[Vec<f64>]) {
             proxy.name,
             median(column(at).collect())
         );
-        for floor in ["bare Pingora", "nginx", "10 routes"] {
+        for floor in ["bare Pingora", "nginx", "10 routes", "bare route"] {
             if let Some(base) = proxies.iter().position(|proxy| proxy.name == floor) {
                 let mut ratios: Vec<f64> =
                     rounds.iter().map(|round| round[at] / round[base]).collect();

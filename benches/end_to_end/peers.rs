@@ -40,7 +40,7 @@ impl<'a> Site<'a> {
         })
     }
 
-    fn proxy(&self, name: &str, command: Command) -> Result<Proxy, Box<dyn Error>> {
+    pub(crate) fn proxy(&self, name: &str, command: Command) -> Result<Proxy, Box<dyn Error>> {
         let log = self.folder.join(format!("{name}-{}.out", self.plain));
         let process = Process::start(command, &log, self.plain)?;
         Ok(Proxy {
@@ -52,7 +52,7 @@ impl<'a> Site<'a> {
     }
 
     /// Fills in a configuration and writes it.
-    fn write(&self, name: &str, text: &str) -> Result<PathBuf, Box<dyn Error>> {
+    pub(crate) fn write(&self, name: &str, text: &str) -> Result<PathBuf, Box<dyn Error>> {
         let path = self.folder.join(format!("{}-{name}", self.plain));
         let text = text
             .replace("PLAIN", &self.plain.to_string())
