@@ -145,15 +145,16 @@ fn the_written_crate_passes_its_tests_and_is_a_program_that_knows_its_plugin() {
     assert!(text.contains("field: text (required)"), "{text}");
     let (_, text) = ask(&["why", "shop_hours.missing"]);
     assert!(text.contains("Send the field"), "{text}");
-    let wrong = fs::read_to_string(folder.join("windrose.yaml")).unwrap();
-    fs::write(
-        folder.join("windrose.yaml"),
-        wrong.replace("field:", "feild:"),
-    )
-    .unwrap();
+    misspell(&folder.join("windrose.yaml"));
     let (code, text) = ask(&["check", "-c", "windrose.yaml"]);
     assert!(
         code == Some(1) && text.contains("did you mean \"field\""),
         "{text}"
     );
+}
+
+/// Makes a setting's name wrong.
+fn misspell(file: &Path) {
+    let text = fs::read_to_string(file).unwrap();
+    fs::write(file, text.replace("field:", "feild:")).unwrap();
 }
