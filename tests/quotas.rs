@@ -93,14 +93,17 @@ fn places_come_back_however_a_request_ends() {
     let proxy = limited(&service, "");
     let hold = || {
         let conns = [(); 2].map(|()| {
+            let before = service.requests();
             let mut conn = proxy.connect();
             conn.send("POST /held HTTP/1.1\r\nhost: test\r\ncontent-length: 0\r\n\r\n");
+            // One after the other, and asked for no place meanwhile: it would be missing here.
+            until("it is under way", || {
+                (service.requests() > before).then_some(())
+            });
             conn
         });
-        until("both are under way", || {
-            let reply = proxy.get("/more");
-            (reply.status == 429).then(|| assert_eq!(reply.why(), "concurrency_limited"))
-        });
+        let reply = proxy.get("/more");
+        assert_eq!((reply.status, &*reply.why()), (429, "concurrency_limited"));
         conns
     };
 
