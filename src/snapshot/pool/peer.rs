@@ -78,7 +78,8 @@ fn template(pool: &str, settings: &PoolSettings) -> Option<Box<HttpPeer>> {
 const PING: Duration = Duration::from_secs(10);
 
 /// Bytes that an upstream may send in one HTTP/2 stream before somebody reads them. Pingora's own 8 MiB are also all that its
-/// connections may have unread: one client who does not read would stop every other one on the connection, and hold 8 MiB.
+/// connections may have unread: one client who does not read would hold that much, and two would stop every other one on the
+/// connection.
 pub const H2_WINDOW: u32 = 1 << 20;
 
 /// As many as in all of its streams, so that none has to wait for the others' readers.
