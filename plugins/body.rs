@@ -72,7 +72,8 @@ pub struct Config {
     #[serde(default = "one_mib")]
     pub max: Size,
     /// What becomes of bodies that are not JSON (`application/json` or `…+json`) or are compressed: `pass` leaves them as
-    /// they are, `refuse` refuses them with the cause `body.unsupported`. Default: `pass`.
+    /// they are, `refuse` refuses them with the cause `body.unsupported`. `decompress` in the same chain does not help here, as
+    /// it works on the way upstream, after this. Default: `pass`.
     #[serde(default)]
     pub others: Others,
 }

@@ -1,7 +1,8 @@
 //! Takes the coding off request bodies, and off responses where asked, for services and plugins that want them plain.
 //! It must not know routes; what may become of a body is bounded by size and ratio.
-//! Called by the chain of a listener or route that names it; put it before plugins that read request bodies, and after those that
-//! read responses.
+//! Called by the chain of a listener or route that names it; put it before plugins that read pieces of request bodies, and
+//! after those that read responses. Plugins that want a body whole, such as `body`, see it coded wherever they stand: they run before
+//! a request goes upstream, and this works while it does.
 
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,7 @@ pub mod compress;
 pub mod concurrency_limit;
 pub mod cors;
 pub mod csrf;
+mod date;
 pub mod decompress;
 pub mod expression;
 pub mod ext_authz;

@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use crate::contract::{
     field_name, field_value, Build, Cause, Counter, Effects, Hooks, Plugin, PluginDef, Problem,
-    Safety, Shared, Side, Size, Target, Time, Verdict,
+    Safety, Shared, Side, Size, Target, Time,
 };
 use crate::granted::Names;
 use entry::Writer;
@@ -27,8 +27,8 @@ pub const PLUGIN: PluginDef = PluginDef::of::<Config>();
 
 /// Settings of `log_http`. One JSON object for each request with `time` (RFC 3339), `request_id`, `client`, `listener`, `route`, `host`,
 /// `method`, `path` (canonical), `status` (0 where nothing was sent), `cause` (null where the proxy did not answer itself),
-/// `duration_ms`, and where they are known `principal`, `query` and `headers`. `method`, `query` and `headers` are missing where an
-/// earlier plugin answered: put this one first. Sent with POST; 2xx takes a batch, another 4xx than 408 and 429 refuses it for good, and
+/// `duration_ms`, `request_bytes` and `response_bytes` (of bodies), and where there are any `principal`, `pool`, `endpoint` (of the
+/// last attempt), `trace_id`, `query` and `headers`. Sent with POST; 2xx takes a batch, another 4xx than 408 and 429 refuses it for good, and
 /// anything else is tried again after a second, then two, up to 30s, `attempts` times in all. What waits survives a reload; at the end
 /// of the process there are five seconds to send it. `windrose_plugin_events_total` counts `logged`, `dropped` (the queue was full), `lost`
 /// (never taken) and `refused`.
@@ -129,12 +129,11 @@ request_headers: [user-agent]";
         let (Ok(caller), true) = (caller, problems.is_empty()) else {
             return Err(problems);
         };
-        let writer = Arc::new(Writer {
+        let writer = Writer {
             clock: build.clock.clone(),
             names,
             query: self.query,
-            kept: build.slot(),
-        });
+        };
         let queue = build.shared("the queue", Arc::<Queue>::default);
         let sender = Arc::new(Sender {
             caller,
@@ -159,25 +158,17 @@ request_headers: [user-agent]";
 
 impl Config {
     /// What puts requests into the queue.
-    fn hooks(&self, writer: Arc<Writer>, queue: Shared<Arc<Queue>>, dropped: Counter) -> Hooks {
+    fn hooks(&self, writer: Writer, queue: Shared<Arc<Queue>>, dropped: Counter) -> Hooks {
         let bytes = usize::try_from(self.queue_size.0).unwrap_or(usize::MAX);
         let (most, batch) = (self.queue, self.batch);
-        let keeping = writer.clone();
-        Hooks::new()
-            .on_request(move |request| {
-                if request.effects.is_live() {
-                    keeping.keep(request);
-                }
-                Verdict::Continue
-            })
-            .on_finish(move |finished| {
-                let entry = writer.entry(finished);
-                // Only traffic comes to its end.
-                let push = |queue: &Arc<Queue>| queue.push(entry, most, bytes, batch);
-                if queue.with(Effects::Live, push) != Ok(true) {
-                    dropped(1);
-                }
-            })
+        Hooks::new().on_finish(move |finished| {
+            let entry = writer.entry(finished);
+            // Only traffic comes to its end.
+            let push = |queue: &Arc<Queue>| queue.push(entry, most, bytes, batch);
+            if queue.with(Effects::Live, push) != Ok(true) {
+                dropped(1);
+            }
+        })
     }
 }
 

@@ -5,33 +5,62 @@
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
-use http::HeaderName;
+use http::{HeaderMap, HeaderName};
 use serde_json::{json, Map, Value};
 
-use crate::contract::{Clock, Finished, Request, Slot};
+use crate::contract::{Clock, Finished};
+use crate::date::date;
 use crate::granted::Names;
 
 pub(super) struct Writer {
     pub(super) clock: Clock,
     pub(super) names: Names,
     pub(super) query: bool,
-    pub(super) kept: Slot<Kept>,
-}
-
-/// What only the request's head tells.
-pub(super) struct Kept {
-    method: String,
-    query: Option<String>,
-    headers: Map<String, Value>,
 }
 
 impl Writer {
-    /// Keeps what the end of the request does not tell any more.
-    pub(super) fn keep(&self, request: &mut Request<'_>) {
-        let query = request.head.uri.query().filter(|_| self.query);
+    /// The line, without its end.
+    pub(super) fn entry(&self, finished: &Finished<'_>) -> String {
+        let (client, head) = (finished.client, finished.request);
+        let mut entry = json!({
+            "time": rfc3339(self.clock.unix()),
+            "request_id": client.request_id,
+            "client": client.address.to_string(),
+            "listener": client.listener,
+            "route": client.route,
+            "host": client.host,
+            "method": cut(head.method.as_str()),
+            "path": cut(client.path),
+            "status": finished.status,
+            "cause": finished.cause.map(|cause| cause.name),
+            "duration_ms": u64::try_from(finished.duration.as_millis()).unwrap_or(u64::MAX),
+            "request_bytes": finished.request_bytes,
+            "response_bytes": finished.response_bytes,
+        });
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let known = [
+            ("principal", finished.principal.map(|one| cut(&one.id()))),
+            ("pool", text(finished.pool)),
+            ("endpoint", text(finished.endpoint)),
+            ("trace_id", finished.trace_id.map(str::to_owned)),
+            ("query", head.uri.query().filter(|_| self.query).map(cut)),
+        ];
+        for (name, value) in known {
+            if let Some(value) = value {
+                entry[name] = value.into();
+            }
+        }
+        let headers = self.headers(&head.headers);
+        if !headers.is_empty() {
+            entry["headers"] = Value::Object(headers);
+        }
+        entry.to_string()
+    }
+
+    /// The fields that are told.
+    fn headers(&self, fields: &HeaderMap) -> Map<String, Value> {
         let mut headers = Map::new();
-        let named = request.head.headers.iter();
-        for (name, value) in named.filter(|(name, _)| self.names.has(name)) {
+        for (name, value) in fields.iter().filter(|(name, _)| self.names.has(name)) {
             let shown = match is_credential(name) || value.is_sensitive() {
                 true => "***".to_owned(),
                 false => cut(&String::from_utf8_lossy(value.as_bytes())),
@@ -41,39 +70,7 @@ impl Writer {
                 values.push(shown.into());
             }
         }
-        let kept = Kept {
-            method: request.head.method.to_string(),
-            query: query.map(cut),
-            headers,
-        };
-        request.slots.put(self.kept, kept);
-    }
-
-    /// The line, without its end.
-    pub(super) fn entry(&self, finished: &Finished<'_>) -> String {
-        let client = finished.client;
-        let mut entry = json!({
-            "time": rfc3339(self.clock.unix()),
-            "request_id": client.request_id,
-            "client": client.address.to_string(),
-            "listener": client.listener,
-            "route": client.route,
-            "host": client.host,
-            "path": cut(client.path),
-            "status": finished.status,
-            "cause": finished.cause.map(|cause| cause.name),
-            "duration_ms": u64::try_from(finished.duration.as_millis()).unwrap_or(u64::MAX),
-        });
-        if let Some(kept) = finished.slots.value(self.kept) {
-            entry["method"] = kept.method.as_str().into();
-            if let Some(query) = &kept.query {
-                entry["query"] = query.as_str().into();
-            }
-            if !kept.headers.is_empty() {
-                entry["headers"] = Value::Object(kept.headers.clone());
-            }
-        }
-        entry.to_string()
+        headers
     }
 }
 
@@ -101,23 +98,11 @@ fn cut(text: &str) -> String {
     text[..end].to_owned()
 }
 
-/// Seconds and milliseconds since 1970 in the form of logs. Days are counted as Howard Hinnant's `civil_from_days` does.
+/// Seconds and milliseconds since 1970 in the form of logs.
 fn rfc3339(unix: Duration) -> String {
     let seconds = unix.as_secs();
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let shifted = days + 719_468;
-    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let day_of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    let (year, month, day) = date(seconds / 86_400);
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
     let millis = unix.subsec_millis();
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
 }

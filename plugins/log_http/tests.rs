@@ -52,7 +52,9 @@ fn a_batch_says_of_each_request_what_there_is_to_say_and_no_credentials() {
         .with("cookie", "hidden=1");
     first.response.set_status(201).unwrap();
     pass(&plugin, &mut first);
-    plugin.finish(&mut Exchange::get("http://shop.test/early"), Duration::ZERO);
+    // An earlier plugin answered: no hook of this one ran before the end.
+    let mut early = Exchange::get("http://shop.test/early").as_consumer("ann");
+    plugin.finish(&mut early, Duration::ZERO);
     assert!(kit.asked().is_empty(), "it waits for more");
     kit.advance(Duration::from_millis(500));
     assert!(task.go_on());
@@ -68,13 +70,18 @@ fn a_batch_says_of_each_request_what_there_is_to_say_and_no_credentials() {
         serde_json::json!({
             "time": "1970-01-01T00:00:00.500Z", "request_id": "id-1", "client": "192.0.2.1",
             "listener": "test", "route": "orders", "host": "shop.test", "method": "POST", "path": "/canonical",
-            "status": 201, "cause": null, "duration_ms": 12,
+            "status": 201, "cause": null, "duration_ms": 12, "request_bytes": 0, "response_bytes": 0,
+            "pool": "test", "endpoint": "192.0.2.10:80",
             "headers": {"user-agent": ["a \"b\""], "authorization": ["***"], "x-api-key": ["***"]},
         })
     );
     assert_eq!(
-        (&lines[1]["path"], &lines[1]["method"]),
-        (&"/early".into(), &Value::Null)
+        [
+            &lines[1]["path"],
+            &lines[1]["method"],
+            &lines[1]["principal"]
+        ],
+        ["/early", "GET", "consumer:ann"]
     );
     assert_eq!(kit.counted("logged"), 2);
 }

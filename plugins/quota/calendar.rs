@@ -7,6 +7,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::date::{date, MARCH_OF_YEAR_0};
+
 /// How long a quota is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -74,23 +76,6 @@ impl Span {
     }
 }
 
-/// Year, month and day of a day since 1970. Years are counted from March, so that the day that is not always there is the last one;
-/// 400 years have 146,097 days.
-fn date(days: u64) -> (u64, u64, u64) {
-    let since = days + MARCH_OF_YEAR_0;
-    let (era, of_era) = (since / 146_097, since % 146_097);
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let (month, later) = if month < 10 {
-        (month + 3, 0)
-    } else {
-        (month - 9, 1)
-    };
-    (era * 400 + year + later, month, day)
-}
-
 /// The day since 1970 on which a month begins.
 fn first_of((year, month): (u64, u64)) -> u64 {
     let (year, month) = if month > 2 {
@@ -104,8 +89,6 @@ fn first_of((year, month): (u64, u64)) -> u64 {
     days.saturating_sub(MARCH_OF_YEAR_0)
 }
 
-/// Days from the first of March of the year 0 to 1970.
-const MARCH_OF_YEAR_0: u64 = 719_468;
 const DAY: u64 = 86_400;
 const HOUR: u64 = 3_600;
 
