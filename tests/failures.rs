@@ -3,6 +3,7 @@
 //! Part of the test binary.
 
 use std::io::Write;
+use std::net::SocketAddr;
 
 use crate::support::grpc::{call, Client};
 use crate::support::proxy::{pool, ALL_TO_APP};
@@ -421,4 +422,45 @@ fn each_attempt_counts_its_own_bytes() {
 
     let line = proxy.logged(|line| line["attempts"] == 2);
     assert_eq!(line["request_bytes"], 6144, "{line}");
+}
+
+/// Answers a request once it is told to, whatever came of its body.
+fn answering_when_told() -> (SocketAddr, tokio::sync::oneshot::Sender<()>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (tell, told) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        listener.set_nonblocking(true).unwrap();
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        let (_request, mut reply) = connection.accept().await.unwrap().unwrap();
+        tokio::spawn(async move {
+            let _ = told.await;
+            let mut body = reply.send_response(Default::default(), false).unwrap();
+            let _ = body.send_data(bytes::Bytes::from_static(b"taken"), true);
+        });
+        while connection.accept().await.is_some() {}
+    });
+    (address, tell)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_does_not_answer_a_request_that_was_refused_meanwhile() {
+    let (address, tell) = answering_when_told();
+    let proxy = Proxy::http(&format!(
+        "pools:\n- name: app\n  protocol: http2\n  endpoints: ['{address}']\n{ALL_TO_APP}  plugins: [{{kind: body_limit, config: {{max: 1KiB}}}}]\n"
+    ));
+    let mut client = proxy.connect();
+    client.send("POST / HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n");
+    client.send([b"800\r\n", &[b'x'; 0x800][..], b"\r\n"].concat());
+    until("it is refused", || {
+        let events = ["event=\"refused\""];
+        (proxy.metric("windrose_plugin_events_total", &events) == 1.0).then_some(())
+    });
+
+    tell.send(()).unwrap();
+    let reply = client.reply().unwrap();
+
+    assert_eq!((reply.status, &*reply.why()), (413, "body_too_large"));
 }

@@ -16,6 +16,11 @@ const GET: &str = "GET / HTTP/1.1\r\nhost: test\r\n\r\n";
 
 /// Two workloads with listeners of their own; the noisy one has these limits.
 fn node(limits: &str, app: &Upstream) -> Proxy {
+    node_with(limits, app, "")
+}
+
+/// The same, with plugins.
+fn node_with(limits: &str, app: &Upstream, plugins: &str) -> Proxy {
     let authority = Authority::new();
     let folder = TempDir::new().unwrap();
     authority.write_bundle(folder.path(), "bundle.pem");
@@ -29,7 +34,7 @@ fn node(limits: &str, app: &Upstream) -> Proxy {
         .map(|name| format!("- {{name: {name}, role: mesh-outbound, bind: '127.0.0.1:0'}}\n"));
     Proxy::start_in(
         folder,
-        &format!("listeners:\n{}identity:\n  trust_domain: mesh.test\n  source: {{files: {{bundle: bundle.pem}}}}\n  workloads:\n{workloads}{}routes: [{{name: all, listeners: [noisy, quiet], rules: [{{pool: app}}]}}]\n", listeners.concat(), pool("app", &[app])),
+        &format!("listeners:\n{}identity:\n  trust_domain: mesh.test\n  source: {{files: {{bundle: bundle.pem}}}}\n  workloads:\n{workloads}{}routes: [{{name: all, listeners: [noisy, quiet], rules: [{{pool: app}}]{plugins}}}]\n", listeners.concat(), pool("app", &[app])),
     )
 }
 
@@ -212,6 +217,25 @@ fn what_a_workload_sends_counts_as_held_until_it_is_answered() {
 
     assert_eq!((second.status, &*second.why()), (429, "workload_limit"));
     assert_eq!(first.reply().unwrap().status, 200);
+}
+
+#[test]
+fn a_body_that_a_plugin_wants_whole_counts_whole() {
+    let app = Upstream::echo();
+    let plugins = ", plugins: [{kind: body, config: {request: {merge: {a: 1}}, max: 2MiB}}]";
+    let proxy = node_with("{memory: 512KiB}", &app, plugins);
+    let ask = |length: usize| {
+        let body = format!("{{\"text\":\"{}\"}}", "x".repeat(length));
+        let length = body.len();
+        let head = format!("POST / HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n");
+        Conn::open(proxy.address("noisy")).ask([head, body].concat())
+    };
+
+    let (small, large) = (ask(1000), ask(600_000));
+
+    assert_eq!(small.status, 200);
+    assert_eq!((large.status, &*large.why()), (429, "workload_limit"));
+    assert_eq!(app.requests(), 1);
 }
 
 #[test]

@@ -151,7 +151,11 @@ pub(super) fn holds(ctx: &mut Ctx, shared: &Shared, to_come: u64) -> Result<(), 
     let multiplexed =
         settings.is_some_and(|it| it.protocol != PoolProtocol::Http1 || it.mtls.is_some());
     let window = if multiplexed { H2_WINDOW.into() } else { 0 };
-    let up = ctx.request_bytes.min(REPLAY + TRANSIT + PIECE);
+    // Of a body that is held whole nothing else is kept: its pieces are parts of it.
+    let up = match &ctx.gathered {
+        Some(body) => body.held(),
+        None => ctx.request_bytes.min(REPLAY + TRANSIT + PIECE),
+    };
     let down = ctx.response_bytes.max(to_come).min(TRANSIT + window);
     let copied = ctx.mirroring.as_ref().map_or(0, |copy| copy.longest_body());
     let copied = ctx.request_bytes.min(copied as u64);

@@ -363,6 +363,9 @@ fn settle(
         let share = share.map_err(|_| refuse(&causes::WORKLOAD_LIMIT))?;
         ctx.share = share.map(Box::new);
     }
+    if ctx.gathered.is_some() {
+        fair::holds(ctx, shared, 0).map_err(refuse)?;
+    }
     // Pingora's own bound is a minute, whatever the route says.
     session.set_read_timeout(candidate.rule.timeouts.idle);
     ctx.is_stream = next.nature.is_stream();

@@ -37,6 +37,13 @@ pub(super) struct Gathered {
     returned: Option<Returned>,
 }
 
+impl Gathered {
+    /// Bytes that are held.
+    pub(super) fn held(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+}
+
 /// What bodies take of the bytes that the process may hold.
 struct Room {
     held: IntGauge,
