@@ -89,7 +89,7 @@ fn names_that_cannot_be_and_sources_that_are_none_are_refused() {
 }
 
 #[test]
-#[ignore = "compiles the whole proxy once more, which takes minutes"]
+#[ignore = "compiles the whole proxy once more, which takes minutes: a step of its own in .ci/run"]
 fn the_written_crate_passes_its_tests_and_is_a_program_that_knows_its_plugin() {
     let temp = TempDir::new().unwrap();
     let folder = temp.path().join("shop-hours");
