@@ -546,3 +546,27 @@ fn an_offer_to_go_on_in_http2_is_ignored() {
     assert_eq!(seen.header("upgrade"), None);
     assert_eq!(seen.header("http2-settings"), None);
 }
+
+#[test]
+fn a_service_of_http_1_0_is_answered_for_in_the_proxys_own_version() {
+    for (answer, framing) in [
+        (
+            &b"HTTP/1.0 200 OK\r\ncontent-length: 5\r\n\r\nhello"[..],
+            "content-length",
+        ),
+        (&b"HTTP/1.0 200 OK\r\n\r\nhello"[..], "transfer-encoding"),
+    ] {
+        let service = Upstream::raw(answer);
+        let proxy = Proxy::to(&[&service]);
+
+        let mut conn = proxy.connect();
+        conn.send("GET / HTTP/1.1\r\nhost: test\r\n\r\n");
+        let head = conn.through(b"\r\n\r\n").unwrap();
+        let head = String::from_utf8(head).unwrap().to_lowercase();
+        let again = proxy.ask("GET", "/", "");
+
+        assert!(head.starts_with("http/1.1 200 ok\r\n"), "{head}");
+        assert!(head.contains(framing), "{head}");
+        assert_eq!(again.text(), "hello");
+    }
+}

@@ -150,6 +150,10 @@ pub(super) fn response(
         return plan(ctx, refuse(cause));
     }
     strip_nominated(head);
+    if head.version == Version::HTTP_10 {
+        // Who forwards a message says his own version (RFC 9112 section 2.3): the framing is ours, and so is the connection.
+        head.set_version(Version::HTTP_11);
+    }
     if session.req_header().version == Version::HTTP_10 {
         // HTTP/1.0 knows no chunks (RFC 9112 section 6.1); without the coding Pingora ends the body with the connection.
         head.remove_header(&TRANSFER_ENCODING);
