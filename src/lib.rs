@@ -33,7 +33,8 @@
 //!
 //! # What plugins share and see
 //! `snapshot::store` holds the stores (Redis) in which plugins of several proxies count together, `control::stores` keeps their
-//! connections; a request never waits for one to be made. Where a plugin wants the whole body of a request, `proxy::whole` reads it
+//! connections; a request never waits for one to be made. `control::tasks` runs what plugins do beside requests, one task of an
+//! instance at a time, from one configuration to the next. Where a plugin wants the whole body of a request, `proxy::whole` reads it
 //! when it is that plugin's turn (`chain::BodySource`), and lends Pingora a session that hands it on as often as there are attempts.
 //!
 //! # Identities

@@ -142,7 +142,11 @@ fn serves_with(
 ///
 /// # Errors
 /// The cause, where its workload has no room for that.
-pub(super) fn holds(ctx: &mut Ctx, shared: &Shared, to_come: u64) -> Result<(), &'static Cause> {
+pub(super) fn holds(
+    ctx: &mut Ctx,
+    shared: &Shared,
+    to_come: impl FnOnce() -> u64,
+) -> Result<(), &'static Cause> {
     let share = ctx.share.as_mut().filter(|share| share.is_weighed());
     let Some(share) = share else {
         return Ok(());
@@ -156,7 +160,7 @@ pub(super) fn holds(ctx: &mut Ctx, shared: &Shared, to_come: u64) -> Result<(), 
         Some(body) => body.held(),
         None => ctx.request_bytes.min(REPLAY + TRANSIT + PIECE),
     };
-    let down = ctx.response_bytes.max(to_come).min(TRANSIT + window);
+    let down = ctx.response_bytes.max(to_come()).min(TRANSIT + window);
     let copied = ctx.mirroring.as_ref().map_or(0, |copy| copy.longest_body());
     let copied = ctx.request_bytes.min(copied as u64);
     let held = share.hold(REQUEST + up + down + copied);

@@ -90,7 +90,7 @@ pub(super) fn request_body(
     if ctx.request_bytes > candidate.rule.body_limit && !upgraded && !ctx.is_grpc {
         return plan(ctx, refuse(&causes::BODY_TOO_LARGE));
     }
-    if let Err(cause) = fair::holds(ctx, shared, 0) {
+    if let Err(cause) = fair::holds(ctx, shared, || 0) {
         return plan(ctx, refuse(cause));
     }
     cut(ctx)?;
@@ -146,7 +146,7 @@ pub(super) fn response(
     if let (StatusCode::SWITCHING_PROTOCOLS, Some(connection)) = (head.status, &ctx.connection) {
         connection.switched();
     }
-    if let Err(cause) = fair::holds(ctx, shared, length(session, head)) {
+    if let Err(cause) = fair::holds(ctx, shared, || length(session, head)) {
         return plan(ctx, refuse(cause));
     }
     strip_nominated(head);
@@ -263,7 +263,7 @@ pub(super) fn response_body(
     ctx.response_bytes += body.as_ref().map_or(0, |piece| piece.len() as u64);
     refused(ctx)?;
     cut(ctx)?;
-    if let Err(cause) = fair::holds(ctx, shared, 0) {
+    if let Err(cause) = fair::holds(ctx, shared, || 0) {
         ctx.cause = Some(cause);
         return Error::e_explain(ErrorType::HTTPStatus(cause.status), cause.name);
     }

@@ -364,7 +364,7 @@ fn settle(
         ctx.share = share.map(Box::new);
     }
     if ctx.gathered.is_some() {
-        fair::holds(ctx, shared, 0).map_err(refuse)?;
+        fair::holds(ctx, shared, || 0).map_err(refuse)?;
     }
     // Pingora's own bound is a minute, whatever the route says.
     session.set_read_timeout(candidate.rule.timeouts.idle);
