@@ -76,6 +76,7 @@ impl Plugin for Config {
 
     fn build(self, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
         let parts = Parts::of(&self, build)?;
+        let reads_certificates = parts.client_certificates;
         let gate = Gate {
             need: self.need,
             optional: self.optional,
@@ -90,6 +91,10 @@ impl Plugin for Config {
                 })
             }
             false => Hooks::new().on_request(move |request| gate.check_now(request)),
+        };
+        let hooks = match reads_certificates {
+            true => hooks.with_client_certificates(),
+            false => hooks,
         };
         Ok(with_the_rest(
             hooks,

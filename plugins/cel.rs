@@ -46,8 +46,9 @@ pub static FAILED: Cause = Cause {
 ///
 /// Expressions ask about `request.method`, `request.host`, `request.path`, `request.query`, `request.headers` (by name in lower
 /// case), `source.principal`, `source.consumer`, `source.groups`, `source.metadata` (of the consumer), `source.address`,
-/// `source.secure`, `destination.listener`, `destination.route` and `claims` (of the token that `jwt` has verified; empty for
-/// none). Only what they ask for is found out. Functions: `contains`, `startsWith`, `endsWith`, `size`, `int`, `string`,
+/// `source.secure`, `destination.listener`, `destination.route`, `claims` (of the token that `jwt` has verified; empty for none),
+/// and, of the certificate that the other end of the connection has shown, `connection.certificate.subject`, `issuer`,
+/// `common_name`, `serial`, `fingerprint` (texts) and `dns`, `uris`, `emails` (lists); empty where there is none. Only what they ask for is found out. Functions: `contains`, `startsWith`, `endsWith`, `size`, `int`, `string`,
 /// `has`, `in`, and `all`, `exists`, `exists_one` over lists and maps, one not inside another.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

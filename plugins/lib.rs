@@ -37,6 +37,7 @@ mod keys;
 pub mod log_file;
 pub mod log_http;
 mod media;
+pub mod mtls_auth;
 pub mod oauth2_introspection;
 pub mod opa;
 pub mod place;
@@ -77,6 +78,7 @@ pub const BUILTIN: &[PluginDef] = &[
     key_auth::PLUGIN,
     log_file::PLUGIN,
     log_http::PLUGIN,
+    mtls_auth::PLUGIN,
     oauth2_introspection::PLUGIN,
     opa::PLUGIN,
     quota::PLUGIN,

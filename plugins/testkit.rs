@@ -3,6 +3,7 @@
 //! Called by the tests of built-in plugins and by authors of plugins out of the tree.
 
 mod calls;
+mod certificates;
 mod consumers;
 mod counters;
 mod facts;
@@ -24,11 +25,13 @@ use http::{HeaderName, HeaderValue};
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::contract::{
-    Answer, Build, Cause, Clock, ConnectionView, Consumers, Effects, Finished, Hooks, PluginDef,
-    Principal, Problem, RequestHook, Response, Slots, StateRegistry, Trace, Verdict, WholeBody,
+    Answer, Build, Cause, ClientCertificate, Clock, ConnectionView, Consumers, Effects, Finished,
+    Hooks, PluginDef, Principal, Problem, RequestHook, Response, Slots, StateRegistry, Trace,
+    Verdict, WholeBody,
 };
 
 pub use calls::{reply, Asked};
+pub use certificates::Authority;
 use facts::{Facts, Seen};
 pub use looks::{answered, field, fields, went_on};
 pub use store::FakeStore;
@@ -352,6 +355,7 @@ impl Exchange {
                 request_id: "test-request-id".to_owned(),
                 trusted_peer: false,
                 trace: None,
+                certificate: None,
                 host,
             },
             seen: Seen {
@@ -423,6 +427,12 @@ impl Exchange {
     /// The request comes from a peer the operator trusts.
     pub fn trusted(mut self) -> Exchange {
         self.facts.trusted_peer = true;
+        self
+    }
+
+    /// The client proved itself with this certificate when it connected.
+    pub fn with_certificate(mut self, certificate: Arc<ClientCertificate>) -> Exchange {
+        self.facts.certificate = Some(certificate);
         self
     }
 

@@ -60,6 +60,7 @@ mod plugin_kit;
 mod plugins;
 mod plugins_ask;
 mod plugins_auth;
+mod plugins_mtls;
 mod plugins_transform;
 mod policies;
 mod probation;

@@ -12,6 +12,8 @@ pub(super) struct Parts {
     pub(super) upstream: Vec<RequestHook>,
     pub(super) bodies: Vec<BodyHook<Slots>>,
     pub(super) tasks: Vec<Begin>,
+    /// Whether one of them has nothing to do where clients show no certificates.
+    pub(super) client_certificates: bool,
 }
 
 impl Parts {
@@ -39,6 +41,7 @@ impl Parts {
     }
 
     fn add(&mut self, hooks: Hooks) {
+        self.client_certificates |= hooks.client_certificates;
         self.requests.extend(hooks.request);
         self.upstream.extend(hooks.upstream_request);
         self.bodies.extend(hooks.request_body);

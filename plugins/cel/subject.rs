@@ -13,7 +13,9 @@ use http::{HeaderMap, HeaderName};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::contract::{Claims, Consumer, Consumers, Principal, PrincipalKind, Request};
+use crate::contract::{
+    CertificateFacts, Claims, Consumer, Consumers, Principal, PrincipalKind, Request,
+};
 use crate::expression::Vocabulary;
 
 /// Everything that can be asked.
@@ -33,6 +35,14 @@ pub(super) const VOCABULARY: Vocabulary = Vocabulary {
         "destination.listener",
         "destination.route",
         "claims",
+        "connection.certificate.common_name",
+        "connection.certificate.subject",
+        "connection.certificate.issuer",
+        "connection.certificate.serial",
+        "connection.certificate.fingerprint",
+        "connection.certificate.dns",
+        "connection.certificate.uris",
+        "connection.certificate.emails",
     ],
     maps: &["request.headers", "source.metadata"],
     trees: &["claims"],
@@ -47,6 +57,9 @@ pub(super) struct Subject<'a> {
     groups: OnceLock<Made>,
     metadata: OnceLock<Made>,
     claims: OnceLock<Made>,
+    dns: OnceLock<Made>,
+    uris: OnceLock<Made>,
+    emails: OnceLock<Made>,
 }
 
 type Made = Option<Box<dyn Val>>;
@@ -62,6 +75,9 @@ impl<'a> Subject<'a> {
             groups: OnceLock::new(),
             metadata: OnceLock::new(),
             claims: OnceLock::new(),
+            dns: OnceLock::new(),
+            uris: OnceLock::new(),
+            emails: OnceLock::new(),
         }
     }
 
@@ -178,10 +194,48 @@ impl VariableResolver for Subject<'_> {
                     .as_deref()
                     .map(CowVal::Borrowed)
             }
+            _ => self.of_certificate(variable.strip_prefix("connection.certificate.")?),
+        }
+    }
+}
+
+impl Subject<'_> {
+    /// Something that the connection's certificate says; empty where there is none.
+    fn of_certificate<'b>(&'b self, what: &str) -> Option<CowVal<'b, 'b>> {
+        let facts = match self.request.client.certificate {
+            Some(certificate) => certificate.facts(),
+            None => &NO_CERTIFICATE,
+        };
+        let text = |text: &'b str| Some(CowVal::owned(CelString::from(text)));
+        let list = |kept: &'b OnceLock<Made>, names: &[String]| {
+            let names = kept.get_or_init(|| made(names));
+            names.as_deref().map(CowVal::Borrowed)
+        };
+        match what {
+            "common_name" => text(&facts.common_name),
+            "subject" => text(&facts.subject),
+            "issuer" => text(&facts.issuer),
+            "serial" => text(&facts.serial),
+            "fingerprint" => text(&facts.fingerprint),
+            "dns" => list(&self.dns, &facts.dns),
+            "uris" => list(&self.uris, &facts.uris),
+            "emails" => list(&self.emails, &facts.emails),
             _ => None,
         }
     }
 }
+
+static NO_CERTIFICATE: CertificateFacts = CertificateFacts {
+    common_name: String::new(),
+    subject: String::new(),
+    issuer: String::new(),
+    serial: String::new(),
+    fingerprint: String::new(),
+    dns: Vec::new(),
+    uris: Vec::new(),
+    emails: Vec::new(),
+    not_after: 0,
+};
 
 static NOBODY: Consumer = Consumer {
     name: String::new(),

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::certificate::Marked;
+use super::{CertificateField, CertificateMark};
 use crate::keys::{Algorithm, Key};
 
 /// Somebody who calls APIs.
@@ -95,6 +97,8 @@ pub enum Credential {
         /// What verifies.
         key: SigningKey,
     },
+    /// What it is known by in client certificates.
+    Certificate(CertificateMark),
 }
 
 impl fmt::Debug for Credential {
@@ -104,6 +108,7 @@ impl fmt::Debug for Credential {
             Credential::Password(_) => "Password",
             Credential::Subject { .. } => "Subject",
             Credential::Signing { .. } => "Signing",
+            Credential::Certificate(_) => "Certificate",
         })
     }
 }
@@ -122,6 +127,7 @@ pub struct Consumers {
     /// By issuer, then by what it calls them.
     subjects: HashMap<String, HashMap<String, Arc<Consumer>>>,
     signing: HashMap<String, (Arc<Consumer>, SigningKey)>,
+    marked: Marked,
 }
 
 impl fmt::Debug for Consumers {
@@ -152,6 +158,7 @@ impl Consumers {
                     let entry = self.signing.entry(id);
                     entry.or_insert_with(|| (consumer.clone(), key));
                 }
+                Credential::Certificate(mark) => self.marked.add(mark, &consumer),
             }
         }
         self.names.entry(consumer.name.clone()).or_insert(consumer);
@@ -190,6 +197,21 @@ impl Consumers {
     /// Whether anybody has a signing key.
     pub fn have_signing_keys(&self) -> bool {
         !self.signing.is_empty()
+    }
+
+    /// Who is known by this in a certificate of this issuer.
+    pub fn with_certificate(
+        &self,
+        field: CertificateField,
+        value: &str,
+        issuer: &str,
+    ) -> Option<&Arc<Consumer>> {
+        self.marked.find(field, value, issuer)
+    }
+
+    /// Whether anybody is known by a certificate.
+    pub fn have_certificates(&self) -> bool {
+        !self.marked.is_empty()
     }
 
     /// The names of those who have a password, with its hash.

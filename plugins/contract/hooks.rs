@@ -124,6 +124,8 @@ pub struct Hooks {
     pub finish: Option<FinishHook>,
     /// Tasks that run beside requests.
     pub background: Vec<Background>,
+    /// Whether the request hook has nothing to do where clients show no certificates.
+    pub client_certificates: bool,
 }
 
 impl Hooks {
@@ -165,6 +167,12 @@ impl Hooks {
     /// bounded by `limits` of the configuration. Not for calls that stream: their body never ends.
     pub fn with_whole_body(mut self, most: u64, too_large: &'static Cause) -> Hooks {
         self.whole_body = Some(BodyWish { most, too_large });
+        self
+    }
+
+    /// Says that the request hook reads the client's certificate: on listeners that ask for none it is refused as a mistake.
+    pub fn with_client_certificates(mut self) -> Hooks {
+        self.client_certificates = true;
         self
     }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use super::{Cause, Effects, Trace, WholeBody};
+use super::{Cause, ClientCertificate, Effects, Trace, WholeBody};
 
 /// What kind of caller a principal is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +84,8 @@ pub struct ClientFacts<'a> {
     pub trusted_peer: bool,
     /// The trace it belongs to, where the next hop is told of one.
     pub trace: Option<&'a Trace>,
+    /// The certificate that the other end of the connection proved itself with: the client, or a proxy in front of it.
+    pub certificate: Option<&'a ClientCertificate>,
 }
 
 /// A connection that was just accepted, for `on_connection` hooks.

@@ -48,7 +48,9 @@ mod build;
 mod call;
 mod canonical;
 mod cause;
+mod certificate;
 mod consumer;
+mod distinguished;
 mod encoding;
 mod field;
 mod hooks;
@@ -67,6 +69,9 @@ pub use build::{Build, Counter, CounterFactory, Plugin, PluginDef, Safety};
 pub use call::{Call, CallFailure, CallFuture, Caller, Carrier, Carriers, Reply, Trace};
 pub use canonical::{canonical_host, canonical_path, BadHost, BadPath, Host};
 pub use cause::{builtin_causes, causes, Blame, Cause};
+pub use certificate::{
+    Authorities, CertificateFacts, CertificateField, CertificateMark, ClientCertificate,
+};
 pub use consumer::{key_hash, Consumer, Consumers, Credential, SigningKey};
 pub use encoding::Encoding;
 pub use field::{did_you_mean, field_name, field_value, Side, Texts};

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use super::{Exchange, Kit};
-use crate::contract::{key_hash, Consumer, Credential, Principal, SigningKey};
+use crate::contract::{
+    key_hash, CertificateField, CertificateMark, Consumer, Credential, Principal, SigningKey,
+};
 
 impl Kit {
     /// Adds a consumer and what proves it. To be called before anything is built.
@@ -23,7 +25,7 @@ impl Kit {
         self
     }
 
-    /// What the examples of built-in plugins name: the consumers `ann` of the group `staff`, who has a key, and `mallory`, and the
+    /// What the examples of built-in plugins name: the consumers `ann` of the group `staff`, who has a key and a certificate, and `mallory`, and the
     /// store `shared`.
     pub fn for_examples() -> Kit {
         let consumer = |name: &str, group: Option<&str>| Consumer {
@@ -37,7 +39,9 @@ impl Kit {
             key,
         });
         let key = Credential::Key(key_hash(b"an example"));
-        let credentials = [key].into_iter().chain(signing.ok());
+        let mark = CertificateMark::new(CertificateField::Dns, "ann.example", None);
+        let mark = mark.map(Credential::Certificate);
+        let credentials = [key].into_iter().chain(signing.ok()).chain(mark.ok());
         Kit::new()
             .with_consumer(consumer("ann", Some("staff")), credentials)
             .with_consumer(consumer("mallory", None), [])

@@ -3,10 +3,11 @@
 //! Part of the kit.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use pingora_http::RequestHeader;
 
-use crate::contract::{ClientFacts, Effects, Principal, Request, Slots, Trace};
+use crate::contract::{ClientCertificate, ClientFacts, Effects, Principal, Request, Slots, Trace};
 
 /// [`ClientFacts`], owned.
 pub(super) struct Facts {
@@ -19,6 +20,7 @@ pub(super) struct Facts {
     pub(super) request_id: String,
     pub(super) trusted_peer: bool,
     pub(super) trace: Option<Trace>,
+    pub(super) certificate: Option<Arc<ClientCertificate>>,
 }
 
 impl Facts {
@@ -33,6 +35,7 @@ impl Facts {
             request_id: &self.request_id,
             trusted_peer: self.trusted_peer,
             trace: self.trace.as_ref(),
+            certificate: self.certificate.as_deref(),
         }
     }
 }

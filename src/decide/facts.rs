@@ -3,10 +3,11 @@
 //! The data path fills it from a connection, dry runs from a question.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use http::{HeaderMap, Method, Version};
 use pingora::http::RequestHeader;
-use windrose_plugins::contract::{causes, Cause, ClientFacts, Trace};
+use windrose_plugins::contract::{causes, Cause, ClientCertificate, ClientFacts, Trace};
 
 use super::wire::WireText;
 use super::{canonical_host, canonical_path};
@@ -35,6 +36,8 @@ pub struct Facts {
     pub request_id: WireText,
     /// The trace that calls of plugins are part of.
     pub trace: Option<Box<Trace>>,
+    /// The certificate that the other end of the connection proved itself with.
+    pub certificate: Option<Arc<ClientCertificate>>,
 }
 
 impl Facts {
@@ -91,6 +94,7 @@ impl Facts {
             request_id: &self.request_id,
             trusted_peer: self.trusted,
             trace: self.trace.as_deref(),
+            certificate: self.certificate.as_deref(),
         }
     }
 }

@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http::HeaderValue;
-use windrose_plugins::contract::{causes, Cause, ConnectionView, Effects, Principal};
+use windrose_plugins::contract::{
+    causes, Cause, ClientCertificate, ConnectionView, Effects, Principal,
+};
 
 use super::connection::{Connection, TlsFacts};
 use super::engine::Engine;
@@ -121,6 +123,7 @@ impl Frontend {
             known: caller::known(listener, caller.as_deref()),
             caller,
             principal: None,
+            certificate: None,
             told: None,
             proof: None,
             slot,
@@ -240,6 +243,7 @@ impl Frontend {
         let (stream, shaken) = handshake::mutual(transport, mtls, workload, &listener).await?;
         arrival.principal = Some(Box::new(shaken.principal.clone()));
         arrival.proof = Some(shaken.proof.clone());
+        arrival.certificate.clone_from(&shaken.certificate);
         if mtls.hbone {
             return self.tunnels(stream, arrival, shaken).await;
         }
@@ -275,6 +279,7 @@ impl Frontend {
             termination: None,
             cert: None,
             principal: Some(shaken.principal),
+            certificate: shaken.certificate,
             told: Some(shaken.told),
         };
         let connection = Arc::new(Connection::new(arrival, Some(tls), http2));
@@ -319,6 +324,7 @@ async fn terminate(
         termination: Some(termination),
         cert: shaken.cert,
         principal: shaken.principal,
+        certificate: shaken.certificate,
         told: None,
     };
     let connection = Arc::new(Connection::new(arrival, Some(tls), shaken.http2));
@@ -337,6 +343,8 @@ pub(super) struct Arrival {
     pub(super) known: Option<Box<Principal>>,
     /// Who the other end proved to be, by mutual TLS.
     pub(super) principal: Option<Box<Principal>>,
+    /// What it proved that with.
+    pub(super) certificate: Option<Arc<ClientCertificate>>,
     /// What the application is told of that.
     pub(super) told: Option<HeaderValue>,
     /// What that rests on.
@@ -359,6 +367,7 @@ impl Arrival {
             termination: None,
             cert: None,
             principal: Some(principal),
+            certificate: self.certificate.clone(),
             told: self.told.clone(),
         })
     }

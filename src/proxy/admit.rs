@@ -28,6 +28,7 @@ pub(super) fn admit(
     let trace = TraceContext::from_headers(headers, &ctx.snapshot.sampler);
     ctx.facts.trace = trace.beside().map(Box::new);
     ctx.trace = Some(trace);
+    ctx.facts.certificate = connection.certificate();
     if ctx.principal.is_none() {
         ctx.principal = connection.peer().cloned();
     }

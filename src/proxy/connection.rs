@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::HeaderValue;
 use pingora::http::RequestHeader;
-use windrose_plugins::contract::{Cause, Principal};
+use windrose_plugins::contract::{Cause, ClientCertificate, Principal};
 
 use super::accept::Arrival;
 use crate::decide::{Tls, WireText};
@@ -59,6 +59,8 @@ pub(super) struct TlsFacts {
     pub(super) cert: Option<Arc<Cert>>,
     /// Who the client's certificate names.
     pub(super) principal: Option<Principal>,
+    /// That certificate, read when a plugin asks.
+    pub(super) certificate: Option<Arc<ClientCertificate>>,
     /// What the application is told of the caller's certificate, where it was proven by mutual TLS.
     pub(super) told: Option<HeaderValue>,
 }
@@ -108,6 +110,11 @@ impl Connection {
     pub(super) fn peer(&self) -> Option<&Principal> {
         let proven = self.tls.as_ref().and_then(|tls| tls.principal.as_ref());
         proven.or(self.known.as_deref())
+    }
+
+    /// The certificate that the other end proved itself with.
+    pub(super) fn certificate(&self) -> Option<Arc<ClientCertificate>> {
+        self.tls.as_ref()?.certificate.clone()
     }
 
     /// Where it was going, if it was captured.

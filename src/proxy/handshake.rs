@@ -11,7 +11,7 @@ use pingora::listeners::TlsAccept;
 use pingora::protocols::tls::server::handshake_with_callback;
 use pingora::protocols::tls::{SslStream, TlsRef};
 use pingora::tls::hash::MessageDigest;
-use windrose_plugins::contract::{causes, Principal, PrincipalKind};
+use windrose_plugins::contract::{causes, ClientCertificate, Principal, PrincipalKind};
 
 use super::accept::Refusal;
 use super::transport::Transport;
@@ -26,6 +26,7 @@ pub(super) struct Shaken {
     pub(super) http2: bool,
     pub(super) cert: Option<Arc<Cert>>,
     pub(super) principal: Option<Principal>,
+    pub(super) certificate: Option<Arc<ClientCertificate>>,
 }
 
 struct Choice {
@@ -72,12 +73,13 @@ pub(super) async fn accept(
         started.elapsed().as_secs_f64(),
     );
     let asks = termination.settings.client != ClientAuth::None;
-    let leaf = if asks { ssl.peer_certificate() } else { None };
+    let certificate = if asks { certificate(ssl) } else { None };
     let shaken = Shaken {
         version: ssl.version_str(),
         http2: ssl.selected_alpn_protocol() == Some(b"h2"),
         cert: choice.cert.get().cloned().flatten(),
-        principal: leaf.and_then(|leaf| principal(&leaf)),
+        principal: certificate.as_ref().and_then(|it| principal(it.leaf())),
+        certificate,
     };
     Ok((stream, shaken))
 }
@@ -99,6 +101,8 @@ pub(super) struct Proven {
     pub(super) principal: Principal,
     /// What the application is told of it.
     pub(super) told: HeaderValue,
+    /// What the caller showed.
+    pub(super) certificate: Option<Arc<ClientCertificate>>,
     /// What that rests on.
     pub(super) proof: Arc<Proof>,
 }
@@ -155,9 +159,18 @@ pub(super) async fn mutual(
         },
         told: told(&svid, &proof.id, ssl),
         principal: Principal::new(PrincipalKind::Workload, proof.id.as_str()),
+        certificate: certificate(ssl),
         proof,
     };
     Ok((stream, proven))
+}
+
+/// What the other end showed. The library keeps it as well, so it costs no copy.
+fn certificate(ssl: &TlsRef) -> Option<Arc<ClientCertificate>> {
+    let leaf = ssl.peer_certificate()?;
+    let chain = ssl.peer_cert_chain().into_iter().flatten();
+    let chain = chain.map(ToOwned::to_owned).collect();
+    Some(Arc::new(ClientCertificate::new(leaf, chain)))
 }
 
 /// Whether a connection ended because of what its other side had proved itself with.

@@ -29,8 +29,13 @@ pub(crate) struct Pair {
 
 impl Authority {
     pub(crate) fn new() -> Authority {
+        Authority::named("test authority")
+    }
+
+    /// Another one has another name: issuers are looked for by their names.
+    pub(crate) fn named(name: &str) -> Authority {
         let key = key();
-        let mut builder = begin("test authority", &key);
+        let mut builder = begin(name, &key);
         let ca = BasicConstraints::new().critical().ca().build().unwrap();
         builder.append_extension(ca).unwrap();
         builder.sign(&key, MessageDigest::sha256()).unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use windrose_plugins::contract::{Consumer, Consumers, Credential};
 
-use crate::config::rules::{key_of, signing_key_of};
+use crate::config::rules::{key_of, mark_of, signing_key_of};
 use crate::config::schema::Config;
 
 /// All consumers of a configuration.
@@ -29,7 +29,9 @@ pub(super) fn compile(config: &Config) -> Arc<Consumers> {
             Some(Credential::Signing { id, key })
         });
         let keys = keys.map(Credential::Key);
+        let marks = one.certificates.iter().filter_map(|one| mark_of(one).ok());
         let others = subjects.chain(signing);
+        let others = others.chain(marks.map(Credential::Certificate));
         all.add(consumer, keys.chain(password).chain(others));
     }
     Arc::new(all)

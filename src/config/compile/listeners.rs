@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::capture;
-use super::plugins::{self, Stand};
+use super::plugins::{self, Certificates, Stand};
 use super::routes::{Rules, Workshop};
 use super::Means;
 use crate::config::report::Report;
@@ -99,7 +99,7 @@ fn build(
         Some(mtls) => Some(inbound(workshop, mtls, listener.protocol, &path, report)?),
         None => None,
     };
-    let stand = stand(&protocol);
+    let stand = stand(&protocol, listener);
     let lists = [(&*format!("{path}.plugins"), &*listener.plugins)];
     let chain = match listener.hold {
         // Where bytes may pass through, no hook on requests would see them.
@@ -146,10 +146,12 @@ fn build(
 }
 
 /// Where the plugins of a listener stand.
-fn stand(protocol: &Protocol) -> Stand {
+fn stand(protocol: &Protocol, listener: &schema::Listener) -> Stand {
     match protocol {
         Protocol::Tcp | Protocol::TlsPassthrough => Stand::ByteListener,
-        Protocol::Http | Protocol::Https(_) | Protocol::Auto(_) => Stand::Listener,
+        Protocol::Http | Protocol::Https(_) | Protocol::Auto(_) => {
+            Stand::Listener(Certificates::of([listener]))
+        }
     }
 }
 

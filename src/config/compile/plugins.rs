@@ -54,11 +54,32 @@ pub(super) fn named<'a>(
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stand {
     /// A listener that serves requests.
-    Listener,
+    Listener(Certificates),
     /// A listener that passes bytes through.
     ByteListener,
     /// A route for requests.
-    Route,
+    Route(Certificates),
+}
+
+/// Whether clients are asked for certificates, by the listener or by any that serves the route.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Certificates {
+    Asked,
+    NotAsked,
+}
+
+impl Certificates {
+    /// Whether one of these listeners asks.
+    pub(super) fn of<'c>(listeners: impl IntoIterator<Item = &'c Listener>) -> Certificates {
+        let asks = |listener: &Listener| {
+            let tls = listener.tls.as_ref();
+            listener.mtls.is_some() || tls.is_some_and(|tls| tls.client_certificates.is_some())
+        };
+        match listeners.into_iter().any(asks) {
+            true => Certificates::Asked,
+            false => Certificates::NotAsked,
+        }
+    }
 }
 
 /// Builds the chain of a `plugins` list; `owner` keys the state of instances written in place.
@@ -94,7 +115,7 @@ pub(super) fn closed(listener: &Listener, path: &str, stand: Stand, means: &Mean
     let refusal = || Verdict::Answer(Box::new(Answer::of(&causes::QUARANTINED)));
     let hooks = match stand {
         Stand::ByteListener => Hooks::new().on_connection(move |_| refusal()),
-        Stand::Listener | Stand::Route => Hooks::new().on_request(move |_| refusal()),
+        Stand::Listener(_) | Stand::Route(_) => Hooks::new().on_request(move |_| refusal()),
     };
     let name = format!("{}.quarantined", listener.name);
     Chain::new(vec![Arc::new(Instance {
@@ -120,7 +141,7 @@ fn reachable(instance: &Instance, path: &str, stand: Stand, report: &mut Report)
         && hooks.upstream_request.is_none()
         && hooks.request_body.is_none()
         && hooks.response_body.is_none();
-    if stand == Stand::Route && only_connection {
+    if matches!(stand, Stand::Route(_)) && only_connection {
         let remedy = "move it to the listener's `plugins`, or let it act on requests";
         report.error(
             path,
@@ -129,6 +150,21 @@ fn reachable(instance: &Instance, path: &str, stand: Stand, report: &mut Report)
                 instance.name
             ),
             remedy,
+        );
+    }
+    let misses = match stand {
+        Stand::Listener(Certificates::NotAsked) => Some("the listener does not ask"),
+        Stand::Route(Certificates::NotAsked) => Some("no listener of the route asks"),
+        Stand::Listener(_) | Stand::Route(_) | Stand::ByteListener => None,
+    };
+    if let (true, Some(who)) = (hooks.client_certificates, misses) {
+        report.error(
+            path,
+            format!(
+                "plugin \"{}\" reads client certificates, and {who} for any",
+                instance.name
+            ),
+            "set `tls.client_certificates` on the listener, or remove the plugin",
         );
     }
     if stand == Stand::ByteListener && !only_connection {

@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use regex::Regex;
 use windrose_plugins::contract::PathEdit;
 
-use super::plugins::{self, Named, Stand};
+use super::plugins::{self, Certificates, Named, Stand};
 use super::policies::Book;
 use super::pools::ByName;
 use super::{retry, Means};
@@ -75,10 +75,12 @@ impl Workshop<'_> {
             (&*format!("{path}.plugins"), &*rule.plugins),
         ];
         let owner = format!("{}.{index}", route.name);
+        let listeners = self.config.listeners.iter();
+        let serving = listeners.filter(|one| self.serves(one, route));
         let chain = plugins::chain(
             &lists,
             &owner,
-            Stand::Route,
+            Stand::Route(Certificates::of(serving)),
             self.instances,
             self.means,
             report,

@@ -57,6 +57,11 @@ fn credentials(config: &Config, report: &mut Report) {
             ("password", "basic_auth", consumer.password.is_some()),
             ("subjects", "jwt", !consumer.subjects.is_empty()),
             (
+                "certificates",
+                "mtls_auth",
+                !consumer.certificates.is_empty(),
+            ),
+            (
                 "signing_keys",
                 "hmac_auth",
                 !consumer.signing_keys.is_empty(),

@@ -160,6 +160,10 @@ const PLUGINS_THAT_NEVER_RUN: &[(&str, &str)] = &[
         "redis[1]: [unused_store] no plugin has `store: b`",
     ),
     (
+        "consumers: [{name: ann, certificates: [{dns: a}]}]",
+        "consumers[0].certificates: [unused_credentials] nothing asks for it: there is no `mtls_auth` plugin",
+    ),
+    (
         "consumers: [{name: ann, password: x}]\nplugins: {k: {kind: key_auth}}",
         "consumers[0].password: [unused_credentials] nothing asks for it",
     ),

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use windrose_plugins::contract::SigningKey;
+use windrose_plugins::contract::{CertificateField, CertificateMark, SigningKey};
 
 use super::values::given;
 use crate::config::report::Report;
@@ -16,6 +16,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
     let mut keys = HashMap::new();
     let mut subjects = HashMap::new();
     let mut signers = HashMap::new();
+    let mut marks = HashMap::new();
     for (at, consumer) in config.consumers.iter().enumerate() {
         let path = format!("consumers[{at}]");
         name(consumer, &path, report);
@@ -45,6 +46,7 @@ pub(super) fn check(config: &Config, report: &mut Report) {
         hashes(consumer, at, &mut keys, report);
         called(consumer, at, &mut subjects, report);
         signing(consumer, at, &mut signers, report);
+        certificates(consumer, at, &mut marks, report);
     }
 }
 
@@ -114,6 +116,73 @@ fn signing<'c>(
                 "give a `secret` of at least 32 bytes in its `encoding`, or a `public_key` in PEM";
             report.error(format!("{path}{below}"), fact, remedy);
         }
+    }
+}
+
+/// What it is known by in certificates, which is one consumer's alone.
+fn certificates(
+    consumer: &Consumer,
+    at: usize,
+    marks: &mut HashMap<CertificateMark, usize>,
+    report: &mut Report,
+) {
+    for (nth, one) in consumer.certificates.iter().enumerate() {
+        let path = format!("consumers[{at}].certificates[{nth}]");
+        match mark_of(one) {
+            Err((below, fact)) => {
+                let remedy = "give one of `fingerprint`, `uri`, `dns`, `email`, `subject` and `common_name`, perhaps with an `issuer`, or `issuer` alone";
+                report.error(format!("{path}{below}"), fact, remedy);
+            }
+            Ok(mark) => {
+                if let Some(before) = marks.insert(mark, at) {
+                    report.error(
+                        &path,
+                        format!("consumers[{before}] is known by the same"),
+                        "a certificate proves one consumer; say more in one of the two, such as the `issuer`",
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// What a consumer is known by; or where below it something is wrong, and what.
+pub(in crate::config) fn mark_of(
+    one: &schema::KnownCertificate,
+) -> Result<CertificateMark, (&'static str, String)> {
+    let fields = [
+        (
+            CertificateField::Fingerprint,
+            ".fingerprint",
+            &one.fingerprint,
+        ),
+        (CertificateField::Uri, ".uri", &one.uri),
+        (CertificateField::Dns, ".dns", &one.dns),
+        (CertificateField::Email, ".email", &one.email),
+        (CertificateField::Subject, ".subject", &one.subject),
+        (
+            CertificateField::CommonName,
+            ".common_name",
+            &one.common_name,
+        ),
+    ];
+    let mut given = fields
+        .into_iter()
+        .filter_map(|(field, below, value)| Some((field, below, value.as_deref()?)));
+    let issuer = one.issuer.as_deref();
+    match (given.next(), given.next(), issuer) {
+        (Some((field, below, value)), None, issuer) => {
+            if let Some(issuer) = issuer {
+                // Its own words where it is the issuer that is wrong.
+                CertificateMark::new(CertificateField::Issuer, issuer, None)
+                    .map_err(|fact| (".issuer", fact))?;
+            }
+            CertificateMark::new(field, value, issuer).map_err(|fact| (below, fact))
+        }
+        (None, _, Some(issuer)) => CertificateMark::new(CertificateField::Issuer, issuer, None)
+            .map_err(|fact| (".issuer", fact)),
+        (None, _, None) => Err(("", "says nothing of a certificate".to_owned())),
+        (Some(_), Some(_), _) => Err(("", "says several things of a certificate".to_owned())),
     }
 }
 

@@ -32,7 +32,7 @@ mod values;
 
 use std::collections::HashMap;
 
-pub(super) use consumers::{key_of, signing_key_of};
+pub(super) use consumers::{key_of, mark_of, signing_key_of};
 
 use super::report::Report;
 use super::schema::{Config, Hold, Listener, PluginUse, Pool, Protocol};

@@ -32,6 +32,36 @@ pub struct Consumer {
     /// Keys that it signs requests with, for the plugin `hmac_auth`. Several make it possible to change one without a gap. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub signing_keys: Vec<SigningKey>,
+    /// What it is known by in client certificates, for the plugin `mtls_auth`. Several make it possible to change one without a gap. Default: nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<KnownCertificate>,
+}
+
+/// What a consumer is known by in client certificates: one thing that they say, perhaps only in those of one `issuer`; or `issuer` alone, for all of its certificates. No two consumers are known by the same.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KnownCertificate {
+    /// The SHA-256 of the whole certificate in 64 hexadecimal digits, also with colons between (`openssl x509 -noout -fingerprint -sha256`). Changes with each renewal. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprint: Option<String>,
+    /// A URI of subjectAltName, letter by letter. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uri: Option<String>,
+    /// A DNS name of subjectAltName; case does not matter. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<String>,
+    /// A mail address of subjectAltName; case matters before the `@` only. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// The whole subject as RFC 4514 writes it, such as `CN=billing,O=Example` (`openssl x509 -noout -subject -nameopt RFC2253,-esc_msb`); spaces after commas do not matter. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// The subject's common name, letter by letter. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub common_name: Option<String>,
+    /// Whose certificates these are, as `subject` is written. Needed where several authorities are believed that could give the same name to different clients. Default: those of all that the listener believes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
 }
 
 /// A key that a consumer signs requests with: exactly one of `secret` and `public_key`.

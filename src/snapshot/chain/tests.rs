@@ -121,6 +121,7 @@ async fn a_plugin_in_the_shadow_changes_no_request_and_leaves_an_example() {
         request_id: "id-1",
         trusted_peer: false,
         trace: None,
+        certificate: None,
     };
     let mut head = RequestHeader::build("GET", b"/", None).unwrap();
     let mut principal = Some(Principal::consumer("ann"));
@@ -213,6 +214,7 @@ async fn through(chain: &Chain, bodies: &mut OneBody) -> Option<Box<Answer>> {
         request_id: "id-1",
         trusted_peer: false,
         trace: None,
+        certificate: None,
     };
     let mut head = RequestHeader::build("POST", b"/", None).unwrap();
     let mut request = Request {

@@ -88,6 +88,54 @@ fn what_an_issuer_calls_somebody_is_given_and_one_consumers() {
 }
 
 #[test]
+fn certificates_say_one_thing_and_are_one_consumers() {
+    let one = |mark: &str| format!("consumers: [{{name: a, certificates: [{{{mark}}}]}}]");
+    let two = |first: &str, second: &str| {
+        format!("consumers: [{{name: a, certificates: [{{{first}}}]}}, {{name: b, certificates: [{{{second}}}]}}]")
+    };
+    each_is_reported(&[
+        (
+            &*two("dns: a.test", "dns: A.Test"),
+            "consumers[1].certificates[0]: consumers[0] is known by the same",
+        ),
+        (
+            &*two("issuer: CN=x", "issuer: ' CN=x'"),
+            "consumers[1].certificates[0]: consumers[0] is known by the same",
+        ),
+        (
+            "consumers: [{name: a, certificates: [{}]}]",
+            "consumers[0].certificates[0]: says nothing of a certificate",
+        ),
+        (
+            &*one("dns: a, uri: b"),
+            "consumers[0].certificates[0]: says several things",
+        ),
+        (
+            &*one("fingerprint: abc"),
+            "consumers[0].certificates[0].fingerprint: a fingerprint is a SHA-256",
+        ),
+        (
+            &*one("subject: billing"),
+            "consumers[0].certificates[0].subject: \"billing\" is no distinguished name",
+        ),
+        (
+            &*one("dns: a, issuer: root"),
+            "consumers[0].certificates[0].issuer: \"root\" is no distinguished name",
+        ),
+        (
+            &*one("issuer: root"),
+            "consumers[0].certificates[0].issuer: \"root\" is no distinguished name",
+        ),
+        (
+            &*one("common_name: ''"),
+            "consumers[0].certificates[0].common_name: it is empty",
+        ),
+    ]);
+    let apart = two("dns: a, issuer: CN=x", "dns: a, issuer: CN=y");
+    assert_eq!(reported(&apart), "");
+}
+
+#[test]
 fn signing_keys_are_whole_and_have_names_of_their_own() {
     let secret = "secret: 0123456789abcdef0123456789abcdef";
     let one = |key: &str| format!("consumers: [{{name: a, signing_keys: [{{id: k, {key}}}]}}]");
