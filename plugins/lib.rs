@@ -36,6 +36,8 @@ pub mod key_auth;
 mod keys;
 pub mod log_file;
 pub mod log_http;
+pub mod log_syslog;
+mod logged;
 mod media;
 pub mod mtls_auth;
 pub mod oauth2_introspection;
@@ -78,6 +80,7 @@ pub const BUILTIN: &[PluginDef] = &[
     key_auth::PLUGIN,
     log_file::PLUGIN,
     log_http::PLUGIN,
+    log_syslog::PLUGIN,
     mtls_auth::PLUGIN,
     oauth2_introspection::PLUGIN,
     opa::PLUGIN,

@@ -18,12 +18,14 @@ use crate::contract::{
 
 use writer::{Counters, Writers};
 
+pub use crate::logged::Only;
+
 /// The table line.
 pub const PLUGIN: PluginDef = PluginDef::of::<Config>();
 
 /// Settings of `log_file`. The file is opened with the first line and made if it is not there; its folder has to be. When it is
-/// renamed or removed, as log rotation does, a new one is made within a second. What waits to be written when the process ends is
-/// lost.
+/// renamed or removed, as log rotation does, a new one is made within a second, and with SIGUSR1 before the next line. What waits
+/// survives a reload; at the end of the process there are five seconds to write it.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -38,29 +40,6 @@ pub struct Config {
     /// Default: 10 000, of about 500 bytes each.
     #[serde(default = "many")]
     pub queue: usize,
-}
-
-/// Which requests are written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Only {
-    /// Every one.
-    #[default]
-    All,
-    /// Those that were refused or failed.
-    Errors,
-    /// Those that failed.
-    Failures,
-}
-
-impl Only {
-    fn takes(self, status: u16) -> bool {
-        match self {
-            Only::All => true,
-            Only::Errors => status == 0 || status >= 400,
-            Only::Failures => status == 0 || status >= 500,
-        }
-    }
 }
 
 impl Plugin for Config {
@@ -101,7 +80,20 @@ impl Plugin for Config {
             },
             dropped: build.counter("dropped"),
         };
-        Ok(Hooks::new().on_finish(move |finished| log.write(finished)))
+        let (reopened, ended) = (log.writers.clone(), log.writers.clone());
+        let hooks = Hooks::new()
+            .on_finish(move |finished| log.write(finished))
+            // Only the process with the traffic hears signals and runs tasks.
+            .on_reopen(move || drop(reopened.with(Effects::Live, Writers::reopen)));
+        Ok(hooks.background("write", move |life| {
+            let writers = ended.clone();
+            async move {
+                life.over().await;
+                if let Ok(Some(writer)) = writers.with(Effects::Live, Writers::current) {
+                    writer.written().await;
+                }
+            }
+        }))
     }
 }
 

@@ -2,7 +2,6 @@
 //! It must not hold a request up: what the queue has no room for is counted and dropped.
 //! Called by the chain of a listener or route that names it.
 
-mod entry;
 mod sender;
 #[cfg(test)]
 mod tests;
@@ -13,14 +12,16 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::contract::{
     field_name, field_value, Build, Cause, Counter, Effects, Hooks, Plugin, PluginDef, Problem,
     Safety, Shared, Side, Size, Target, Time,
 };
 use crate::granted::Names;
-use entry::Writer;
-use sender::{Queue, Sender};
+use crate::logged::entry::Writer;
+use crate::logged::queue::{Queue, Room};
+use sender::Sender;
 
 /// The table line.
 pub const PLUGIN: PluginDef = PluginDef::of::<Config>();
@@ -159,12 +160,15 @@ request_headers: [user-agent]";
 impl Config {
     /// What puts requests into the queue.
     fn hooks(&self, writer: Writer, queue: Shared<Arc<Queue>>, dropped: Counter) -> Hooks {
-        let bytes = usize::try_from(self.queue_size.0).unwrap_or(usize::MAX);
-        let (most, batch) = (self.queue, self.batch);
+        let room = Room {
+            most: self.queue,
+            bytes: usize::try_from(self.queue_size.0).unwrap_or(usize::MAX),
+            batch: self.batch,
+        };
         Hooks::new().on_finish(move |finished| {
-            let entry = writer.entry(finished);
+            let entry = Value::Object(writer.entry(finished)).to_string();
             // Only traffic comes to its end.
-            let push = |queue: &Arc<Queue>| queue.push(entry, most, bytes, batch);
+            let push = |queue: &Arc<Queue>| queue.push(entry, &room);
             if queue.with(Effects::Live, push) != Ok(true) {
                 dropped(1);
             }

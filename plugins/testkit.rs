@@ -10,6 +10,7 @@ mod facts;
 mod looks;
 mod store;
 mod tasks;
+mod wires;
 
 use std::future::Future;
 use std::net::IpAddr;

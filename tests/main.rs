@@ -44,6 +44,7 @@ mod http;
 mod idle;
 mod limits;
 mod live;
+mod log_syslog;
 mod mesh;
 mod mesh_check;
 mod mesh_policies;

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     did_you_mean, Caller, Carriers, Cause, Clock, Consumers, Hooks, Problem, Shared, Slot,
-    StateRegistry, Store, Stores, Target,
+    StateRegistry, Store, Stores, Target, WireSettings, Wires,
 };
 
 /// What happens by default when the plugin cannot do its work.
@@ -172,6 +172,14 @@ impl Build<'_> {
         };
         let carrier = self.carriers.carrier(target, &origin).map_err(located)?;
         Caller::new(&origin, carrier, &|event| self.counter(event)).map_err(located)
+    }
+
+    /// What opens wires to a peer that speaks no HTTP. Only for background tasks: no request waits for one.
+    ///
+    /// # Errors
+    /// What is wrong with the settings, at no path of its own.
+    pub fn wires(&self, settings: &WireSettings) -> Result<Arc<dyn Wires>, Problem> {
+        self.carriers.wires(settings)
     }
 
     /// Resolves a path from the settings against the configuration's folder.

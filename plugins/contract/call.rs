@@ -13,7 +13,10 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
-use super::{Cause, Counter, Effects, Origin, Problem, Request, Target, Unknown, Verdict};
+use super::{
+    Cause, Counter, Effects, Origin, Problem, Request, Target, Unknown, Verdict, WireSettings,
+    Wires,
+};
 
 /// A request of a plugin's own. Made by [`Caller::get`] or [`Caller::post`], which fill in where it goes.
 #[derive(Clone)]
@@ -182,13 +185,19 @@ pub trait Carrier: Send + Sync {
     fn carry(&self, call: Call) -> CallFuture;
 }
 
-/// Finds what carries calls, while plugins are built.
+/// Finds what carries calls and opens wires, while plugins are built.
 pub trait Carriers {
     /// What carries calls to a target.
     ///
     /// # Errors
     /// Why nothing can, at `url` or `pool`.
     fn carrier(&self, target: &Target, origin: &Origin) -> Result<Arc<dyn Carrier>, Problem>;
+
+    /// What opens wires to a peer that speaks no HTTP.
+    ///
+    /// # Errors
+    /// Why nothing can, at no path of its own.
+    fn wires(&self, settings: &WireSettings) -> Result<Arc<dyn Wires>, Problem>;
 }
 
 /// Calls one target. Cheap to clone.

@@ -101,6 +101,9 @@ pub type ResponseHook = Box<dyn Fn(&mut Response<'_>) -> Verdict + Send + Sync>;
 /// Called once when the request is over, whatever happened.
 pub type FinishHook = Box<dyn Fn(&mut Finished<'_>) + Send + Sync>;
 
+/// Called on SIGUSR1 while the instance is in force: files that are written have been renamed. Must not wait.
+pub type ReopenHook = Box<dyn Fn() + Send + Sync>;
+
 /// The hooks of one plugin instance. A hook that is not attached costs nothing.
 #[derive(Default)]
 pub struct Hooks {
@@ -122,6 +125,8 @@ pub struct Hooks {
     pub response_trailers: Option<TrailersHook>,
     /// See [`FinishHook`].
     pub finish: Option<FinishHook>,
+    /// See [`ReopenHook`].
+    pub reopen: Option<ReopenHook>,
     /// Tasks that run beside requests.
     pub background: Vec<Background>,
     /// Whether the request hook has nothing to do where clients show no certificates.
@@ -246,6 +251,12 @@ impl Hooks {
     /// Attaches a hook for the end of the request.
     pub fn on_finish(mut self, hook: impl Fn(&mut Finished<'_>) + Send + Sync + 'static) -> Hooks {
         self.finish = Some(Box::new(hook));
+        self
+    }
+
+    /// Attaches a hook for files that were renamed.
+    pub fn on_reopen(mut self, hook: impl Fn() + Send + Sync + 'static) -> Hooks {
+        self.reopen = Some(Box::new(hook));
         self
     }
 }

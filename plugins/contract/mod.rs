@@ -63,6 +63,7 @@ mod store;
 mod target;
 mod task;
 mod units;
+mod wire;
 
 pub use body::{BodyWish, WholeBody};
 pub use build::{Build, Counter, CounterFactory, Plugin, PluginDef, Safety};
@@ -76,8 +77,8 @@ pub use consumer::{key_hash, Consumer, Consumers, Credential, SigningKey};
 pub use encoding::Encoding;
 pub use field::{did_you_mean, field_name, field_value, Side, Texts};
 pub use hooks::{
-    Answer, BodyHook, ConnectionHook, FinishHook, HookFuture, Hooks, RequestHook, ResponseHook,
-    TrailersHook, Verdict,
+    Answer, BodyHook, ConnectionHook, FinishHook, HookFuture, Hooks, ReopenHook, RequestHook,
+    ResponseHook, TrailersHook, Verdict,
 };
 pub use location::Location;
 pub use message::{
@@ -93,3 +94,4 @@ pub use store::{
 pub use target::{Origin, Target};
 pub use task::{Background, End, Life, TaskFuture};
 pub use units::{Percent, Size, Time};
+pub use wire::{Far, Wire, WireFailure, WireFuture, WireSettings, Wires};

@@ -100,3 +100,39 @@ fn wrong_settings_are_located_all_at_once() {
     assert_eq!(paths("path: a\nonly: some"), ["only"]);
     assert_eq!(paths("{}").len(), 1);
 }
+
+#[test]
+fn a_signal_begins_a_new_file_with_the_next_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let kit = Kit::new().in_folder(folder.path());
+    let plugin = kit.instance(&PLUGIN, "path: log.jsonl");
+    let path = folder.path().join("log.jsonl");
+    finish(&plugin, 200);
+    lines(&path, 1);
+    let old = folder.path().join("log.jsonl.1");
+    std::fs::rename(&path, &old).unwrap();
+
+    (plugin.hooks.reopen.as_ref().unwrap())();
+    finish(&plugin, 500);
+
+    assert_eq!(lines(&path, 1)[0]["status"], 500);
+    assert_eq!(lines(&old, 1).len(), 1);
+}
+
+#[test]
+fn at_the_end_what_waits_is_written_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let kit = Kit::new().in_folder(folder.path());
+    let plugin = kit.instance(&PLUGIN, "path: log.jsonl");
+    let mut task = kit.task(&plugin, "write");
+    (0..5000).for_each(|_| finish(&plugin, 200));
+
+    let begun = Instant::now();
+    while task.end() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it never ends");
+        std::thread::yield_now();
+    }
+
+    let text = std::fs::read_to_string(folder.path().join("log.jsonl")).unwrap();
+    assert_eq!(text.lines().count(), 5000);
+}

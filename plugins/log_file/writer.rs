@@ -6,9 +6,14 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc::{sync_channel, Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
 
 use crate::contract::Counter;
 
@@ -37,21 +42,49 @@ impl Writers {
     }
 }
 
+impl Writers {
+    /// The writer there is.
+    pub(super) fn current(&self) -> Option<Arc<Writer>> {
+        let current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        current.clone()
+    }
+
+    /// Lets go of the file before the next line.
+    pub(super) fn reopen(&self) {
+        if let Some(writer) = self.current() {
+            writer.state.reopen.store(true, Relaxed);
+        }
+    }
+}
+
 /// Takes lines.
 pub(super) struct Writer {
     path: PathBuf,
     queue: usize,
     sender: SyncSender<Vec<u8>>,
+    state: Arc<State>,
+}
+
+/// What a writer and its thread tell each other.
+#[derive(Default)]
+struct State {
+    /// The file is to be opened anew.
+    reopen: AtomicBool,
+    /// Lines that were taken and neither written nor given up.
+    waiting: AtomicUsize,
+    written: Notify,
 }
 
 impl Writer {
     fn start(path: PathBuf, queue: usize, counters: Counters) -> Writer {
         let (sender, receiver) = sync_channel(queue);
+        let state = Arc::<State>::default();
         let target = Target {
             path: path.clone(),
             open: None,
             looked: Instant::now(),
             counters,
+            state: state.clone(),
         };
         let thread = std::thread::Builder::new().name("log_file".to_owned());
         // Without a thread the receiver is gone, and every line is counted as dropped.
@@ -60,12 +93,39 @@ impl Writer {
             path,
             queue,
             sender,
+            state,
         }
     }
 
     /// Takes a line, unless too many wait.
     pub(super) fn take(&self, line: Vec<u8>) -> bool {
-        self.sender.try_send(line).is_ok()
+        self.state.waiting.fetch_add(1, Relaxed);
+        let is_taken = self.sender.try_send(line).is_ok();
+        if !is_taken {
+            self.state.done(1);
+        }
+        is_taken
+    }
+
+    /// Waits until nothing waits.
+    pub(super) async fn written(&self) {
+        loop {
+            let mut written = pin!(self.state.written.notified());
+            // Before the look, so that no end is missed.
+            written.as_mut().enable();
+            if self.state.waiting.load(Acquire) == 0 {
+                return;
+            }
+            written.await;
+        }
+    }
+}
+
+impl State {
+    fn done(&self, lines: usize) {
+        if self.waiting.fetch_sub(lines, AcqRel) == lines {
+            self.written.notify_waiters();
+        }
     }
 }
 
@@ -75,6 +135,7 @@ struct Target {
     open: Option<BufWriter<File>>,
     looked: Instant,
     counters: Counters,
+    state: Arc<State>,
 }
 
 impl Target {
@@ -85,11 +146,14 @@ impl Target {
                 Ok(line) => {
                     self.look();
                     self.write(&line);
+                    let mut count = 1;
                     // What came meanwhile goes with the same write.
                     while let Ok(line) = lines.try_recv() {
                         self.write(&line);
+                        count += 1;
                     }
                     self.flush();
+                    self.state.done(count);
                 }
                 Err(RecvTimeoutError::Timeout) => self.look(),
                 Err(RecvTimeoutError::Disconnected) => return self.flush(),
@@ -113,6 +177,11 @@ impl Target {
     }
 
     fn write(&mut self, line: &[u8]) {
+        // Nothing that comes after the signal goes to the file of before; what did so is flushed there.
+        if self.state.reopen.swap(false, Relaxed) {
+            self.flush();
+            self.open = None;
+        }
         if self.open.is_none() {
             let file = OpenOptions::new()
                 .create(true)

@@ -1,91 +1,15 @@
-//! What waits to be told, and the task that tells it.
+//! The task that tells the collector: batches, sent again with longer pauses, and given up in the end.
 //! It must not look into entries.
 //! Part of `log_http`.
 
-use std::collections::VecDeque;
-use std::future::{poll_fn, Future};
-use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
-use tokio::sync::Notify;
 
 use super::Format;
 use crate::contract::{Caller, Counter, Effects, Life, Shared};
-
-/// Entries that wait, the oldest first. It outlives reloads.
-#[derive(Default)]
-pub(super) struct Queue {
-    waiting: Mutex<Waiting>,
-    full: Notify,
-}
-
-#[derive(Default)]
-struct Waiting {
-    entries: VecDeque<String>,
-    bytes: usize,
-}
-
-impl Queue {
-    /// Takes an entry, if there is room. A whole batch wakes the task.
-    pub(super) fn push(&self, entry: String, most: usize, bytes: usize, batch: usize) -> bool {
-        let mut waiting = self.waiting();
-        if waiting.entries.len() >= most || waiting.bytes + entry.len() > bytes {
-            return false;
-        }
-        waiting.bytes += entry.len();
-        waiting.entries.push_back(entry);
-        let is_full = waiting.entries.len() >= batch;
-        drop(waiting);
-        if is_full {
-            self.full.notify_one();
-        }
-        true
-    }
-
-    /// The oldest entries, which stay until they are taken away.
-    fn batch(&self, format: Format, most: usize) -> Option<(String, usize)> {
-        let waiting = self.waiting();
-        let entries = waiting.entries.iter().take(most);
-        let count = entries.len();
-        if count == 0 {
-            return None;
-        }
-        let (between, around) = match format {
-            Format::Lines => ("\n", ["", "\n"]),
-            Format::Array => (",", ["[", "]"]),
-        };
-        let mut text = String::from(around[0]);
-        for (at, entry) in entries.enumerate() {
-            if at > 0 {
-                text.push_str(between);
-            }
-            text.push_str(entry);
-        }
-        text.push_str(around[1]);
-        Some((text, count))
-    }
-
-    fn take_away(&self, count: usize) {
-        let mut waiting = self.waiting();
-        for entry in (0..count)
-            .map_while(|_| waiting.entries.pop_front())
-            .collect::<Vec<_>>()
-        {
-            waiting.bytes -= entry.len();
-        }
-    }
-
-    fn is_full(&self, batch: usize) -> bool {
-        self.waiting().entries.len() >= batch
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+use crate::logged::queue::{number, Queue};
 
 /// The task's side.
 pub(super) struct Sender {
@@ -116,7 +40,7 @@ impl Sender {
         let Ok(queue) = self.queue.with(Effects::Live, Arc::clone) else {
             return life.over().await;
         };
-        while self.is_due(&queue, &life).await {
+        while queue.is_due(&life, self.batch, self.wait).await {
             while let Some(count) = self.one(&queue, &life).await {
                 queue.take_away(count);
                 // What is left and makes no whole batch waits for more.
@@ -125,7 +49,7 @@ impl Sender {
                 }
             }
         }
-        while let Some((text, count)) = queue.batch(self.format, self.batch) {
+        while let Some((text, count)) = self.format.batch(&queue, self.batch) {
             match self.send(text).await {
                 Sent::Taken => (self.logged)(number(count)),
                 Sent::Refused => (self.refused)(number(count)),
@@ -136,31 +60,10 @@ impl Sender {
         }
     }
 
-    /// Waits for a whole batch, or for the time that one may wait. `false` when the task shall end.
-    async fn is_due(&self, queue: &Queue, life: &Life) -> bool {
-        if queue.is_full(self.batch) {
-            return !life.is_over();
-        }
-        let mut rest = pin!(life.rest(self.wait));
-        loop {
-            let mut woken = pin!(queue.full.notified());
-            let due = poll_fn(|cx| match rest.as_mut().poll(cx) {
-                Poll::Ready(goes_on) => Poll::Ready(Some(goes_on)),
-                Poll::Pending => woken.as_mut().poll(cx).map(|()| None),
-            });
-            match due.await {
-                Some(goes_on) => return goes_on,
-                None if queue.is_full(self.batch) => return !life.is_over(),
-                // The batch that woke it is on its way already.
-                None => {}
-            }
-        }
-    }
-
     /// Sends the oldest batch, again and again if need be. How many entries are done with; `None` when there are none, or when the
     /// task shall end first.
     async fn one(&self, queue: &Queue, life: &Life) -> Option<usize> {
-        let (text, count) = queue.batch(self.format, self.batch)?;
+        let (text, count) = self.format.batch(queue, self.batch)?;
         let mut pause = SHORTEST;
         for attempt in 1..=self.attempts {
             match self.send(text.clone()).await {
@@ -205,8 +108,23 @@ impl Sender {
     }
 }
 
-fn number(count: usize) -> u64 {
-    u64::try_from(count).unwrap_or(u64::MAX)
+impl Format {
+    /// The oldest entries in this form, and their number.
+    fn batch(self, queue: &Queue, most: usize) -> Option<(String, usize)> {
+        match self {
+            Format::Lines => queue.batch(most, |text, entry| {
+                text.push_str(entry);
+                text.push('\n');
+            }),
+            Format::Array => {
+                let array = queue.batch(most, |text, entry| {
+                    text.push(if text.is_empty() { '[' } else { ',' });
+                    text.push_str(entry);
+                });
+                array.map(|(text, count)| (text + "]", count))
+            }
+        }
+    }
 }
 
 const SHORTEST: Duration = Duration::from_secs(1);

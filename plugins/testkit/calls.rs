@@ -9,9 +9,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::oneshot;
 
+use super::wires::FakeWires;
 use super::Kit;
 use crate::contract::{
     did_you_mean, Call, CallFailure, CallFuture, Carrier, Carriers, Origin, Problem, Reply, Target,
+    WireSettings, Wires,
 };
 
 /// Answers by URL, and every call that was made. A URL nobody scripted has no endpoint.
@@ -19,6 +21,7 @@ use crate::contract::{
 pub(super) struct Calls {
     script: Arc<Mutex<Script>>,
     pools: BTreeSet<String>,
+    wires: FakeWires,
 }
 
 #[derive(Default)]
@@ -109,6 +112,10 @@ impl Kit {
 }
 
 impl Calls {
+    pub(super) fn wires(&self) -> &FakeWires {
+        &self.wires
+    }
+
     fn script(&self) -> MutexGuard<'_, Script> {
         lock(&self.script)
     }
@@ -138,6 +145,10 @@ impl Carriers for Calls {
             script: self.script.clone(),
             origin: origin.name(),
         }))
+    }
+
+    fn wires(&self, settings: &WireSettings) -> Result<Arc<dyn Wires>, Problem> {
+        Ok(self.wires.to(settings))
     }
 }
 

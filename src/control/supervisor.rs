@@ -177,8 +177,18 @@ async fn hear(
             _ = signals.hup.recv() => {
                 reloader.carry_out(Order::Reload).await;
             }
-            _ = signals.usr1.recv() => reloader.access_log.reopen(),
+            _ = signals.usr1.recv() => reopen(&reloader),
             _ = signals.usr2.recv() => hand_over(&reloader, upgrade.clone()).await,
+        }
+    }
+}
+
+/// Lets go of files that were renamed.
+fn reopen(reloader: &Reloader) {
+    reloader.access_log.reopen();
+    for instance in reloader.current.peek().instances() {
+        if let Some(hook) = &instance.hooks.reopen {
+            hook();
         }
     }
 }

@@ -28,6 +28,7 @@ pub mod secrets;
 pub mod shadow;
 pub mod store;
 pub mod tls;
+pub mod wire;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

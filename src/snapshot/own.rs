@@ -4,14 +4,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pingora::upstreams::peer::PeerOptions;
 use socket2::SockRef;
-use tokio::net::{lookup_host, TcpSocket, TcpStream};
+use tokio::net::{lookup_host, TcpSocket, TcpStream, UdpSocket};
 
 static MARK: OnceLock<u32> = OnceLock::new();
 
@@ -54,6 +54,34 @@ pub async fn connect_to(authority: &str) -> io::Result<TcpStream> {
         }
     }
     Err(failed)
+}
+
+/// A socket that sends datagrams to a name or address with a port: to the first of its addresses that there is a way to.
+///
+/// # Errors
+/// The system's, of the last address.
+pub async fn datagrams_to(authority: &str) -> io::Result<UdpSocket> {
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in lookup_host(authority).await? {
+        match datagrams(address).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
+async fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr = match address {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    if let Some(mark) = MARK.get() {
+        SockRef::from(&socket).set_mark(*mark)?;
+    }
+    socket.connect(address).await?;
+    Ok(socket)
 }
 
 /// Has Pingora mark the connections that it makes with these options.

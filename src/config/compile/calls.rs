@@ -6,13 +6,16 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use windrose_plugins::contract::{did_you_mean, Carrier, Carriers, Origin, Problem, Target, Time};
+use windrose_plugins::contract::{
+    did_you_mean, Carrier, Carriers, Origin, Problem, Target, Time, WireSettings, Wires,
+};
 
 use super::{pools, Means};
 use crate::config::report::Report;
 use crate::config::schema::{self, Config};
 use crate::snapshot::call::Line;
 use crate::snapshot::pool::{Pool, PoolProtocol};
+use crate::snapshot::wire;
 
 /// Finds pools for calls.
 pub(super) struct Lines<'a> {
@@ -102,6 +105,10 @@ impl Carriers for LinesAt<'_> {
             pool,
             exchange: self.lines.means.exchange.clone(),
         }))
+    }
+
+    fn wires(&self, settings: &WireSettings) -> Result<Arc<dyn Wires>, Problem> {
+        wire::wires(settings).map_err(|error| Problem::at("", format!("cannot be used: {error}")))
     }
 }
 

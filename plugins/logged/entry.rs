@@ -1,6 +1,6 @@
-//! What is told of a request, as one line of JSON.
+//! What is told of a request: the members of one JSON object.
 //! It must not hold credentials, nor anything of a body.
-//! Part of `log_http`.
+//! Written by plugins that tell a collector.
 
 use std::time::Duration;
 
@@ -12,17 +12,18 @@ use crate::contract::{Clock, Finished};
 use crate::date::date;
 use crate::granted::Names;
 
-pub(super) struct Writer {
-    pub(super) clock: Clock,
-    pub(super) names: Names,
-    pub(super) query: bool,
+/// What is told, and of which fields.
+pub(crate) struct Writer {
+    pub(crate) clock: Clock,
+    pub(crate) names: Names,
+    pub(crate) query: bool,
 }
 
 impl Writer {
-    /// The line, without its end.
-    pub(super) fn entry(&self, finished: &Finished<'_>) -> String {
+    /// The members.
+    pub(crate) fn entry(&self, finished: &Finished<'_>) -> Map<String, Value> {
         let (client, head) = (finished.client, finished.request);
-        let mut entry = json!({
+        let entry = json!({
             "time": rfc3339(self.clock.unix()),
             "request_id": client.request_id,
             "client": client.address.to_string(),
@@ -37,6 +38,9 @@ impl Writer {
             "request_bytes": finished.request_bytes,
             "response_bytes": finished.response_bytes,
         });
+        let Value::Object(mut entry) = entry else {
+            return Map::new();
+        };
         let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let known = [
             ("principal", finished.principal.map(|one| cut(&one.id()))),
@@ -47,14 +51,14 @@ impl Writer {
         ];
         for (name, value) in known {
             if let Some(value) = value {
-                entry[name] = value.into();
+                entry.insert(name.to_owned(), value.into());
             }
         }
         let headers = self.headers(&head.headers);
         if !headers.is_empty() {
-            entry["headers"] = Value::Object(headers);
+            entry.insert("headers".to_owned(), Value::Object(headers));
         }
-        entry.to_string()
+        entry
     }
 
     /// The fields that are told.
@@ -91,11 +95,16 @@ fn is_credential(name: &HeaderName) -> bool {
 }
 
 fn cut(text: &str) -> String {
-    let mut end = text.len().min(LONGEST);
+    begin(text, LONGEST).to_owned()
+}
+
+/// At most so many bytes of a text, whole characters.
+pub(crate) fn begin(text: &str, most: usize) -> &str {
+    let mut end = text.len().min(most);
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    text[..end].to_owned()
+    &text[..end]
 }
 
 /// Seconds and milliseconds since 1970 in the form of logs.
