@@ -2,7 +2,7 @@
 //! It must not prove who calls; a plugin before it does.
 //! Called by the chain of a listener or route that names it, after plugins that authenticate.
 
-mod subject;
+pub(crate) mod subject;
 #[cfg(test)]
 mod tests;
 

@@ -17,7 +17,8 @@ use crate::contract::{
     Answer, Blame, Build, Cause, Counter, Hooks, Plugin, PluginDef, Problem, Request, Safety,
     Shared, Slot, Texts, Verdict,
 };
-use crate::keyed::key::{Key, Settings};
+use crate::keyed::key::{Key, Said, Settings};
+use crate::keyed::settings::{client_ip, many, v4_bits, v6_bits, Common};
 
 use places::{Full, Place, Places};
 
@@ -34,6 +35,16 @@ pub static CONCURRENCY_LIMITED: Cause = Cause {
     next_step: "The caller has to wait for answers before it asks for more. Raise `max`, or look why requests take so long: streams and upgraded connections count for as long as they last.",
 };
 
+/// An expression has no outcome.
+pub static NO_OUTCOME: Cause = Cause {
+    name: "concurrency_limit.no_outcome",
+    blame: Blame::Policy,
+    status: 403,
+    title: "Forbidden",
+    explanation: "An expression under `key` of a `concurrency_limit` plugin has no outcome for the request: it reads a field or claim that is not there, or comes to something that is no key.",
+    next_step: "The log has the reason. Ask with `has(request.headers.name)` or `'name' in request.headers` before reading what may be missing. `on_error: open` lets such requests through uncounted.",
+};
+
 /// There are too many callers to count.
 pub static TOO_MANY_KEYS: Cause = Cause {
     name: "concurrency_limit.keys",
@@ -48,9 +59,10 @@ pub static TOO_MANY_KEYS: Cause = Cause {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Whose requests are counted together: `client_ip`, `principal`, `listener`, `route`, `host`, `header:NAME`, or a
-    /// list of these for every combination. A request without the header or principal is counted by its address.
-    /// Default: `client_ip`.
+    /// Whose requests are counted together: `client_ip`, `principal`, `listener`, `route`, `host`, `header:NAME`,
+    /// `cel:EXPRESSION`, or a list of these for every combination, as with `rate_limit`. A request without the header or
+    /// principal is counted by its address; an expression without outcome is a failure with the cause
+    /// `concurrency_limit.no_outcome`, and `on_error` decides. Default: `client_ip`.
     #[serde(default = "client_ip")]
     pub key: Texts,
     /// Requests under way at once for each key; 1 to 1 000 000. A request is under way until its response has been sent
@@ -73,7 +85,7 @@ impl Plugin for Config {
     const ABOUT: &'static str = "limit requests under way per client, consumer, route or host";
     const EXAMPLE: &'static str = "key: [route, principal]\nmax: 20";
     const SAFETY: Safety = Safety::Guard;
-    const CAUSES: &'static [&'static Cause] = &[&CONCURRENCY_LIMITED, &TOO_MANY_KEYS];
+    const CAUSES: &'static [&'static Cause] = &[&CONCURRENCY_LIMITED, &TOO_MANY_KEYS, &NO_OUTCOME];
 
     fn build(self, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
         let mut problems = Vec::new();
@@ -81,6 +93,7 @@ impl Plugin for Config {
             key: &self.key,
             ipv4_prefix: self.ipv4_prefix,
             ipv6_prefix: self.ipv6_prefix,
+            consumers: build.consumers,
         };
         let key = Key::of(&settings, &mut problems);
         if !(1..=MOST).contains(&self.max) {
@@ -89,12 +102,13 @@ impl Plugin for Config {
                 "to refuse every request use the `respond` plugin with status 429; to lift the limit remove this plugin",
             ));
         }
-        if self.max_keys == 0 {
-            problems.push(
-                Problem::at("max_keys", "must be at least 1, found 0")
-                    .help("leave it out for 100000"),
-            );
-        }
+        let common = Common {
+            max_keys: self.max_keys,
+            name: None,
+            has_store: false,
+            for_store: &[],
+        };
+        common.judge(&mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -113,22 +127,6 @@ impl Plugin for Config {
 
 const MOST: u32 = 1_000_000;
 
-fn client_ip() -> Texts {
-    Texts(vec!["client_ip".to_owned()])
-}
-
-fn v4_bits() -> u8 {
-    32
-}
-
-fn v6_bits() -> u8 {
-    64
-}
-
-fn many() -> usize {
-    100_000
-}
-
 struct Limiter {
     key: Key,
     max: u32,
@@ -141,11 +139,20 @@ struct Limiter {
 
 impl Limiter {
     fn admit(&self, request: &mut Request<'_>) -> Verdict {
+        let said = match self.key.said(request) {
+            Ok(said) => said,
+            Err(reason) => {
+                return Verdict::Failed {
+                    cause: &NO_OUTCOME,
+                    reason,
+                }
+            }
+        };
         if !request.effects.is_live() {
-            return self.look(request);
+            return self.look(request, &said);
         }
         let taken = self.places.with(request.effects, |places| {
-            let key = places.hash(|hasher| self.key.hash(request, hasher));
+            let key = places.hash(|hasher| self.key.hash(request, &said, hasher));
             Places::take(places, key, self.max, self.keys_per_shard)
         });
         match taken {
@@ -165,9 +172,9 @@ impl Limiter {
         }
     }
 
-    fn look(&self, request: &Request<'_>) -> Verdict {
+    fn look(&self, request: &Request<'_>, said: &Said) -> Verdict {
         let used = self.places.peek(request.effects, |places| {
-            places.used(places.hash(|hasher| self.key.hash(request, hasher)))
+            places.used(places.hash(|hasher| self.key.hash(request, said, hasher)))
         });
         match used {
             Ok(used) if used < self.max => Verdict::Continue,

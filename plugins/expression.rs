@@ -1,6 +1,6 @@
 //! Expressions in CEL: compiled once, bounded in what they may cost, evaluated against named variables.
 //! It must not know requests; whoever evaluates one says what its variables are, and which it knows at all.
-//! Used by the plugin `cel` and by the rules of policies.
+//! Used by the plugin `cel`, by keys and costs of limits, and by the rules of policies.
 
 #[cfg(test)]
 mod tests;
@@ -28,12 +28,23 @@ pub struct Vocabulary {
     pub loops: bool,
 }
 
-/// An expression that is true or false.
+/// An expression.
 pub struct Expression {
     /// As written.
     pub text: Box<str>,
     asks: BTreeSet<&'static str>,
     program: Program,
+}
+
+/// What an expression comes to, where it need not be true or false.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// True or false.
+    Truth(bool),
+    /// A whole number.
+    Number(i64),
+    /// A text of at most [`LONGEST_OUTCOME`] bytes.
+    Text(String),
 }
 
 /// Why an expression has no outcome.
@@ -47,22 +58,38 @@ impl fmt::Debug for Expression {
 }
 
 impl Expression {
-    /// Compiles a text.
+    /// Compiles a text that is true or false, for [`Expression::holds`].
     ///
     /// # Errors
     /// What is wrong with it, in words.
     pub fn new(text: &str, vocabulary: &Vocabulary) -> Result<Expression, String> {
+        let (expression, is_truth) = Expression::judged(text, vocabulary)?;
+        match is_truth {
+            true => Ok(expression),
+            false => Err("it is neither true nor false".to_owned()),
+        }
+    }
+
+    /// Compiles a text that may come to anything, for [`Expression::value`].
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn of_value(text: &str, vocabulary: &Vocabulary) -> Result<Expression, String> {
+        let (expression, _) = Expression::judged(text, vocabulary)?;
+        Ok(expression)
+    }
+
+    fn judged(text: &str, vocabulary: &Vocabulary) -> Result<(Expression, bool), String> {
         let program = compiled(text)?;
         let mut judge = Judge::of(vocabulary);
         judge.node(program.expression())?;
-        if !judge.is_truth(&program.expression().expr) {
-            return Err("it is neither true nor false".to_owned());
-        }
-        Ok(Expression {
+        let is_truth = judge.is_truth(&program.expression().expr);
+        let expression = Expression {
             text: text.into(),
             asks: judge.asks,
             program,
-        })
+        };
+        Ok((expression, is_truth))
     }
 
     /// Whether it asks for this variable. What nobody asks for need not be found out.
@@ -84,6 +111,25 @@ impl Expression {
             Ok(Value::Bool(truth)) => Ok(truth),
             Ok(_) => Err(Unevaluable("it is neither true nor false".to_owned())),
             Err(why) => Err(why),
+        }
+    }
+
+    /// What it comes to.
+    ///
+    /// # Errors
+    /// Why it has no outcome; a list, a map, a number that is not whole and a long text are none.
+    pub fn value(&self, variables: &dyn VariableResolver) -> Result<Outcome, Unevaluable> {
+        let none = |why: &str| Err(Unevaluable(why.to_owned()));
+        match evaluated(&self.program, variables)? {
+            Value::Bool(truth) => Ok(Outcome::Truth(truth)),
+            Value::Int(number) => Ok(Outcome::Number(number)),
+            Value::UInt(number) => match i64::try_from(number) {
+                Ok(number) => Ok(Outcome::Number(number)),
+                Err(_) => none("its number is too large"),
+            },
+            Value::String(text) if text.len() > LONGEST_OUTCOME => none("its text is too long"),
+            Value::String(text) => Ok(Outcome::Text(text.to_string())),
+            _ => none("it is neither a text, nor a whole number, nor true or false"),
         }
     }
 }
@@ -376,6 +422,8 @@ const FUNCTIONS: &[&str] = &[
 
 /// Bytes of an expression.
 pub const LONGEST_EXPRESSION: usize = 2048;
+/// Bytes of a text that an expression comes to.
+pub const LONGEST_OUTCOME: usize = 1024;
 const MOST_PARTS: usize = 200;
 const MOST_DEPTH: usize = 32;
 /// Ten times of what the deepest text took in a build without optimisation.

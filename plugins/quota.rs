@@ -10,7 +10,6 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::RETRY_AFTER;
 use http::HeaderValue;
@@ -19,12 +18,13 @@ use crate::contract::{
     Answer, Blame, Build, Cause, Clock, Counter, Hooks, Plugin, PluginDef, PrincipalKind, Problem,
     Request, Response, Safety, Slot, Verdict,
 };
+use crate::keyed::cost::{Cost, Told};
 use crate::keyed::fields::{whole_seconds, Teller};
-use crate::keyed::key::Key;
+use crate::keyed::key::{Key, SharedKey};
 use crate::keyed::Standing;
 
 use calendar::Span;
-use counts::{Ask, Counts};
+use counts::{Ask, Counts, Place};
 
 pub use crate::keyed::fields::Fields;
 pub use crate::keyed::OnStoreFailure;
@@ -44,6 +44,16 @@ pub static QUOTA_EXCEEDED: Cause = Cause {
     next_step: "The `Retry-After` field says when the next period begins (UTC). Raise `limit`, or the consumer's own with `limit_from`; deleting its key in the store begins the period anew.",
 };
 
+/// An expression has no outcome.
+pub static NO_OUTCOME: Cause = Cause {
+    name: "quota.no_outcome",
+    blame: Blame::Policy,
+    status: 403,
+    title: "Forbidden",
+    explanation: "An expression under `key` or `cost` of a `quota` plugin has no outcome for the request: it reads a field or claim that is not there, or comes to something that is no key or no cost.",
+    next_step: "The log has the reason. Ask with `has(request.headers.name)` or `'name' in request.headers` before reading what may be missing. `on_error: open` lets such requests through uncounted.",
+};
+
 /// The store cannot count, and the plugin refuses then.
 pub static STORE_UNAVAILABLE: Cause = Cause {
     name: "quota.store_unavailable",
@@ -60,11 +70,12 @@ impl Plugin for Config {
     const EXAMPLE: &'static str =
         "limit: 10000\nper: month\nlimit_from: monthly_quota\nstore: shared\non_store_failure: open";
     const SAFETY: Safety = Safety::Guard;
-    const CAUSES: &'static [&'static Cause] = &[&QUOTA_EXCEEDED, &STORE_UNAVAILABLE];
+    const CAUSES: &'static [&'static Cause] = &[&QUOTA_EXCEEDED, &NO_OUTCOME, &STORE_UNAVAILABLE];
 
     fn build(self, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
         let mut problems = Vec::new();
-        let key = self.parsed_key(&mut problems);
+        let key = self.parsed_key(build, &mut problems);
+        let cost = Cost::of(self.cost.as_ref(), build.consumers, &mut problems);
         self.judge(&mut problems);
         let own = self.own_limits(build, &mut problems);
         let counts = Counts::new(&self, build).map_err(|problem| problems.push(problem));
@@ -73,6 +84,8 @@ impl Plugin for Config {
         };
         let quota = Arc::new(Quota {
             key,
+            cost,
+            unreadable: build.counter("cost_unreadable"),
             limit: self.limit,
             own,
             period: self.per,
@@ -83,22 +96,33 @@ impl Plugin for Config {
             stood: build.slot(),
             exceeded: build.counter("exceeded"),
         });
-        let teller = quota.clone();
-        let hooks = Hooks::new().on_request_async(move |request| {
-            let quota = quota.clone();
-            Box::pin(async move { quota.admit(request).await })
+        Ok(hooks(quota))
+    }
+}
+
+fn hooks(quota: Arc<Quota>) -> Hooks {
+    let (teller, settler) = (quota.clone(), quota.clone());
+    let mut hooks = Hooks::new().on_request_async(move |request| {
+        let quota = quota.clone();
+        Box::pin(async move { quota.admit(request).await })
+    });
+    let is_told = teller.cost.is_told();
+    if is_told && teller.counts.is_shared() {
+        hooks = hooks.background("settle", move |life| {
+            let quota = settler.clone();
+            async move { quota.counts.settle(life).await }
         });
-        Ok(match teller.fields {
-            Fields::None => hooks,
-            Fields::Both | Fields::Draft | Fields::Legacy => {
-                hooks.on_response(move |response| teller.tell(response))
-            }
-        })
+    }
+    match teller.fields {
+        Fields::None if !is_told => hooks,
+        _ => hooks.on_response(move |response| teller.respond(response)),
     }
 }
 
 struct Quota {
     key: Key,
+    cost: Cost,
+    unreadable: Counter,
     limit: u64,
     /// Limits of single consumers.
     own: BTreeMap<String, u64>,
@@ -111,39 +135,62 @@ struct Quota {
     exceeded: Counter,
 }
 
-/// What is told with the response.
-#[derive(Clone, Copy)]
+/// What is told with the response, and what it settles.
+#[derive(Clone)]
 struct Stood {
     standing: Standing,
     limit: u64,
-    length: Duration,
+    span: Span,
+    cost: u64,
+    key: Arc<SharedKey>,
+    place: Place,
 }
 
 impl Quota {
     async fn admit(&self, request: &mut Request<'_>) -> Verdict {
+        let said = self.key.said(request);
+        let asked = said.and_then(|said| Ok((said, self.cost.before(request)?)));
+        let (said, cost) = match asked {
+            Ok((_, 0)) => return Verdict::Continue,
+            Ok(asked) => asked,
+            Err(reason) => {
+                return Verdict::Failed {
+                    cause: &NO_OUTCOME,
+                    reason,
+                }
+            }
+        };
         let span = self.period.at(self.clock.unix());
         let limit = self.limit_of(request);
+        let key = self.key.shared(request, &said);
         let ask = Ask {
-            key: self.key.shared(request),
+            number: key.number,
+            text: &key.text,
             limit,
+            cost: cost.min(limit),
             span: &span,
         };
-        let standing = match self.counts.take(&ask, request.effects).await {
-            Ok(standing) => standing,
+        let (standing, place) = match self.counts.take(&ask, request.effects).await {
+            Ok(taken) => taken,
             Err(verdict) => return verdict,
         };
         let stood = Stood {
             standing,
             limit,
-            length: span.length(),
+            cost: ask.cost,
+            span,
+            key: Arc::new(key),
+            place,
         };
-        if self.fields != Fields::None && request.effects.is_live() {
+        let verdict = match standing.admitted {
+            true => Verdict::Continue,
+            false => self.refusal(&stood, request),
+        };
+        let is_wanted = self.fields != Fields::None || self.cost.is_told();
+        if is_wanted && request.effects.is_live() {
             request.slots.put(self.stood, stood);
         }
-        match standing.admitted {
-            true => Verdict::Continue,
-            false => self.refusal(&stood, &span, request),
-        }
+        verdict
     }
 
     fn limit_of(&self, request: &Request<'_>) -> u64 {
@@ -153,11 +200,11 @@ impl Quota {
         own.copied().unwrap_or(self.limit)
     }
 
-    fn refusal(&self, stood: &Stood, span: &Span, request: &Request<'_>) -> Verdict {
+    fn refusal(&self, stood: &Stood, request: &Request<'_>) -> Verdict {
         if request.effects.is_live() {
             (self.exceeded)(1);
         }
-        let seconds = whole_seconds(span.left(self.clock.unix())).max(1);
+        let seconds = whole_seconds(stood.span.left(self.clock.unix())).max(1);
         let mut answer = Answer::of(&QUOTA_EXCEEDED).with(RETRY_AFTER, HeaderValue::from(seconds));
         answer
             .headers
@@ -165,9 +212,32 @@ impl Quota {
         answer.into()
     }
 
-    fn tell(&self, response: &mut Response<'_>) -> Verdict {
-        if let Some(stood) = response.slots.value(self.stood).copied() {
-            self.teller(&stood).tell(response, &stood.standing);
+    /// Settles what the response costs, and tells the client how it stands.
+    fn respond(&self, response: &mut Response<'_>) -> Verdict {
+        let Some(stood) = response.slots.value(self.stood).cloned() else {
+            return Verdict::Continue;
+        };
+        let mut standing = stood.standing;
+        let told = self.cost.told(&response.head.headers);
+        match told.filter(|_| standing.admitted && response.effects.is_live()) {
+            Some(Told::Uses(uses)) if uses != stood.cost => {
+                // Both are at most a billion.
+                let more = uses.cast_signed() - stood.cost.cast_signed();
+                let ask = Ask {
+                    number: stood.key.number,
+                    text: &stood.key.text,
+                    limit: stood.limit,
+                    cost: stood.cost,
+                    span: &stood.span,
+                };
+                self.counts.owe(&ask, stood.place, more, response.effects);
+                standing = standing.less(more);
+            }
+            Some(Told::Unreadable) => (self.unreadable)(1),
+            Some(Told::Uses(_) | Told::Nothing) | None => {}
+        }
+        if self.fields != Fields::None {
+            self.teller(&stood).tell(response, &standing);
         }
         Verdict::Continue
     }
@@ -177,7 +247,7 @@ impl Quota {
             fields: self.fields,
             name: self.name.clone(),
             quota: stood.limit,
-            window: stood.length,
+            window: stood.span.length(),
         }
     }
 }

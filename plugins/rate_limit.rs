@@ -16,16 +16,18 @@ use http::header::RETRY_AFTER;
 use http::HeaderValue;
 
 use crate::contract::{
-    Answer, Blame, Build, Cause, Clock, Counter, Hooks, Plugin, PluginDef, Problem, Request,
-    Response, Safety, Slot, Verdict,
+    Answer, Blame, Build, Cause, Clock, Counter, Effects, Hooks, Plugin, PluginDef, Problem,
+    Request, Response, Safety, Slot, Verdict,
 };
+use crate::keyed::cost::{Cost, Told};
 use crate::keyed::fields::{whole_seconds, Teller};
-use crate::keyed::key::Key;
+use crate::keyed::key::{Key, Said};
 use crate::keyed::Standing;
 
 use local::Local;
-use shared::Counts;
+use shared::{Counts, Taken};
 
+pub use crate::keyed::cost::{CostSetting, FromResponse};
 pub use crate::keyed::fields::Fields;
 pub use crate::keyed::OnStoreFailure;
 pub use settings::{Algorithm, Config};
@@ -43,6 +45,16 @@ pub static RATE_LIMITED: Cause = Cause {
     next_step: "The `Retry-After` field says when the next request is let through. Raise `burst` for short peaks, `rate` for steady traffic.",
 };
 
+/// An expression has no outcome.
+pub static NO_OUTCOME: Cause = Cause {
+    name: "rate_limit.no_outcome",
+    blame: Blame::Policy,
+    status: 403,
+    title: "Forbidden",
+    explanation: "An expression under `key` or `cost` of a `rate_limit` plugin has no outcome for the request: it reads a field or claim that is not there, or comes to something that is no key or no cost.",
+    next_step: "The log has the reason. Ask with `has(request.headers.name)` or `'name' in request.headers` before reading what may be missing. `on_error: open` lets such requests through uncounted.",
+};
+
 /// The store cannot count, and the plugin refuses then.
 pub static STORE_UNAVAILABLE: Cause = Cause {
     name: "rate_limit.store_unavailable",
@@ -58,11 +70,12 @@ impl Plugin for Config {
     const ABOUT: &'static str = "limit requests per client, consumer, route or host";
     const EXAMPLE: &'static str = "key: [route, client_ip]\nrate: 100\nper: 1m\nburst: 20\nstore: shared\non_store_failure: local";
     const SAFETY: Safety = Safety::Guard;
-    const CAUSES: &'static [&'static Cause] = &[&RATE_LIMITED, &STORE_UNAVAILABLE];
+    const CAUSES: &'static [&'static Cause] = &[&RATE_LIMITED, &NO_OUTCOME, &STORE_UNAVAILABLE];
 
     fn build(self, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
         let mut problems = Vec::new();
-        let key = self.parsed_key(&mut problems);
+        let key = self.parsed_key(build, &mut problems);
+        let cost = Cost::of(self.cost.as_ref(), build.consumers, &mut problems);
         let law = self.law(&mut problems);
         self.judge(&mut problems);
         let name = self.name.as_deref();
@@ -78,8 +91,18 @@ impl Plugin for Config {
             Algorithm::TokenBucket => (law.burst(), law.time_to_fill()),
             Algorithm::SlidingWindow => (self.rate, self.per.0),
         };
+        if let Cost::Fixed(uses) = cost {
+            if uses > quota {
+                let fact = format!("must be at most {quota}, found {uses}");
+                let remedy =
+                    "a request that costs more than there can ever be would wait for all of it";
+                return Err(vec![Problem::at("cost", fact).help(remedy)]);
+            }
+        }
         let limiter = Arc::new(Limiter {
             key,
+            cost,
+            unreadable: build.counter("cost_unreadable"),
             local: Local::new(&self, law, build),
             teller: Teller {
                 fields: self.fields,
@@ -92,76 +115,136 @@ impl Plugin for Config {
             limited: build.counter("limited"),
             evicted: build.counter("evicted"),
         });
-        Ok(hooks(limiter, counts))
+        Ok(hooks(limiter, counts.map(Arc::new)))
     }
 }
 
-fn hooks(limiter: Arc<Limiter>, counts: Option<Counts>) -> Hooks {
+fn hooks(limiter: Arc<Limiter>, counts: Option<Arc<Counts>>) -> Hooks {
     let teller = limiter.clone();
-    let hooks = match counts {
+    let mut hooks = match counts.clone() {
         None => Hooks::new().on_request(move |request| limiter.admit(request)),
-        Some(counts) => {
-            let both = Arc::new((limiter, counts));
-            Hooks::new().on_request_async(move |request| {
-                let both = both.clone();
-                Box::pin(async move {
-                    let (limiter, counts) = &*both;
-                    match counts.take(&limiter.key, &limiter.local, request).await {
-                        Ok(take) => limiter.judged(take, request),
-                        Err(verdict) => verdict,
-                    }
-                })
-            })
-        }
+        Some(counts) => Hooks::new().on_request_async(move |request| {
+            let (limiter, counts) = (limiter.clone(), counts.clone());
+            Box::pin(async move { limiter.admit_shared(&counts, request).await })
+        }),
     };
+    let is_told = teller.cost.is_told();
+    if let Some(counts) = counts.clone().filter(|_| is_told) {
+        hooks = hooks.background("settle", move |life| {
+            let counts = counts.clone();
+            async move { counts.settle(life).await }
+        });
+    }
     match teller.teller.fields {
-        Fields::None => hooks,
-        Fields::Both | Fields::Draft | Fields::Legacy => {
-            hooks.on_response(move |response| teller.tell(response))
-        }
+        Fields::None if !is_told => hooks,
+        _ => hooks.on_response(move |response| teller.respond(counts.as_deref(), response)),
     }
 }
 
 struct Limiter {
     key: Key,
+    cost: Cost,
     local: Local,
     teller: Teller,
     clock: Clock,
-    taken: Slot<Standing>,
+    taken: Slot<Took>,
     limited: Counter,
     evicted: Counter,
+    unreadable: Counter,
+}
+
+/// What was taken for a request.
+struct Took {
+    standing: Standing,
+    cost: u64,
+    /// The key in this process's tables.
+    number: u128,
+    /// The key in the store, where that counted.
+    shared: Option<String>,
 }
 
 impl Limiter {
     /// Counts in this process alone.
     fn admit(&self, request: &mut Request<'_>) -> Verdict {
+        let (said, cost) = match self.asked(request) {
+            Ok(asked) => asked,
+            Err(verdict) => return verdict,
+        };
+        if cost == 0 {
+            return Verdict::Continue;
+        }
         let now = self.clock.elapsed();
         let effects = request.effects;
-        let hash = self
-            .local
-            .hash(effects, |hasher| self.key.hash(request, hasher));
-        match hash.and_then(|key| self.local.take(key, now, effects)) {
-            Ok((take, evicted)) => {
+        let hash = |hasher: &mut _| self.key.hash(request, &said, hasher);
+        let taken = self.local.hash(effects, hash).and_then(|number| {
+            let (standing, evicted) = self.local.take(number, now, cost, effects)?;
+            Ok((standing, evicted, number))
+        });
+        match taken {
+            Ok((standing, evicted, number)) => {
                 if evicted > 0 {
                     (self.evicted)(evicted);
                 }
-                self.judged(take, request)
+                let took = Took {
+                    standing,
+                    cost,
+                    number,
+                    shared: None,
+                };
+                self.judged(took, request)
             }
             Err(unknown) => Verdict::Unknown(unknown),
         }
     }
 
-    fn judged(&self, take: Standing, request: &mut Request<'_>) -> Verdict {
-        if self.teller.fields != Fields::None && request.effects.is_live() {
-            request.slots.put(self.taken, take);
+    /// Counts in a store.
+    async fn admit_shared(&self, counts: &Counts, request: &mut Request<'_>) -> Verdict {
+        let (said, cost) = match self.asked(request) {
+            Ok(asked) => asked,
+            Err(verdict) => return verdict,
+        };
+        if cost == 0 {
+            return Verdict::Continue;
         }
-        if take.admitted {
+        let key = self.key.shared(request, &said);
+        let taken = counts.take(&key, cost, &self.local, request.effects).await;
+        let (standing, shared) = match taken {
+            Ok(Taken::InStore(standing, shared)) => (standing, Some(shared)),
+            Ok(Taken::Here(standing)) => (standing, None),
+            Err(verdict) => return verdict,
+        };
+        let took = Took {
+            standing,
+            cost,
+            number: key.number,
+            shared,
+        };
+        self.judged(took, request)
+    }
+
+    /// What expressions say of a request, and what it costs.
+    fn asked(&self, request: &Request<'_>) -> Result<(Said, u64), Verdict> {
+        let said = self.key.said(request);
+        let asked = said.and_then(|said| Ok((said, self.cost.before(request)?)));
+        asked.map_err(|reason| Verdict::Failed {
+            cause: &NO_OUTCOME,
+            reason,
+        })
+    }
+
+    fn judged(&self, took: Took, request: &mut Request<'_>) -> Verdict {
+        let standing = took.standing;
+        let is_wanted = self.teller.fields != Fields::None || self.cost.is_told();
+        if is_wanted && request.effects.is_live() {
+            request.slots.put(self.taken, took);
+        }
+        if standing.admitted {
             return Verdict::Continue;
         }
         if request.effects.is_live() {
             (self.limited)(1);
         }
-        self.refusal(&take).into()
+        self.refusal(&standing).into()
     }
 
     fn refusal(&self, take: &Standing) -> Answer {
@@ -172,10 +255,37 @@ impl Limiter {
         answer
     }
 
-    fn tell(&self, response: &mut Response<'_>) -> Verdict {
-        if let Some(take) = response.slots.value(self.taken).copied() {
-            self.teller.tell(response, &take);
+    /// Settles what the response costs, and tells the client how it stands.
+    fn respond(&self, counts: Option<&Counts>, response: &mut Response<'_>) -> Verdict {
+        let Some(took) = response.slots.value(self.taken) else {
+            return Verdict::Continue;
+        };
+        let mut standing = took.standing;
+        let told = self.cost.told(&response.head.headers);
+        let told = told.filter(|_| standing.admitted && response.effects.is_live());
+        match told {
+            Some(Told::Uses(uses)) if uses != took.cost => {
+                // Both are at most a billion.
+                let more = uses.cast_signed() - took.cost.cast_signed();
+                standing = self.owe(counts, took, more, response.effects);
+            }
+            Some(Told::Unreadable) => (self.unreadable)(1),
+            Some(Told::Uses(_) | Told::Nothing) | None => {}
+        }
+        if self.teller.fields != Fields::None {
+            self.teller.tell(response, &standing);
         }
         Verdict::Continue
+    }
+
+    fn owe(&self, counts: Option<&Counts>, took: &Took, more: i64, effects: Effects) -> Standing {
+        if let (Some(counts), Some(shared)) = (counts, &took.shared) {
+            counts.owe(shared, took.number, more, effects);
+            return took.standing.less(more);
+        }
+        let owed = self
+            .local
+            .owe(took.number, self.clock.elapsed(), more, effects);
+        owed.map_or(took.standing, |(standing, _)| standing)
     }
 }

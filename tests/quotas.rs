@@ -5,6 +5,7 @@
 use crate::support::grpc::Client;
 use crate::support::proxy::{pool, ALL_TO_APP, WEB};
 use crate::support::redis::Redis;
+use crate::support::upstream::answer;
 use crate::support::{until, Proxy, Upstream};
 
 /// SHA-256 of `foo`.
@@ -166,4 +167,69 @@ fn a_refusal_says_when_to_come_back_and_others_are_served() {
         .map(|reply| (reply.status, reply.why()))
         .find(|(status, _)| *status == 503);
     assert_eq!(full, Some((503, "concurrency_limit.keys".to_owned())));
+}
+
+#[test]
+fn what_responses_cost_is_counted_by_all_proxies_that_share_a_store() {
+    let redis = Redis::start();
+    let service = Upstream::with(|seen, stream| {
+        let cost = seen.header("x-cost").unwrap_or("1");
+        answer(stream, 200, &[("x-cost", cost)], b"ok")
+    });
+    let yaml = |plugin: &str| {
+        format!(
+            "{WEB}redis: [{{name: shared, url: 'redis://127.0.0.1:{}'}}]\n{}{ALL_TO_APP}  plugins:\n  - {{kind: {plugin}, cost: {{response_header: x-cost}}, key: \"cel:request.headers['x-team']\", name: api, store: shared}}}}\n",
+            redis.port,
+            pool("app", &[&service])
+        )
+    };
+    for (plugin, exceeded, none) in [
+        (
+            "rate_limit, config: {rate: 100, per: 1h",
+            "rate_limited",
+            "rate_limit.no_outcome",
+        ),
+        (
+            "rate_limit, config: {rate: 100, per: 1h, algorithm: sliding_window",
+            "rate_limited",
+            "rate_limit.no_outcome",
+        ),
+        (
+            "quota, config: {limit: 100, per: month",
+            "quota_exceeded",
+            "quota.no_outcome",
+        ),
+    ] {
+        let proxies = [(); 2].map(|()| Proxy::start(&yaml(plugin)));
+        let ask = |at: usize, cost: &str| {
+            proxies[at].ask("GET", "/", &format!("x-team: a\r\nx-cost: {cost}\r\n"))
+        };
+        let left = |at: usize| {
+            let reply = ask(at, "1");
+            reply
+                .header("x-ratelimit-remaining")
+                .unwrap()
+                .parse::<u64>()
+                .unwrap()
+        };
+
+        assert_eq!(
+            ask(0, "40").header("x-ratelimit-remaining"),
+            Some("60"),
+            "{plugin}"
+        );
+        until("the other hears of it", || (left(1) <= 60).then_some(()));
+        let reply = ask(0, "500");
+        assert_eq!(
+            (reply.status, reply.header("x-ratelimit-remaining")),
+            (200, Some("0"))
+        );
+        let refused = until("the other refuses", || {
+            let reply = ask(1, "0");
+            (reply.status == 429).then_some(reply)
+        });
+        assert_eq!(refused.why(), exceeded, "{plugin}");
+        let reply = proxies[0].get("/");
+        assert_eq!((reply.status, &*reply.why()), (403, none));
+    }
 }

@@ -1,6 +1,6 @@
 //! What an expression can ask about a request, found out when it is asked for.
 //! It must not judge.
-//! Made by the plugin `cel` for each request.
+//! Made for each request by the plugin `cel`, and by keys and costs of limits that are expressions.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ use crate::contract::{
 use crate::expression::Vocabulary;
 
 /// Everything that can be asked.
-pub(super) const VOCABULARY: Vocabulary = Vocabulary {
+pub(crate) const VOCABULARY: Vocabulary = Vocabulary {
     variables: &[
         "request.method",
         "request.host",
@@ -50,7 +50,7 @@ pub(super) const VOCABULARY: Vocabulary = Vocabulary {
 };
 
 /// A request, as expressions see it. What is costly is made when it is asked for first.
-pub(super) struct Subject<'a> {
+pub(crate) struct Subject<'a> {
     request: &'a Request<'a>,
     consumer: Option<&'a Consumer>,
     headers: OnceLock<Made>,
@@ -65,7 +65,7 @@ pub(super) struct Subject<'a> {
 type Made = Option<Box<dyn Val>>;
 
 impl<'a> Subject<'a> {
-    pub(super) fn of(request: &'a Request<'a>, consumers: &'a Consumers) -> Subject<'a> {
+    pub(crate) fn of(request: &'a Request<'a>, consumers: &'a Consumers) -> Subject<'a> {
         let principal = request.principal.as_ref();
         let consumer = principal.filter(|one| one.kind == PrincipalKind::Consumer);
         Subject {

@@ -79,3 +79,25 @@ fn wrong_settings_are_located_all_at_once() {
     assert_eq!(paths("max: -1"), ["max"]);
     assert_eq!(paths("{}").len(), 1);
 }
+
+#[test]
+fn an_expression_says_whose_requests_are_counted_together() {
+    let plugin = Kit::new().instance(&PLUGIN, "max: 1\nkey: \"cel:request.headers['x-tenant']\"");
+    let mut tenants =
+        ["a", "b"].map(|tenant| Exchange::get("http://shop.test/").with("x-tenant", tenant));
+
+    assert!(tenants
+        .iter_mut()
+        .all(|one| crate::testkit::went_on(&plugin.request(one))));
+    let mut again = Exchange::get("http://shop.test/").with("x-tenant", "a");
+    assert_eq!(
+        crate::testkit::answered(plugin.request(&mut again))
+            .cause
+            .name,
+        "concurrency_limited"
+    );
+    match plugin.request(&mut Exchange::get("http://shop.test/")) {
+        Verdict::Failed { cause, .. } => assert_eq!(cause.name, "concurrency_limit.no_outcome"),
+        other => panic!("{other:?}"),
+    }
+}

@@ -89,7 +89,7 @@ pub use path_edit::PathEdit;
 pub use problem::Problem;
 pub use state::{Clock, Effects, Shared, StateRegistry, Unknown};
 pub use store::{
-    Granted, Store, StoreClient, StoreFailure, StoreFuture, Stores, TokenLaw, WindowLaw,
+    Granted, Store, StoreClient, StoreFailure, StoreFuture, Stores, TokenLaw, WindowLaw, Wish,
 };
 pub use target::{Origin, Target};
 pub use task::{Background, End, Life, TaskFuture};

@@ -110,14 +110,40 @@ pub struct WindowLaw {
     pub per: Duration,
 }
 
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// As many uses as there are, up to `most`; none where there are fewer than `least`.
+    Take {
+        /// At least 1.
+        least: u64,
+        /// At least as many.
+        most: u64,
+    },
+    /// So many, also where there are fewer: what is missing has to grow before anything is given again.
+    Owe(u64),
+    /// Gives so many back, as far as they fit.
+    Return(u64),
+}
+
+impl Wish {
+    /// Up to so many.
+    pub fn up_to(most: u64) -> Wish {
+        Wish::Take {
+            least: 1,
+            most: most.max(1),
+        }
+    }
+}
+
 /// What came of asking for a number of uses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Granted {
-    /// How many were given; less than asked for where there are no more.
+    /// How many were given.
     pub granted: u64,
     /// How many are left.
     pub remaining: u64,
-    /// Time until one is left; zero while one is.
+    /// Time until one is left, or as many as were asked for at least where none was given; zero while they are.
     pub next: Duration,
     /// Time until all are there again.
     pub full: Duration,
@@ -126,29 +152,29 @@ pub struct Granted {
 /// The operations. Each is one round trip. Keys are texts without control characters, at most 512 bytes; the store's own prefix
 /// stands before them, and its clock counts.
 pub trait StoreClient: Send + Sync {
-    /// Takes up to `want` tokens from the key's bucket, which is full when it is new.
+    /// Takes tokens from the key's bucket, which is full when it is new.
     fn take_tokens<'a>(
         &'a self,
         key: &'a str,
         law: TokenLaw,
-        want: u64,
+        wish: Wish,
     ) -> StoreFuture<'a, Granted>;
 
-    /// Adds up to `want` uses to the key's window.
+    /// Adds uses to the key's window. What is owed there is forgotten with the window after it.
     fn add_in_window<'a>(
         &'a self,
         key: &'a str,
         law: WindowLaw,
-        want: u64,
+        wish: Wish,
     ) -> StoreFuture<'a, Granted>;
 
-    /// Adds up to `want` to the key's count, as long as that stays within `limit`; the count ends at `until`, a time since 1970.
+    /// Adds uses to the key's count, as long as that stays within `limit`; the count ends at `until`, a time since 1970.
     /// `next` and `full` are not told: whoever asks knows when the count ends.
     fn add_until<'a>(
         &'a self,
         key: &'a str,
         limit: u64,
-        want: u64,
+        wish: Wish,
         until: Duration,
     ) -> StoreFuture<'a, Granted>;
 

@@ -4,17 +4,21 @@
 
 use std::hash::Hasher;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::Engine;
 use http::HeaderName;
 use sha2::{Digest, Sha256};
 
-use crate::contract::{did_you_mean, Problem, Request, Texts};
+use crate::cel::subject::{Subject, VOCABULARY};
+use crate::contract::{did_you_mean, Consumers, Problem, Request, Texts};
+use crate::expression::{Expression, Outcome};
 
 /// A parsed key.
 pub(crate) struct Key {
     parts: Vec<Part>,
+    consumers: Arc<Consumers>,
     v4_mask: u32,
     v6_mask: u128,
 }
@@ -26,13 +30,33 @@ enum Part {
     Route,
     Host,
     Header(HeaderName),
+    Cel(Expression),
 }
+
+impl Part {
+    fn expression(&self) -> Option<&Expression> {
+        match self {
+            Part::Cel(expression) => Some(expression),
+            Part::ClientIp
+            | Part::Principal
+            | Part::Listener
+            | Part::Route
+            | Part::Host
+            | Part::Header(_) => None,
+        }
+    }
+}
+
+/// What the expressions of a key come to, in order.
+#[derive(Debug, Default)]
+pub(crate) struct Said(Vec<Outcome>);
 
 /// How keys are written in settings.
 pub(crate) struct Settings<'a> {
     pub(crate) key: &'a Texts,
     pub(crate) ipv4_prefix: u8,
     pub(crate) ipv6_prefix: u8,
+    pub(crate) consumers: &'a Arc<Consumers>,
 }
 
 /// A request's key as other proxies write it, too.
@@ -72,6 +96,7 @@ impl Key {
         }
         Key {
             parts,
+            consumers: settings.consumers.clone(),
             v4_mask: u32::MAX
                 .checked_shl(32_u32.saturating_sub(settings.ipv4_prefix.into()))
                 .unwrap_or(0),
@@ -81,16 +106,33 @@ impl Key {
         }
     }
 
+    /// What the expressions say of a request, once for all that is written of it.
+    ///
+    /// # Errors
+    /// Why one has no outcome.
+    pub(crate) fn said(&self, request: &Request<'_>) -> Result<Said, String> {
+        let mut expressions = self.parts.iter().filter_map(Part::expression).peekable();
+        if expressions.peek().is_none() {
+            return Ok(Said::default());
+        }
+        let subject = Subject::of(request, &self.consumers);
+        let outcomes = expressions.map(|expression| {
+            let outcome = expression.value(&subject);
+            outcome.map_err(|why| format!("key \"{}\": {}", expression.text, why.0))
+        });
+        Ok(Said(outcomes.collect::<Result<_, _>>()?))
+    }
+
     /// Writes the key of a request for a table of this process.
-    pub(crate) fn hash(&self, request: &Request<'_>, hasher: &mut impl Hasher) {
-        self.write(request, &mut |bytes| hasher.write(bytes));
+    pub(crate) fn hash(&self, request: &Request<'_>, said: &Said, hasher: &mut impl Hasher) {
+        self.write(request, said, &mut |bytes| hasher.write(bytes));
     }
 
     /// The key of a request for a store. A digest: what is in it may be long, or nobody's business. Those who want two keys to
     /// meet would have to search for 2^64 of them.
-    pub(crate) fn shared(&self, request: &Request<'_>) -> SharedKey {
+    pub(crate) fn shared(&self, request: &Request<'_>, said: &Said) -> SharedKey {
         let mut digest = Sha256::new();
-        self.write(request, &mut |bytes| digest.update(bytes));
+        self.write(request, said, &mut |bytes| digest.update(bytes));
         let mut number = [0; 16];
         number.copy_from_slice(&digest.finalize()[..16]);
         SharedKey {
@@ -101,7 +143,8 @@ impl Key {
 
     /// Each piece begins with a number of its own and its length, so that no two keys read the same. Other proxies must write the
     /// same bytes, so this must never change.
-    fn write(&self, request: &Request<'_>, sink: &mut dyn FnMut(&[u8])) {
+    fn write(&self, request: &Request<'_>, said: &Said, sink: &mut dyn FnMut(&[u8])) {
+        let mut said = said.0.iter();
         for part in &self.parts {
             match part {
                 Part::ClientIp => self.write_address(request, sink),
@@ -123,6 +166,12 @@ impl Key {
                     }
                 }
                 Part::Listener => piece(8, request.client.listener.as_bytes(), sink),
+                Part::Cel(_) => match said.next() {
+                    Some(Outcome::Text(text)) => piece(9, text.as_bytes(), sink),
+                    Some(Outcome::Number(number)) => piece(10, &number.to_be_bytes(), sink),
+                    Some(Outcome::Truth(truth)) => piece(11, &[u8::from(*truth)], sink),
+                    None => debug_assert!(false, "each expression has an outcome"),
+                },
             }
         }
     }
@@ -157,6 +206,14 @@ fn part(path: &str, text: &str) -> Result<Part, Problem> {
                 .help("write \"header:\" and a name, such as \"header:X-Api-Key\"")
         });
     }
+    if let Some(text) = text.strip_prefix("cel:") {
+        let expression = Expression::of_value(text.trim(), &VOCABULARY);
+        return expression.map(Part::Cel).map_err(|fact| {
+            Problem::at(path, format!("the expression cannot be used: {fact}")).help(
+                "write \"cel:\" and an expression as the plugin `cel` knows them, such as \"cel:request.headers['x-tenant']\"",
+            )
+        });
+    }
     match text {
         "client_ip" => Ok(Part::ClientIp),
         "principal" => Ok(Part::Principal),
@@ -175,11 +232,12 @@ fn part(path: &str, text: &str) -> Result<Part, Problem> {
     }
 }
 
-const WORDS: [&str; 6] = [
+const WORDS: [&str; 7] = [
     "client_ip",
     "principal",
     "listener",
     "route",
     "host",
     "header:NAME",
+    "cel:EXPRESSION",
 ];

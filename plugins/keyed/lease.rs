@@ -25,8 +25,9 @@ pub(crate) struct Lease {
     until: u64,
     /// How many were asked for last.
     batch: u64,
-    /// Refused without asking until then.
+    /// Refused without asking until then, where it costs at least so much.
     refused_until: u64,
+    refused_cost: u64,
     /// Somebody asks, and is expected back by then.
     asking_until: u64,
     /// What the store told last, and when.
@@ -40,7 +41,7 @@ pub(crate) struct Lease {
 pub(crate) enum Step {
     /// Let through, or refused: nobody needs to be asked.
     Known(Standing),
-    /// The store is to be asked for so many uses.
+    /// The store is to be asked for so many uses, or at least for what the request costs.
     Ask(u64),
 }
 
@@ -51,21 +52,21 @@ impl Aged for Lease {
 }
 
 impl Lease {
-    /// A request comes.
-    pub(crate) fn admit(&mut self, now: Duration, terms: &Terms) -> Step {
+    /// A request comes that costs so much.
+    pub(crate) fn admit(&mut self, now: Duration, cost: u64, terms: &Terms) -> Step {
         let now = nanos(now);
         self.used = now;
-        if now < self.refused_until {
+        if now < self.refused_until && cost >= self.refused_cost {
             return Step::Known(self.standing(false, now));
         }
         let lasts = now < self.until;
-        if lasts && self.uses > 0 {
-            self.uses -= 1;
+        if lasts && self.uses >= cost {
+            self.uses -= cost;
             return Step::Known(self.standing(true, now));
         }
         // Whoever comes while another one asks takes what it needs: all of them together would take too much.
         if now < self.asking_until {
-            return Step::Ask(1);
+            return Step::Ask(cost);
         }
         // A key that uses up what it takes is given more at once; one that does not leaves nothing lying about.
         self.batch = match lasts {
@@ -73,24 +74,52 @@ impl Lease {
             false => 1,
         };
         self.asking_until = now + ASKING;
-        Step::Ask(self.batch)
+        Step::Ask(self.batch.max(cost))
     }
 
-    /// The store has answered.
-    pub(crate) fn settle(&mut self, now: Duration, told: Granted, terms: &Terms) -> Standing {
+    /// The store has answered to a request of this cost.
+    pub(crate) fn settle(
+        &mut self,
+        now: Duration,
+        cost: u64,
+        told: Granted,
+        terms: &Terms,
+    ) -> Standing {
         let now = nanos(now);
         (self.told, self.told_at, self.asking_until) = (told, now, 0);
         if told.granted == 0 {
             // Not for long: a limit may be raised, or forgotten in the store, at any time.
             let known = told.next.min(LONGEST_KNOWN);
-            self.refused_until = now + nanos(known);
+            (self.refused_until, self.refused_cost) = (now + nanos(known), cost);
             return self.standing(false, now);
         }
         let left = if now < self.until { self.uses } else { 0 };
-        self.uses = left + told.granted - 1;
+        self.uses = left + told.granted.saturating_sub(cost);
         self.until = now + nanos(terms.lasts);
         self.refused_until = 0;
         self.standing(true, now)
+    }
+
+    /// A response cost so many uses more than was taken, or less. What is left to be settled with the store.
+    pub(crate) fn owe(&mut self, now: Duration, uses: i64) -> i64 {
+        if nanos(now) >= self.until {
+            return uses;
+        }
+        let held = i64::try_from(self.uses).unwrap_or(i64::MAX);
+        let paid = uses.min(held);
+        // More than was taken here is given back only where it was taken.
+        self.uses = self.uses.saturating_add_signed(paid.saturating_neg());
+        uses - paid
+    }
+
+    /// The store was told of a debt, and what is left there.
+    pub(crate) fn owed(&mut self, now: Duration, told: Granted) {
+        let now = nanos(now);
+        (self.told, self.told_at) = (told, now);
+        if told.remaining == 0 && !told.next.is_zero() {
+            let known = told.next.min(LONGEST_KNOWN);
+            (self.refused_until, self.refused_cost) = (now + nanos(known), 1);
+        }
     }
 
     /// The store has not answered.
@@ -150,9 +179,9 @@ mod tests {
         let mut asked = 0;
         let mut now = ms(5);
         for _ in 0..requests {
-            if let Step::Ask(want) = lease.admit(now, &TERMS) {
+            if let Step::Ask(want) = lease.admit(now, 1, &TERMS) {
                 asked += 1;
-                assert!(lease.settle(now, granted(want, 0), &TERMS).admitted);
+                assert!(lease.settle(now, 1, granted(want, 0), &TERMS).admitted);
             }
             now += apart;
         }
@@ -174,60 +203,98 @@ mod tests {
     #[test]
     fn a_refused_key_is_refused_without_asking_until_there_may_be_one() {
         let mut lease = Lease::default();
-        assert_eq!(lease.admit(ms(0), &TERMS), Step::Ask(1));
-        let refused = lease.settle(ms(0), granted(0, 300), &TERMS);
+        assert_eq!(lease.admit(ms(0), 1, &TERMS), Step::Ask(1));
+        let refused = lease.settle(ms(0), 1, granted(0, 300), &TERMS);
 
         assert_eq!((refused.admitted, refused.next), (false, ms(300)));
-        let Step::Known(standing) = lease.admit(ms(100), &TERMS) else {
+        let Step::Known(standing) = lease.admit(ms(100), 1, &TERMS) else {
             panic!("the store is asked");
         };
         assert_eq!((standing.admitted, standing.next), (false, ms(200)));
-        assert_eq!(lease.admit(ms(301), &TERMS), Step::Ask(1));
+        assert_eq!(lease.admit(ms(301), 1, &TERMS), Step::Ask(1));
     }
 
     #[test]
     fn a_long_refusal_is_asked_about_again_each_second() {
         let mut lease = Lease::default();
-        lease.admit(ms(0), &TERMS);
-        lease.settle(ms(0), granted(0, 86_400_000), &TERMS);
+        lease.admit(ms(0), 1, &TERMS);
+        lease.settle(ms(0), 1, granted(0, 86_400_000), &TERMS);
 
-        assert!(matches!(lease.admit(ms(999), &TERMS), Step::Known(_)));
-        assert_eq!(lease.admit(ms(1_001), &TERMS), Step::Ask(1));
+        assert!(matches!(lease.admit(ms(999), 1, &TERMS), Step::Known(_)));
+        assert_eq!(lease.admit(ms(1_001), 1, &TERMS), Step::Ask(1));
     }
 
     #[test]
     fn while_one_asks_the_others_take_one_each() {
         let mut lease = Lease::default();
-        lease.admit(ms(1), &TERMS);
-        lease.settle(ms(1), granted(1, 0), &TERMS);
+        lease.admit(ms(1), 1, &TERMS);
+        lease.settle(ms(1), 1, granted(1, 0), &TERMS);
 
-        assert_eq!(lease.admit(ms(2), &TERMS), Step::Ask(2));
-        assert_eq!(lease.admit(ms(2), &TERMS), Step::Ask(1));
-        lease.settle(ms(3), granted(2, 0), &TERMS);
-        lease.settle(ms(3), granted(1, 0), &TERMS);
-        assert!(matches!(lease.admit(ms(3), &TERMS), Step::Known(_)));
+        assert_eq!(lease.admit(ms(2), 1, &TERMS), Step::Ask(2));
+        assert_eq!(lease.admit(ms(2), 1, &TERMS), Step::Ask(1));
+        lease.settle(ms(3), 1, granted(2, 0), &TERMS);
+        lease.settle(ms(3), 1, granted(1, 0), &TERMS);
+        assert!(matches!(lease.admit(ms(3), 1, &TERMS), Step::Known(_)));
     }
 
     #[test]
     fn whoever_never_comes_back_does_not_hold_the_key_back_for_good() {
         let mut lease = Lease::default();
-        lease.admit(ms(1), &TERMS);
-        lease.settle(ms(1), granted(1, 0), &TERMS);
-        assert_eq!(lease.admit(ms(2), &TERMS), Step::Ask(2));
+        lease.admit(ms(1), 1, &TERMS);
+        lease.settle(ms(1), 1, granted(1, 0), &TERMS);
+        assert_eq!(lease.admit(ms(2), 1, &TERMS), Step::Ask(2));
 
-        assert_eq!(lease.admit(ms(200), &TERMS), Step::Ask(4));
+        assert_eq!(lease.admit(ms(200), 1, &TERMS), Step::Ask(4));
     }
 
     #[test]
     fn what_is_left_of_an_old_lease_is_not_used() {
         let mut lease = Lease::default();
         for now in [1, 2, 3, 4] {
-            if let Step::Ask(want) = lease.admit(ms(now), &TERMS) {
-                lease.settle(ms(now), granted(want, 0), &TERMS);
+            if let Step::Ask(want) = lease.admit(ms(now), 1, &TERMS) {
+                lease.settle(ms(now), 1, granted(want, 0), &TERMS);
             }
         }
 
         assert_eq!(lease.uses, 3, "four were taken for the fourth request");
-        assert_eq!(lease.admit(ms(2_000), &TERMS), Step::Ask(1));
+        assert_eq!(lease.admit(ms(2_000), 1, &TERMS), Step::Ask(1));
+    }
+
+    #[test]
+    fn a_refusal_holds_for_those_that_cost_as_much() {
+        let mut lease = Lease::default();
+        assert_eq!(lease.admit(ms(1), 5, &TERMS), Step::Ask(5));
+        assert!(!lease.settle(ms(1), 5, granted(0, 900), &TERMS).admitted);
+
+        assert!(matches!(lease.admit(ms(2), 6, &TERMS), Step::Known(_)));
+        assert_eq!(lease.admit(ms(2), 1, &TERMS), Step::Ask(1));
+        assert!(lease.settle(ms(2), 1, granted(1, 0), &TERMS).admitted);
+    }
+
+    #[test]
+    fn what_a_response_costs_is_paid_from_the_lease_first() {
+        let mut lease = Lease::default();
+        lease.admit(ms(1), 1, &TERMS);
+        lease.settle(ms(1), 1, granted(8, 0), &TERMS);
+
+        assert_eq!(lease.owe(ms(2), 5), 0);
+        assert_eq!(lease.owe(ms(2), 5), 3);
+        assert_eq!(lease.owe(ms(2), -2), 0);
+        assert_eq!(lease.uses, 2);
+        assert_eq!(
+            lease.owe(ms(2_000), -2),
+            -2,
+            "it is too late to use it here"
+        );
+        lease.owed(
+            ms(2_000),
+            Granted {
+                remaining: 0,
+                ..granted(0, 300)
+            },
+        );
+        assert!(
+            matches!(lease.admit(ms(2_100), 1, &TERMS), Step::Known(standing) if !standing.admitted)
+        );
     }
 }

@@ -2,9 +2,12 @@
 //! It must not know what is counted.
 //! Used by `rate_limit`, `quota` and `concurrency_limit`.
 
+pub(crate) mod cost;
 pub(crate) mod fields;
 pub(crate) mod key;
 pub(crate) mod lease;
+pub(crate) mod owed;
+pub(crate) mod settings;
 pub(crate) mod table;
 
 use std::time::Duration;
@@ -22,6 +25,17 @@ pub(crate) struct Standing {
     pub(crate) next: Duration,
     /// Time until all are there again.
     pub(crate) full: Duration,
+}
+
+impl Standing {
+    /// How the caller stands once so many more are taken, or given back, somewhere else.
+    pub(crate) fn less(self, uses: i64) -> Standing {
+        let remaining = match u64::try_from(uses) {
+            Ok(uses) => self.remaining.saturating_sub(uses),
+            Err(_) => self.remaining.saturating_add(uses.unsigned_abs()),
+        };
+        Standing { remaining, ..self }
+    }
 }
 
 /// What becomes of requests that the store cannot count.

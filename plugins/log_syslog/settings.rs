@@ -21,7 +21,8 @@ use crate::logged::Only;
 pub struct Config {
     /// The server: `udp://HOST:PORT` (RFC 5426, one message in each datagram; default port 514), `tcp://HOST:PORT` (each message with
     /// its length before it, RFC 6587 section 3.4.1; default port 601), `tls://HOST:PORT` (RFC 5425, verified; default port 6514), or
-    /// `unix:///dev/log` (datagrams, relative to the configuration's folder). There is no default.
+    /// `unix:///dev/log` (datagrams, relative to the configuration's folder; systemd-journald and rsyslog's `imuxsock` expect the older
+    /// form of the C library there and show the header as text, rsyslog unless `useSpecialParser` is `off`). There is no default.
     pub server: String,
     /// A file of PEM with authorities to believe instead of the system's, relative to the configuration's folder. Only with `tls`.
     /// Default: the system's.

@@ -2,15 +2,17 @@
 //! It must not know requests; keys are digests.
 //! Called by `quota` once for each request.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::calendar::Span;
 use super::{Config, STORE_UNAVAILABLE};
 use crate::contract::{
-    Build, Clock, Counter, Effects, Granted, Problem, Shared, Store, StoreFailure, Verdict,
+    Build, Clock, Counter, Effects, Granted, Life, Problem, Shared, Store, StoreFailure, Verdict,
+    Wish,
 };
-use crate::keyed::key::SharedKey;
 use crate::keyed::lease::{Lease, Step, Terms};
+use crate::keyed::owed::{Debt, Owed, AGAIN};
 use crate::keyed::table::{Aged, Table, SHARDS};
 use crate::keyed::{OnStoreFailure, Standing};
 
@@ -29,8 +31,10 @@ struct InStore {
     prefix: String,
     /// Only for refusals: uses are not taken ahead, as what is not used would be lost to the caller.
     leases: Shared<Table<Lease>>,
+    owed: Shared<Arc<Owed>>,
     on_failure: OnStoreFailure,
     failed: Counter,
+    owed_lost: Counter,
 }
 
 /// What one key used in a period.
@@ -47,11 +51,25 @@ impl Aged for Count {
     }
 }
 
-/// A request for one use.
+/// A request for uses.
 pub(super) struct Ask<'a> {
-    pub(super) key: SharedKey,
+    /// The key in tables.
+    pub(super) number: u128,
+    /// The key as stores have it.
+    pub(super) text: &'a str,
     pub(super) limit: u64,
+    /// At most the limit.
+    pub(super) cost: u64,
     pub(super) span: &'a Span,
+}
+
+/// How a request was counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In the store.
+    Store,
+    /// In this process.
+    Here,
 }
 
 impl Counts {
@@ -64,8 +82,10 @@ impl Counts {
                     store: build.store("store", store)?,
                     prefix: format!("quota:{name}:"),
                     leases: build.shared("the refusals of a shared quota", Table::new),
+                    owed: build.shared("what is owed to a shared quota", Arc::default),
                     on_failure: config.on_store_failure.unwrap_or_default(),
                     failed: build.counter("store_failed"),
+                    owed_lost: build.counter("owed_lost"),
                 })
             }
         };
@@ -78,15 +98,78 @@ impl Counts {
         })
     }
 
-    /// Takes a use.
+    /// Whether there is a store.
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// Takes what a request costs.
     ///
     /// # Errors
     /// Nothing is counted, and this is to become of the request.
-    pub(super) async fn take(&self, ask: &Ask<'_>, effects: Effects) -> Result<Standing, Verdict> {
+    pub(super) async fn take(
+        &self,
+        ask: &Ask<'_>,
+        effects: Effects,
+    ) -> Result<(Standing, Place), Verdict> {
         match &self.shared {
             Some(shared) => self.take_shared(shared, ask, effects).await,
-            None => self.take_here(ask, effects),
+            None => Ok((self.take_here(ask, effects)?, Place::Here)),
         }
+    }
+
+    /// Takes more for a response than was taken for its request, or gives some back.
+    pub(super) fn owe(&self, ask: &Ask<'_>, place: Place, uses: i64, effects: Effects) {
+        let Some(shared) = self.shared.as_ref().filter(|_| place == Place::Store) else {
+            return self.owe_here(ask, uses, effects);
+        };
+        let debt = Debt {
+            number: ask.number,
+            uses,
+            limit: ask.limit,
+            until: ask.span.ends + GRACE,
+        };
+        let add = |owed: &Arc<Owed>| owed.add(shared.key(ask), debt);
+        if shared.owed.with(effects, add) == Ok(false) {
+            (shared.owed_lost)(1);
+        }
+    }
+
+    fn owe_here(&self, ask: &Ask<'_>, uses: i64, effects: Effects) {
+        let ends = ask.span.ends.as_secs();
+        let new = || Count {
+            ends,
+            uses: 0,
+            used: 0,
+        };
+        // Another period has begun meanwhile: this one does not matter any more.
+        let act = |count: &mut Count| {
+            if count.ends == ends {
+                count.uses = count.uses.saturating_add_signed(uses);
+            }
+        };
+        // Only traffic has responses.
+        let _ = self.local.with(effects, |all| {
+            self.counted(all.with(ask.number, self.keys_per_shard, new, act));
+        });
+    }
+
+    /// Tells the store what is owed, again until it answers, and once more at the end.
+    pub(super) async fn settle(&self, life: Life) {
+        let Some(shared) = &self.shared else {
+            return life.over().await;
+        };
+        let Ok(owed) = shared.owed.with(Effects::Live, Arc::clone) else {
+            return life.over().await;
+        };
+        while owed.some(&life).await {
+            while !shared.settled(&owed).await {
+                if !life.rest(AGAIN).await {
+                    break;
+                }
+            }
+        }
+        shared.settled(&owed).await;
     }
 
     async fn take_shared(
@@ -94,32 +177,41 @@ impl Counts {
         shared: &InStore,
         ask: &Ask<'_>,
         effects: Effects,
-    ) -> Result<Standing, Verdict> {
+    ) -> Result<(Standing, Place), Verdict> {
         let client = shared.store.live(effects).map_err(Verdict::Unknown)?;
         let now = self.clock.elapsed();
-        let step = self.lease(shared, ask, effects, |lease| lease.admit(now, &ONE))?;
+        let step = self.lease(shared, ask, effects, |lease| {
+            lease.admit(now, ask.cost, &ONE)
+        })?;
         if let Step::Known(standing) = step {
-            return Ok(self.whole(standing, ask));
+            return Ok((self.whole(standing, ask), Place::Store));
         }
-        let key = format!("{}{}:{}", shared.prefix, ask.span.name, ask.key.text);
+        let wish = Wish::Take {
+            least: ask.cost,
+            most: ask.cost,
+        };
         // Longer than the period: the clocks of proxies and of the store differ.
         let until = ask.span.ends + GRACE;
-        match client.add_until(&key, ask.limit, 1, until).await {
+        match client
+            .add_until(&shared.key(ask), ask.limit, wish, until)
+            .await
+        {
             Ok(told) => {
-                let next = match told.remaining {
-                    0 => ask.span.left(self.clock.unix()),
-                    _ => Duration::ZERO,
+                let next = match told.granted == 0 || told.remaining == 0 {
+                    true => ask.span.left(self.clock.unix()),
+                    false => Duration::ZERO,
                 };
                 let told = Granted { next, ..told };
                 let now = self.clock.elapsed();
-                let settle = |lease: &mut Lease| lease.settle(now, told, &ONE);
+                let settle = |lease: &mut Lease| lease.settle(now, ask.cost, told, &ONE);
                 let standing = self.lease(shared, ask, effects, settle)?;
-                Ok(self.whole(standing, ask))
+                Ok((self.whole(standing, ask), Place::Store))
             }
             Err(failure) => {
                 self.lease(shared, ask, effects, Lease::failed)?;
                 (shared.failed)(1);
-                self.without_store(shared, ask, effects, &failure)
+                let standing = self.without_store(shared, ask, effects, &failure)?;
+                Ok((standing, Place::Here))
             }
         }
     }
@@ -140,7 +232,7 @@ impl Counts {
         act: impl FnOnce(&mut Lease) -> R,
     ) -> Result<R, Verdict> {
         let done = shared.leases.with(effects, |all| {
-            all.with(ask.key.number, self.keys_per_shard, Lease::default, act)
+            all.with(ask.number, self.keys_per_shard, Lease::default, act)
         });
         Ok(self.counted(done.map_err(Verdict::Unknown)?))
     }
@@ -166,19 +258,21 @@ impl Counts {
             if count.ends < ends {
                 (count.ends, count.uses) = (ends, 0);
             }
-            let admitted = count.uses < ask.limit;
-            count.uses += u64::from(admitted);
+            let admitted = fits(count.uses, ask);
+            if admitted {
+                count.uses += ask.cost;
+            }
             (admitted, count.uses)
         };
         let taken = match effects.is_live() {
             true => self.local.with(effects, |all| {
-                self.counted(all.with(ask.key.number, self.keys_per_shard, new, act))
+                self.counted(all.with(ask.number, self.keys_per_shard, new, act))
             }),
             false => self.local.peek(effects, |all| {
-                all.peek(ask.key.number, |count| {
+                all.peek(ask.number, |count| {
                     let current = count.filter(|count| count.ends >= ends);
                     let uses = current.map_or(0, |count| count.uses);
-                    (uses < ask.limit, uses)
+                    (fits(uses, ask), uses)
                 })
             }),
         };
@@ -188,7 +282,10 @@ impl Counts {
         Ok(Standing {
             admitted,
             remaining,
-            next: if remaining == 0 { left } else { Duration::ZERO },
+            next: match admitted && remaining > 0 {
+                true => Duration::ZERO,
+                false => left,
+            },
             full: left,
         })
     }
@@ -209,6 +306,38 @@ impl Counts {
             }),
         }
     }
+}
+
+impl InStore {
+    /// The key of a request's period in the store.
+    fn key(&self, ask: &Ask<'_>) -> String {
+        format!("{}{}:{}", self.prefix, ask.span.name, ask.text)
+    }
+
+    /// Whether the store has heard of all that is owed.
+    async fn settled(&self, owed: &Owed) -> bool {
+        let Ok(client) = self.store.live(Effects::Live) else {
+            return true;
+        };
+        while let Some((key, debt)) = owed.next() {
+            let told = client
+                .add_until(&key, debt.limit, debt.wish(), debt.until)
+                .await;
+            if told.is_err() {
+                (self.failed)(1);
+                if !owed.add(key, debt) {
+                    (self.owed_lost)(1);
+                }
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Whether there is room for what a request costs.
+fn fits(uses: u64, ask: &Ask<'_>) -> bool {
+    ask.limit.saturating_sub(uses) >= ask.cost
 }
 
 const ONE: Terms = Terms {

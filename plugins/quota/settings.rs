@@ -9,9 +9,11 @@ use serde::Deserialize;
 
 use super::calendar::Period;
 use crate::contract::{Build, Problem, Texts};
+use crate::keyed::cost::CostSetting;
 use crate::keyed::fields::Fields;
 use crate::keyed::key::{Key, Settings};
-use crate::keyed::{is_name, OnStoreFailure};
+use crate::keyed::settings::{many, v4_bits, v6_bits, Common};
+use crate::keyed::OnStoreFailure;
 
 /// Settings of `quota`. What was used in the current period survives a reload; with a `store` also a restart.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -27,11 +29,18 @@ pub struct Config {
     /// there has to be a number as for `limit`. Default: none.
     #[serde(default)]
     pub limit_from: Option<String>,
-    /// Whose requests are counted together: `principal`, `client_ip`, `listener`, `route`, `host`, `header:NAME`, or a
-    /// list of these for every combination. A request without the header or principal is counted by its address.
-    /// Default: `principal`.
+    /// Whose requests are counted together: `principal`, `client_ip`, `listener`, `route`, `host`, `header:NAME`,
+    /// `cel:EXPRESSION`, or a list of these for every combination, as with `rate_limit`. A request without the header or
+    /// principal is counted by its address; an expression without outcome is a failure with the cause `quota.no_outcome`,
+    /// and `on_error` decides. Default: `principal`.
     #[serde(default = "principal")]
     pub key: Texts,
+    /// What a request costs: a whole number, an expression, or `{response_header: X-Cost, default: 1}`, as with
+    /// `rate_limit`. More than the limit waits for a whole period. What a response costs beyond what is left is owed in
+    /// the same period: at most what the responses cost that were under way when the last use was taken. In a store it is
+    /// settled beside the response. Default: 1.
+    #[serde(default)]
+    pub cost: Option<CostSetting>,
     /// How many leading bits of an IPv4 address count as one client, 0 to 32. Default: 32.
     #[serde(default = "v4_bits")]
     pub ipv4_prefix: u8,
@@ -69,26 +78,15 @@ fn principal() -> Texts {
     Texts(vec!["principal".to_owned()])
 }
 
-fn v4_bits() -> u8 {
-    32
-}
-
-fn v6_bits() -> u8 {
-    64
-}
-
-fn many() -> usize {
-    100_000
-}
-
 const MOST: u64 = 1_000_000_000_000;
 
 impl Config {
-    pub(super) fn parsed_key(&self, problems: &mut Vec<Problem>) -> Key {
+    pub(super) fn parsed_key(&self, build: &Build<'_>, problems: &mut Vec<Problem>) -> Key {
         let settings = Settings {
             key: &self.key,
             ipv4_prefix: self.ipv4_prefix,
             ipv6_prefix: self.ipv6_prefix,
+            consumers: build.consumers,
         };
         Key::of(&settings, problems)
     }
@@ -101,24 +99,13 @@ impl Config {
                     .help("to refuse every request use the `respond` plugin with status 429"),
             );
         }
-        if self.max_keys == 0 {
-            problems.push(
-                Problem::at("max_keys", "must be at least 1, found 0")
-                    .help("leave it out for 100000"),
-            );
-        }
-        if let Some(name) = self.name.as_deref().filter(|name| !is_name(name)) {
-            problems.push(
-                Problem::at("name", format!("{name:?} cannot be a quota's name"))
-                    .help("write up to 64 letters, digits and \".\", \"_\", \"-\""),
-            );
-        }
-        if self.on_store_failure.is_some() && self.store.is_none() {
-            problems.push(
-                Problem::at("on_store_failure", "is not used: no `store` is named")
-                    .help("name one of `redis` in `store`, or remove this line"),
-            );
-        }
+        let common = Common {
+            max_keys: self.max_keys,
+            name: self.name.as_deref(),
+            has_store: self.store.is_some(),
+            for_store: &[("on_store_failure", self.on_store_failure.is_some())],
+        };
+        common.judge(problems);
     }
 
     /// Limits that consumers have for themselves.

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::*;
 use crate::contract::{Consumer, StoreFailure};
 use crate::testkit::{answered, field, fields, went_on, Exchange, Instance, Kit};
@@ -175,4 +177,53 @@ fn wrong_settings_are_located_all_at_once() {
         problems[0].fact,
         "the consumer \"eve\" has quota: \"lots\", which is no limit"
     );
+}
+
+#[test]
+fn costs_count_in_a_period_and_what_responses_cost_is_owed_in_it() {
+    for store in ["", "\nstore: shared"] {
+        let kit = Kit::new().with_store("shared");
+        let plugin = kit.instance(
+            &PLUGIN,
+            &format!("limit: 10\nper: day\nkey: \"cel:request.headers['x-team']\"\ncost: {{response_header: x-cost, default: 2}}{store}"),
+        );
+        let mut task = (!store.is_empty()).then(|| kit.task(&plugin, "settle"));
+        let mut asks = |cost: &str| {
+            let mut exchange = Exchange::get("http://shop.test/").with("x-team", "a");
+            let is_in = crate::testkit::went_on(&plugin.request(&mut exchange));
+            exchange.response.insert_header("x-cost", cost).unwrap();
+            plugin.response(&mut exchange);
+            task.as_mut().map(|task| task.go_on());
+            let left = exchange.response.headers["x-ratelimit-remaining"]
+                .to_str()
+                .unwrap();
+            (is_in, left.to_owned())
+        };
+
+        assert_eq!(asks("5"), (true, "5".to_owned()), "{store}");
+        assert_eq!(asks("0"), (true, "5".to_owned()));
+        assert_eq!(asks("900"), (true, "0".to_owned()));
+        assert!(!asks("1").0);
+        kit.advance(DAY);
+        assert_eq!(
+            asks("1"),
+            (true, "9".to_owned()),
+            "what was owed is of that day"
+        );
+
+        match plugin.request(&mut Exchange::get("http://shop.test/")) {
+            Verdict::Failed { cause, .. } => assert_eq!(cause.name, "quota.no_outcome"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_cost_above_the_limit_waits_for_a_whole_period() {
+    let kit = Kit::new();
+    let plugin = kit.instance(&PLUGIN, "limit: 3\nper: day\nkey: route\ncost: 5");
+    let admits =
+        || crate::testkit::went_on(&plugin.request(&mut Exchange::get("http://shop.test/")));
+
+    assert!(admits() && !admits());
 }

@@ -18,16 +18,18 @@ pub(super) struct Law {
 /// A bucket. Levels are whole numbers: with floats the law would hold only nearly.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bucket {
-    /// In units of 2^-32 tokens.
-    level: u64,
+    /// In units of 2^-32 tokens; below zero where more is owed than there was.
+    level: i64,
     /// Until when growth is in the level, in nanoseconds.
     grown: u64,
 }
 
-const TOKEN: u64 = 1 << 32;
+const TOKEN: i64 = 1 << 32;
+/// The most that is owed: what the longest bucket holds.
+const LOWEST: i64 = -(Law::MOST as i64) * TOKEN;
 
 impl Law {
-    /// Levels fit in 62 bits up to here, and products with times in 128.
+    /// Levels fit in 63 bits up to here, and products with times in 128.
     pub(super) const MOST: u64 = 1_000_000_000;
 
     /// Numbers beyond the limits are brought within; the settings were checked before.
@@ -47,22 +49,32 @@ impl Law {
         Duration::from_nanos(self.time_to_grow(self.capacity()))
     }
 
-    fn capacity(&self) -> u64 {
-        self.burst * TOKEN
+    fn capacity(&self) -> i64 {
+        units(self.burst)
+    }
+
+    /// What grows in each `per`.
+    fn grows(&self) -> u128 {
+        u128::from(units(self.rate).unsigned_abs())
     }
 
     /// Rounded down: a bucket may grow late, never early.
-    fn growth(&self, nanos: u64) -> u64 {
-        let growth = u128::from(nanos) * u128::from(self.rate * TOKEN) / u128::from(self.per_ns);
-        u64::try_from(growth).unwrap_or(u64::MAX)
+    fn growth(&self, nanos: u64) -> i64 {
+        let growth = u128::from(nanos) * self.grows() / u128::from(self.per_ns);
+        i64::try_from(growth).unwrap_or(i64::MAX)
     }
 
     /// Rounded up, for the same reason.
-    fn time_to_grow(&self, units: u64) -> u64 {
-        let nanos =
-            (u128::from(units) * u128::from(self.per_ns)).div_ceil(u128::from(self.rate * TOKEN));
+    fn time_to_grow(&self, units: i64) -> u64 {
+        let units = u128::try_from(units).unwrap_or(0);
+        let nanos = (units * u128::from(self.per_ns)).div_ceil(self.grows());
         u64::try_from(nanos).unwrap_or(u64::MAX)
     }
+}
+
+/// So many tokens, at most those of the longest bucket.
+fn units(tokens: u64) -> i64 {
+    i64::try_from(tokens.min(Law::MOST)).unwrap_or(i64::MAX) * TOKEN
 }
 
 impl Aged for Bucket {
@@ -79,18 +91,32 @@ impl Bucket {
         }
     }
 
-    /// Takes a token if there is one. `now` may lie before an earlier call's: other threads read the clock too.
-    pub(super) fn take(&mut self, law: &Law, now: u64) -> Standing {
+    /// Takes so many tokens if they are there, or waits for a full bucket where it never holds as many. `now` may lie before an
+    /// earlier call's: other threads read the clock too.
+    pub(super) fn take(&mut self, law: &Law, now: u64, cost: u64) -> Standing {
         self.grow(law, now);
-        let admitted = self.level >= TOKEN;
+        let cost = units(cost.min(law.burst));
+        let admitted = self.level >= cost;
         if admitted {
-            self.level -= TOKEN;
+            self.level -= cost;
         }
-        let next = law.time_to_grow(TOKEN.saturating_sub(self.level));
+        self.standing(law, admitted, if admitted { TOKEN } else { cost })
+    }
+
+    /// Takes so many tokens whether they are there or not, or gives some back.
+    pub(super) fn owe(&mut self, law: &Law, now: u64, uses: i64) -> Standing {
+        self.grow(law, now);
+        let change = units(uses.unsigned_abs()) * uses.signum();
+        self.level = (self.level - change).clamp(LOWEST, law.capacity());
+        self.standing(law, true, TOKEN)
+    }
+
+    fn standing(&self, law: &Law, admitted: bool, need: i64) -> Standing {
+        let next = law.time_to_grow(need - self.level);
         let full = law.time_to_grow(law.capacity() - self.level);
         Standing {
             admitted,
-            remaining: self.level / TOKEN,
+            remaining: u64::try_from(self.level / TOKEN).unwrap_or(0),
             next: Duration::from_nanos(next),
             full: Duration::from_nanos(full),
         }
@@ -136,7 +162,7 @@ mod tests {
         let mut admitted = Vec::new();
         for pause in pauses {
             now += pause;
-            if bucket.take(law, now).admitted {
+            if bucket.take(law, now, 1).admitted {
                 admitted.push(now);
             }
         }
@@ -158,15 +184,32 @@ mod tests {
         }
 
         #[test]
+        fn what_is_owed_is_grown_before_more_is_taken((law, pauses) in law().prop_flat_map(pauses), costs in prop::collection::vec(0_u64..200, 150)) {
+            let mut bucket = Bucket::full(&law, 0);
+            let (mut now, mut taken) = (0_u64, 0_u128);
+            for (pause, cost) in pauses.into_iter().zip(costs) {
+                now += pause;
+                let before = taken;
+                if bucket.take(&law, now, 1).admitted {
+                    taken += u128::from(cost);
+                    bucket.owe(&law, now, cost as i64 - 1);
+                    // All of it but the last fits into the burst and what has grown.
+                    let beyond = before.saturating_sub(u128::from(law.burst));
+                    prop_assert!(beyond * u128::from(law.per_ns) <= u128::from(now) * u128::from(law.rate));
+                }
+            }
+        }
+
+        #[test]
         fn waiting_as_long_as_told_is_enough((law, pauses) in law().prop_flat_map(pauses)) {
             let mut bucket = Bucket::full(&law, 0);
             let mut now = 0;
             for pause in pauses {
                 now += pause;
-                let take = bucket.take(&law, now);
+                let take = bucket.take(&law, now, 1);
                 if !take.admitted {
                     now += take.next.as_nanos() as u64;
-                    prop_assert!(bucket.take(&law, now).admitted);
+                    prop_assert!(bucket.take(&law, now, 1).admitted);
                 }
             }
         }
@@ -187,14 +230,14 @@ mod tests {
         let day = Duration::from_secs(86_400);
         let law = Law::new(1, day, 1);
         let mut bucket = Bucket::full(&law, 0);
-        assert!(bucket.take(&law, 0).admitted);
+        assert!(bucket.take(&law, 0, 1).admitted);
 
         // A unit takes 20 microseconds to grow: each of these calls alone grows less than one.
         let nanos = day.as_nanos() as u64;
         let start = nanos - 1_000_000;
         let admitted = (start..=nanos + 1_000)
             .step_by(1_000)
-            .filter(|now| bucket.take(&law, *now).admitted)
+            .filter(|now| bucket.take(&law, *now, 1).admitted)
             .count();
 
         assert_eq!(admitted, 1);
@@ -205,11 +248,11 @@ mod tests {
         let law = Law::new(1, Duration::from_secs(1), 1);
         let mut bucket = Bucket::full(&law, 5_000_000_000);
 
-        assert!(bucket.take(&law, 5_000_000_000).admitted);
-        assert!(!bucket.take(&law, 1_000_000_000).admitted);
-        assert!(!bucket.take(&law, 5_900_000_000).admitted);
+        assert!(bucket.take(&law, 5_000_000_000, 1).admitted);
+        assert!(!bucket.take(&law, 1_000_000_000, 1).admitted);
+        assert!(!bucket.take(&law, 5_900_000_000, 1).admitted);
         // Rounding down at the call before cost less than a nanosecond.
-        assert!(bucket.take(&law, 6_000_000_001).admitted);
+        assert!(bucket.take(&law, 6_000_000_001, 1).admitted);
     }
 
     #[test]
@@ -218,7 +261,7 @@ mod tests {
         let narrow = Law::new(1, Duration::from_secs(1), 2);
         let mut bucket = Bucket::full(&wide, 0);
 
-        let take = bucket.take(&narrow, 0);
+        let take = bucket.take(&narrow, 0, 1);
 
         assert_eq!((take.admitted, take.remaining), (true, 1));
     }

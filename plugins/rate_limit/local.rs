@@ -51,11 +51,12 @@ impl Local {
         }
     }
 
-    /// Counts a request; also says how many other keys were forgotten for it. In a dry run it only looks.
+    /// Counts a request of this cost; also says how many other keys were forgotten for it. In a dry run it only looks.
     pub(super) fn take(
         &self,
         key: u128,
         now: Duration,
+        cost: u64,
         effects: Effects,
     ) -> Result<(Standing, u64), Unknown> {
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
@@ -66,19 +67,54 @@ impl Local {
                     key,
                     most,
                     || Bucket::full(law, now),
-                    |one| one.take(law, now),
+                    |one| one.take(law, now, cost),
                 )
             }),
             Counts::Windows(law, all) if effects.is_live() => all.with(effects, |all| {
-                all.with(key, most, || Window::new(now), |one| one.take(law, now))
+                all.with(
+                    key,
+                    most,
+                    || Window::new(now),
+                    |one| one.take(law, now, cost),
+                )
             }),
             Counts::Buckets(law, all) => all.peek(effects, |all| {
                 let one = all.peek(key, |one| one.copied());
-                (one.unwrap_or(Bucket::full(law, now)).take(law, now), 0)
+                (
+                    one.unwrap_or(Bucket::full(law, now)).take(law, now, cost),
+                    0,
+                )
             }),
             Counts::Windows(law, all) => all.peek(effects, |all| {
                 let one = all.peek(key, |one| one.copied());
-                (one.unwrap_or(Window::new(now)).take(law, now), 0)
+                (one.unwrap_or(Window::new(now)).take(law, now, cost), 0)
+            }),
+        }
+    }
+
+    /// Takes more for a response than was taken for its request, or gives some back; how the key stands, and how many others were
+    /// forgotten for it.
+    pub(super) fn owe(
+        &self,
+        key: u128,
+        now: Duration,
+        uses: i64,
+        effects: Effects,
+    ) -> Result<(Standing, u64), Unknown> {
+        let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        let most = self.keys_per_shard;
+        match &self.counts {
+            Counts::Buckets(law, all) => all.with(effects, |all| {
+                let full = || Bucket::full(law, now);
+                all.with(key, most, full, |one| one.owe(law, now, uses))
+            }),
+            Counts::Windows(law, all) => all.with(effects, |all| {
+                all.with(
+                    key,
+                    most,
+                    || Window::new(now),
+                    |one| one.owe(law, now, uses),
+                )
             }),
         }
     }

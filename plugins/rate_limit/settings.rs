@@ -8,19 +8,23 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::bucket::Law;
-use crate::contract::{Problem, Texts, Time};
+use crate::contract::{Build, Problem, Texts, Time};
+use crate::keyed::cost::CostSetting;
 use crate::keyed::fields::Fields;
 use crate::keyed::key::{Key, Settings};
-use crate::keyed::{is_name, OnStoreFailure};
+use crate::keyed::settings::{client_ip, many, v4_bits, v6_bits, Common};
+use crate::keyed::OnStoreFailure;
 
 /// Settings of `rate_limit`. Counts survive a reload, and a changed rate or burst applies to them at once.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Whose requests are counted together: `client_ip`, `principal`, `listener`, `route`, `host`, `header:NAME`, or a
-    /// list of these for every combination, such as `[route, client_ip]`. A request without the header or principal is
-    /// counted by its address. Clients choose what a header says, so limit by one only if something checks it.
-    /// Default: `client_ip`.
+    /// Whose requests are counted together: `client_ip`, `principal`, `listener`, `route`, `host`, `header:NAME`,
+    /// `cel:EXPRESSION`, or a list of these for every combination, such as `[route, client_ip]`. A request without the
+    /// header or principal is counted by its address. An expression is as those of the plugin `cel` and comes to a text of
+    /// at most 1024 bytes, a whole number, or true or false; one without outcome is a failure with the cause
+    /// `rate_limit.no_outcome`, and `on_error` decides. Clients choose what a header says, so limit by one only if
+    /// something checks it. Default: `client_ip`.
     #[serde(default = "client_ip")]
     pub key: Texts,
     /// Requests that are let through in each `per`, at a steady pace; 1 to 1 000 000 000. There is no default.
@@ -37,6 +41,17 @@ pub struct Config {
     /// `token_bucket`. Default: the same as `rate`.
     #[serde(default)]
     pub burst: Option<u64>,
+    /// What a request costs: a whole number, an expression as in `key` (such as `request.method == 'POST' ? 5 : 1`; 0 lets
+    /// through what is not to count, and what is no whole number up to 1 000 000 000 is a failure as in `key`), or
+    /// `{response_header: X-Cost, default: 1}`. More than `burst` (or `rate`) waits for all of it to be there. With
+    /// `response_header` a request takes `default` before it goes on, and the rest with its response, which may say more
+    /// than is left: that is owed, up to 1 000 000 000, and the key is refused until it has grown again. So in any span
+    /// of time no more is let through than without, except for what the responses cost that were under way when the last
+    /// use was taken; with `sliding_window` what is owed is forgotten after the next window. In a store it is settled
+    /// beside the response, within a second of the store's answering; by up to 100 000 keys at a time, beyond which the
+    /// event `owed_lost` counts. What is no number leaves `default`, and is counted as `cost_unreadable`. Default: 1.
+    #[serde(default)]
+    pub cost: Option<CostSetting>,
     /// How many leading bits of an IPv4 address count as one client, 0 to 32. Default: 32.
     #[serde(default = "v4_bits")]
     pub ipv4_prefix: u8,
@@ -88,32 +103,17 @@ pub enum Algorithm {
     SlidingWindow,
 }
 
-fn client_ip() -> Texts {
-    Texts(vec!["client_ip".to_owned()])
-}
-
 fn second() -> Time {
     Time::secs(1)
 }
 
-fn v4_bits() -> u8 {
-    32
-}
-
-fn v6_bits() -> u8 {
-    64
-}
-
-fn many() -> usize {
-    100_000
-}
-
 impl Config {
-    pub(super) fn parsed_key(&self, problems: &mut Vec<Problem>) -> Key {
+    pub(super) fn parsed_key(&self, build: &Build<'_>, problems: &mut Vec<Problem>) -> Key {
         let settings = Settings {
             key: &self.key,
             ipv4_prefix: self.ipv4_prefix,
             ipv6_prefix: self.ipv6_prefix,
+            consumers: build.consumers,
         };
         Key::of(&settings, problems)
     }
@@ -143,40 +143,25 @@ impl Config {
 
     /// Everything else: bounds, and settings that would have no effect.
     pub(super) fn judge(&self, problems: &mut Vec<Problem>) {
-        if self.max_keys == 0 {
-            problems.push(
-                Problem::at("max_keys", "must be at least 1, found 0")
-                    .help("leave it out for 100000"),
-            );
-        }
         if self.algorithm == Algorithm::SlidingWindow && self.burst.is_some() {
             problems.push(
                 Problem::at("burst", "is not used: a sliding window has no bucket")
                     .help("remove it, or use `algorithm: token_bucket`"),
             );
         }
-        if let Some(name) = self.name.as_deref().filter(|name| !is_name(name)) {
-            problems.push(
-                Problem::at("name", format!("{name:?} cannot be a limit's name"))
-                    .help("write up to 64 letters, digits and \".\", \"_\", \"-\""),
-            );
-        }
         if let Some(batch) = self.batch.filter(|batch| !(1..=10_000).contains(batch)) {
             let fact = format!("must be from 1 to 10000, found {batch}");
             problems.push(Problem::at("batch", fact).help("leave it out for a tenth of the burst"));
         }
-        let unused = [
-            ("batch", self.batch.is_some()),
-            ("on_store_failure", self.on_store_failure.is_some()),
-        ];
-        for (path, _) in unused
-            .iter()
-            .filter(|(_, given)| *given && self.store.is_none())
-        {
-            problems.push(
-                Problem::at(*path, "is not used: no `store` is named")
-                    .help("name one of `redis` in `store`, or remove this line"),
-            );
-        }
+        let common = Common {
+            max_keys: self.max_keys,
+            name: self.name.as_deref(),
+            has_store: self.store.is_some(),
+            for_store: &[
+                ("batch", self.batch.is_some()),
+                ("on_store_failure", self.on_store_failure.is_some()),
+            ],
+        };
+        common.judge(problems);
     }
 }

@@ -2,16 +2,18 @@
 //! It must not know which store; it asks through the contract, once for a request at most.
 //! Asked for each request where a store is named.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::local::Local;
 use super::{Algorithm, Config, STORE_UNAVAILABLE};
 use crate::contract::{
-    Build, Clock, Counter, Granted, Problem, Request, Shared, Store, StoreClient, StoreFailure,
-    TokenLaw, Verdict, WindowLaw,
+    Build, Clock, Counter, Effects, Granted, Life, Problem, Shared, Store, StoreClient,
+    StoreFailure, TokenLaw, Verdict, WindowLaw, Wish,
 };
-use crate::keyed::key::{Key, SharedKey};
+use crate::keyed::key::SharedKey;
 use crate::keyed::lease::{Lease, Step, Terms};
+use crate::keyed::owed::{Debt, Owed, AGAIN};
 use crate::keyed::table::{Table, SHARDS};
 use crate::keyed::{OnStoreFailure, Standing};
 
@@ -22,6 +24,7 @@ pub(super) struct Counts {
     /// What keys begin with.
     prefix: String,
     leases: Shared<Table<Lease>>,
+    owed: Shared<Arc<Owed>>,
     terms: Terms,
     keys_per_shard: usize,
     on_failure: OnStoreFailure,
@@ -29,6 +32,15 @@ pub(super) struct Counts {
     asked: Counter,
     failed: Counter,
     evicted: Counter,
+    owed_lost: Counter,
+}
+
+/// How a request was counted.
+pub(super) enum Taken {
+    /// In the store, under this key.
+    InStore(Standing, String),
+    /// In this process, as the store did not answer.
+    Here(Standing),
 }
 
 enum Law {
@@ -66,6 +78,7 @@ impl Counts {
             law,
             prefix: format!("rate_limit:{letter}:{name}:"),
             leases: build.shared("the leases of a shared limit", Table::new),
+            owed: build.shared("what is owed to a shared limit", Arc::default),
             terms: Terms {
                 batch: config.batch.unwrap_or((most / 10).clamp(1, 1000)),
                 lasts: config.per.0.min(LONGEST_LEASE),
@@ -76,50 +89,125 @@ impl Counts {
             asked: build.counter("store_asked"),
             failed: build.counter("store_failed"),
             evicted: build.counter("evicted"),
+            owed_lost: build.counter("owed_lost"),
         })
     }
 
-    /// Counts a request. `local` counts where the store does not and the settings say so.
+    /// Counts a request of this cost. `local` counts where the store does not and the settings say so.
     ///
     /// # Errors
     /// It is not counted, and this is to become of it.
     pub(super) async fn take(
         &self,
-        key: &Key,
+        key: &SharedKey,
+        cost: u64,
         local: &Local,
-        request: &Request<'_>,
-    ) -> Result<Standing, Verdict> {
-        let client = self.store.live(request.effects).map_err(Verdict::Unknown)?;
-        let key = key.shared(request);
+        effects: Effects,
+    ) -> Result<Taken, Verdict> {
+        let client = self.store.live(effects).map_err(Verdict::Unknown)?;
+        let cost = cost.min(self.most());
+        let text = format!("{}{}", self.prefix, key.text);
         let now = self.clock.elapsed();
-        let step = self.lease(request, &key, |lease| lease.admit(now, &self.terms))?;
-        let want = match step {
-            Step::Known(standing) => return Ok(standing),
-            Step::Ask(want) => want,
+        let step = self.lease(key.number, effects, |lease| {
+            lease.admit(now, cost, &self.terms)
+        })?;
+        let most = match step {
+            Step::Known(standing) => return Ok(Taken::InStore(standing, text)),
+            Step::Ask(most) => most,
         };
         (self.asked)(1);
-        match self.ask(client, &key, want).await {
+        match self
+            .ask(client, &text, Wish::Take { least: cost, most })
+            .await
+        {
             Ok(told) => {
                 let now = self.clock.elapsed();
-                let settle = |lease: &mut Lease| lease.settle(now, told, &self.terms);
-                self.lease(request, &key, settle)
+                let settle = |lease: &mut Lease| lease.settle(now, cost, told, &self.terms);
+                let standing = self.lease(key.number, effects, settle)?;
+                Ok(Taken::InStore(standing, text))
             }
             Err(failure) => {
-                self.lease(request, &key, Lease::failed)?;
+                self.lease(key.number, effects, Lease::failed)?;
                 (self.failed)(1);
-                self.without_store(&key, local, request, &failure)
+                let standing = self.without_store(key.number, cost, local, effects, &failure)?;
+                Ok(Taken::Here(standing))
             }
+        }
+    }
+
+    /// Takes more for a response than was taken for its request, or gives some back: from the lease, or beside the response.
+    pub(super) fn owe(&self, text: &str, number: u128, uses: i64, effects: Effects) {
+        let now = self.clock.elapsed();
+        let Ok(uses) = self.lease(number, effects, |lease| lease.owe(now, uses)) else {
+            return;
+        };
+        let debt = Debt {
+            number,
+            uses,
+            limit: 0,
+            until: Duration::ZERO,
+        };
+        let add = |owed: &Arc<Owed>| uses == 0 || owed.add(text.to_owned(), debt);
+        if self.owed.with(effects, add) == Ok(false) {
+            (self.owed_lost)(1);
+        }
+    }
+
+    /// Tells the store what is owed, again until it answers, and once more at the end.
+    pub(super) async fn settle(&self, life: Life) {
+        let Ok(owed) = self.owed.with(Effects::Live, Arc::clone) else {
+            return life.over().await;
+        };
+        while owed.some(&life).await {
+            while !self.settled(&owed).await {
+                if !life.rest(AGAIN).await {
+                    break;
+                }
+            }
+        }
+        self.settled(&owed).await;
+    }
+
+    /// Whether the store has heard of all of it.
+    async fn settled(&self, owed: &Owed) -> bool {
+        let Ok(client) = self.store.live(Effects::Live) else {
+            return true;
+        };
+        while let Some((key, debt)) = owed.next() {
+            match self.ask(client, &key, debt.wish()).await {
+                Ok(told) => {
+                    let now = self.clock.elapsed();
+                    // Traffic's own table: it is there.
+                    let _ = self.lease(debt.number, Effects::Live, |lease| lease.owed(now, told));
+                }
+                Err(_) => {
+                    (self.failed)(1);
+                    if !owed.add(key, debt) {
+                        (self.owed_lost)(1);
+                    }
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// What there is at once.
+    fn most(&self) -> u64 {
+        match self.law {
+            Law::Tokens(law) => law.burst,
+            Law::Window(law) => law.limit,
         }
     }
 
     fn lease<R>(
         &self,
-        request: &Request<'_>,
-        key: &SharedKey,
+        number: u128,
+        effects: Effects,
         act: impl FnOnce(&mut Lease) -> R,
     ) -> Result<R, Verdict> {
-        let done = self.leases.with(request.effects, |all| {
-            all.with(key.number, self.keys_per_shard, Lease::default, act)
+        let done = self.leases.with(effects, |all| {
+            all.with(number, self.keys_per_shard, Lease::default, act)
         });
         let (done, evicted) = done.map_err(Verdict::Unknown)?;
         if evicted > 0 {
@@ -131,27 +219,27 @@ impl Counts {
     async fn ask(
         &self,
         client: &dyn StoreClient,
-        key: &SharedKey,
-        want: u64,
+        key: &str,
+        wish: Wish,
     ) -> Result<Granted, StoreFailure> {
-        let key = format!("{}{}", self.prefix, key.text);
         match self.law {
-            Law::Tokens(law) => client.take_tokens(&key, law, want).await,
-            Law::Window(law) => client.add_in_window(&key, law, want).await,
+            Law::Tokens(law) => client.take_tokens(key, law, wish).await,
+            Law::Window(law) => client.add_in_window(key, law, wish).await,
         }
     }
 
     fn without_store(
         &self,
-        key: &SharedKey,
+        number: u128,
+        cost: u64,
         local: &Local,
-        request: &Request<'_>,
+        effects: Effects,
         failure: &StoreFailure,
     ) -> Result<Standing, Verdict> {
         match self.on_failure {
             OnStoreFailure::Local => {
                 let now = self.clock.elapsed();
-                let taken = local.take(key.number, now, request.effects);
+                let taken = local.take(number, now, cost, effects);
                 let (take, evicted) = taken.map_err(Verdict::Unknown)?;
                 if evicted > 0 {
                     (self.evicted)(evicted);

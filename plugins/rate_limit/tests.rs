@@ -1,3 +1,4 @@
+mod cost;
 mod shared;
 
 use std::time::Duration;
@@ -244,6 +245,6 @@ fn wrong_settings_are_located_all_at_once() {
     assert_eq!(paths("rate: 1\nfields: all"), ["fields"]);
     assert_eq!(
         kit.problems(&PLUGIN, "rate: 1\nkey: client_pi")[0].remedy,
-        "did you mean \"client_ip\"? parts known: client_ip, principal, listener, route, host, header:NAME"
+        "did you mean \"client_ip\"? parts known: client_ip, principal, listener, route, host, header:NAME, cel:EXPRESSION"
     );
 }

@@ -48,8 +48,26 @@ impl Window {
         }
     }
 
-    /// Counts a use if there is room for it. `now` may lie before an earlier call's: other threads read the clock too.
-    pub(super) fn take(&mut self, law: &Law, now: u64) -> Standing {
+    /// Counts so many uses if there is room for them, or for an empty window where it never has as much. `now` may lie before an earlier call's: other threads read the clock too.
+    pub(super) fn take(&mut self, law: &Law, now: u64, cost: u64) -> Standing {
+        let gone = self.pass(law, now);
+        let cost = cost.min(law.limit);
+        let admitted = self.free(law, gone) >= cost;
+        if admitted {
+            self.count = self.count.saturating_add(cost);
+        }
+        self.standing(law, gone, admitted, if admitted { 1 } else { cost })
+    }
+
+    /// Counts so many uses whether there is room or not, or takes some back from this window. What is too much fades with the next one.
+    pub(super) fn owe(&mut self, law: &Law, now: u64, uses: i64) -> Standing {
+        let gone = self.pass(law, now);
+        self.count = self.count.saturating_add_signed(uses);
+        self.standing(law, gone, true, 1)
+    }
+
+    /// Goes on to the window of now; how far that one is gone.
+    fn pass(&mut self, law: &Law, now: u64) -> u64 {
         self.used = self.used.max(now);
         let index = now / law.per_ns;
         match index.saturating_sub(self.index) {
@@ -58,15 +76,14 @@ impl Window {
             _ => (self.before, self.count) = (0, 0),
         }
         self.index = self.index.max(index);
-        let gone = now.saturating_sub(self.index.saturating_mul(law.per_ns));
-        let admitted = self.free(law, gone) > 0;
-        if admitted {
-            self.count += 1;
-        }
+        now.saturating_sub(self.index.saturating_mul(law.per_ns))
+    }
+
+    fn standing(&self, law: &Law, gone: u64, admitted: bool, need: u64) -> Standing {
         Standing {
             admitted,
             remaining: self.free(law, gone),
-            next: Duration::from_nanos(self.next(law, gone)),
+            next: Duration::from_nanos(self.next(law, gone, need)),
             full: Duration::from_nanos(self.full(law, gone)),
         }
     }
@@ -75,22 +92,21 @@ impl Window {
     fn free(&self, law: &Law, gone: u64) -> u64 {
         let per = u128::from(law.per_ns);
         let faded = u128::from(self.before) * (per - u128::from(gone));
-        let room =
-            (u128::from(law.limit) * per).saturating_sub(u128::from(self.count) * per + faded);
+        let room = (u128::from(law.limit) * per)
+            .saturating_sub((u128::from(self.count) * per).saturating_add(faded));
         u64::try_from(room / per).unwrap_or(u64::MAX)
     }
 
-    /// Time until there is room for one.
-    fn next(&self, law: &Law, gone: u64) -> u64 {
-        if self.free(law, gone) > 0 {
+    /// Time until there is room for so many, which are at most the limit.
+    fn next(&self, law: &Law, gone: u64, need: u64) -> u64 {
+        if self.free(law, gone) >= need {
             return 0;
         }
-        match self.count < law.limit {
-            true => Window::fade(law, self.before, law.limit - 1 - self.count).saturating_sub(gone),
+        let most = law.limit.saturating_sub(need);
+        match most.checked_sub(self.count) {
+            Some(most) => Window::fade(law, self.before, most).saturating_sub(gone),
             // Only when this window is the one before.
-            false => {
-                (law.per_ns - gone).saturating_add(Window::fade(law, self.count, law.limit - 1))
-            }
+            None => (law.per_ns - gone).saturating_add(Window::fade(law, self.count, most)),
         }
     }
 
@@ -134,7 +150,7 @@ mod tests {
             let mut admitted = Vec::new();
             for pause in pauses {
                 now += pause;
-                if window.take(&law, now).admitted {
+                if window.take(&law, now, 1).admitted {
                     admitted.push(now);
                 }
             }
@@ -153,10 +169,10 @@ mod tests {
             let mut now = 7 * law.per_ns;
             for pause in pauses {
                 now += pause;
-                let take = window.take(&law, now);
+                let take = window.take(&law, now, 1);
                 if !take.admitted {
                     now += take.next.as_nanos() as u64;
-                    prop_assert!(window.take(&law, now).admitted);
+                    prop_assert!(window.take(&law, now, 1).admitted);
                 }
             }
         }
@@ -166,8 +182,11 @@ mod tests {
     fn uses_of_the_window_before_fade() {
         let law = Law::new(10, Duration::from_nanos(100));
         let mut window = Window::new(0);
-        let admitted =
-            |window: &mut Window, now| (0..20).filter(|_| window.take(&law, now).admitted).count();
+        let admitted = |window: &mut Window, now| {
+            (0..20)
+                .filter(|_| window.take(&law, now, 1).admitted)
+                .count()
+        };
 
         assert_eq!(admitted(&mut window, 190), 10);
         assert_eq!(admitted(&mut window, 200), 0);
@@ -183,9 +202,9 @@ mod tests {
     fn a_clock_read_late_by_another_thread_changes_nothing() {
         let law = Law::new(2, Duration::from_nanos(100));
         let mut window = Window::new(0);
-        assert!(window.take(&law, 510).admitted);
+        assert!(window.take(&law, 510, 1).admitted);
 
-        assert!(window.take(&law, 490).admitted);
-        assert!(!window.take(&law, 495).admitted);
+        assert!(window.take(&law, 490, 1).admitted);
+        assert!(!window.take(&law, 495, 1).admitted);
     }
 }

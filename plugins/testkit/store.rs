@@ -13,6 +13,7 @@ use bytes::Bytes;
 use super::Kit;
 use crate::contract::{
     Clock, Granted, Store, StoreClient, StoreFailure, StoreFuture, Stores, TokenLaw, WindowLaw,
+    Wish,
 };
 
 impl Kit {
@@ -129,7 +130,7 @@ impl StoreClient for FakeStore {
         &'a self,
         key: &'a str,
         law: TokenLaw,
-        want: u64,
+        wish: Wish,
     ) -> StoreFuture<'a, Granted> {
         self.run(key, |before, now| {
             let burst = law.burst as f64;
@@ -140,12 +141,12 @@ impl StoreClient for FakeStore {
             };
             let grown = now.saturating_sub(at).as_secs_f64() * per_second;
             let level = (level + grown).min(burst);
-            let granted = want.min(level as u64);
-            let level = level - granted as f64;
+            let (change, need) = wished(wish, level.max(0.0) as u64);
+            let level = (level - change as f64).min(burst);
             let answer = Granted {
-                granted,
-                remaining: level as u64,
-                next: Duration::from_secs_f64((1.0 - level).max(0.0) / per_second),
+                granted: change.max(0) as u64,
+                remaining: level.max(0.0) as u64,
+                next: Duration::from_secs_f64((need as f64 - level).max(0.0) / per_second),
                 full: Duration::from_secs_f64((burst - level) / per_second),
             };
             let until = now + answer.full + Duration::from_secs(1);
@@ -157,7 +158,7 @@ impl StoreClient for FakeStore {
         &'a self,
         key: &'a str,
         law: WindowLaw,
-        want: u64,
+        wish: Wish,
     ) -> StoreFuture<'a, Granted> {
         self.run(key, |kept, now| {
             let per = law.per.as_nanos() as f64;
@@ -178,16 +179,18 @@ impl StoreClient for FakeStore {
             let limit = law.limit as f64;
             let faded = before as f64 * (per - gone) / per;
             let free = (limit - count as f64 - faded).max(0.0) as u64;
-            let granted = want.min(free);
-            count += granted;
-            let next = match (free > granted, (count as f64) < limit) {
+            let (change, need) = wished(wish, free);
+            let need = need as f64;
+            count = count.saturating_add_signed(change);
+            let used = count as f64 + faded;
+            let next = match (used + need <= limit, count as f64 + need <= limit) {
                 (true, _) => 0.0,
-                (false, true) => per - (limit - 1.0 - count as f64) * per / before as f64 - gone,
-                (false, false) => 2.0 * per - gone - (limit - 1.0) * per / count as f64,
+                (false, true) => per - (limit - need - count as f64) * per / before as f64 - gone,
+                (false, false) => 2.0 * per - gone - (limit - need) * per / count as f64,
             };
             let answer = Granted {
-                granted,
-                remaining: free - granted,
+                granted: change.max(0) as u64,
+                remaining: (limit - used).max(0.0) as u64,
                 next: Duration::from_nanos(next.max(0.0).ceil() as u64),
                 full: Duration::from_nanos(match (count, before) {
                     (0, 0) => 0,
@@ -208,7 +211,7 @@ impl StoreClient for FakeStore {
         &'a self,
         key: &'a str,
         limit: u64,
-        want: u64,
+        wish: Wish,
         until: Duration,
     ) -> StoreFuture<'a, Granted> {
         self.run(key, |kept, _| {
@@ -216,10 +219,10 @@ impl StoreClient for FakeStore {
                 Some(What::Count(used)) => used,
                 _ => 0,
             };
-            let granted = want.min(limit.saturating_sub(used));
-            let used = used + granted;
+            let (change, _) = wished(wish, limit.saturating_sub(used));
+            let used = used.saturating_add_signed(change);
             let answer = Granted {
-                granted,
+                granted: change.max(0) as u64,
                 remaining: limit.saturating_sub(used),
                 ..Granted::default()
             };
@@ -244,6 +247,16 @@ impl StoreClient for FakeStore {
 
     fn delete<'a>(&'a self, key: &'a str) -> StoreFuture<'a, ()> {
         self.run(key, |_, _| (None, ()))
+    }
+}
+
+/// How many are taken of so many that are free, less than zero where some are given back; and how many it waits for.
+fn wished(wish: Wish, free: u64) -> (i64, u64) {
+    match wish {
+        Wish::Take { least, most } if free >= least => (most.min(free) as i64, 1),
+        Wish::Take { least, .. } => (0, least),
+        Wish::Owe(uses) => (uses as i64, 1),
+        Wish::Return(uses) => (-(uses as i64), 1),
     }
 }
 

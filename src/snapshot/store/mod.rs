@@ -19,7 +19,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::task::AbortHandle;
 use windrose_plugins::contract::{
     Granted, Store, StoreClient, StoreFailure, StoreFuture, Stores as NamedStores, TokenLaw,
-    WindowLaw,
+    WindowLaw, Wish,
 };
 use zeroize::Zeroizing;
 
@@ -368,28 +368,28 @@ impl StoreClient for Cell {
         &'a self,
         key: &'a str,
         law: TokenLaw,
-        want: u64,
+        wish: Wish,
     ) -> StoreFuture<'a, Granted> {
-        Box::pin(self.run(Script::Take, key, script::take(law, want)))
+        Box::pin(self.run(Script::Take, key, script::take(law, wish)))
     }
 
     fn add_in_window<'a>(
         &'a self,
         key: &'a str,
         law: WindowLaw,
-        want: u64,
+        wish: Wish,
     ) -> StoreFuture<'a, Granted> {
-        Box::pin(self.run(Script::Window, key, script::window(law, want)))
+        Box::pin(self.run(Script::Window, key, script::window(law, wish)))
     }
 
     fn add_until<'a>(
         &'a self,
         key: &'a str,
         limit: u64,
-        want: u64,
+        wish: Wish,
         until: Duration,
     ) -> StoreFuture<'a, Granted> {
-        Box::pin(self.run(Script::Count, key, script::count(limit, want, until)))
+        Box::pin(self.run(Script::Count, key, script::count(limit, wish, until)))
     }
 
     fn get<'a>(&'a self, key: &'a str) -> StoreFuture<'a, Option<Bytes>> {

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use redis::Value;
-use windrose_plugins::contract::{Granted, TokenLaw, WindowLaw};
+use windrose_plugins::contract::{Granted, TokenLaw, WindowLaw, Wish};
 
 /// What can be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,17 +35,32 @@ impl Script {
 /// A script's arguments after the key.
 pub(super) type Arguments = Vec<u64>;
 
-pub(super) fn take(law: TokenLaw, want: u64) -> Arguments {
-    vec![law.rate.max(1), micros(law.per), law.burst.max(1), want]
+pub(super) fn take(law: TokenLaw, wish: Wish) -> Arguments {
+    let mut arguments = vec![law.rate.max(1), micros(law.per), law.burst.max(1)];
+    arguments.extend(wished(wish));
+    arguments
 }
 
-pub(super) fn window(law: WindowLaw, want: u64) -> Arguments {
-    vec![law.limit.max(1), micros(law.per), want]
+pub(super) fn window(law: WindowLaw, wish: Wish) -> Arguments {
+    let mut arguments = vec![law.limit.max(1), micros(law.per)];
+    arguments.extend(wished(wish));
+    arguments
 }
 
-pub(super) fn count(limit: u64, want: u64, until: Duration) -> Arguments {
+pub(super) fn count(limit: u64, wish: Wish, until: Duration) -> Arguments {
     let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
-    vec![limit, want, until]
+    let mut arguments = vec![limit, until];
+    arguments.extend(wished(wish));
+    arguments
+}
+
+/// The least, the most, and what kind of wish it is.
+fn wished(wish: Wish) -> [u64; 3] {
+    match wish {
+        Wish::Take { least, most } => [least.max(1), most, 0],
+        Wish::Owe(uses) => [1, uses, 1],
+        Wish::Return(uses) => [1, uses, 2],
+    }
 }
 
 /// Lua counts in floating point numbers, which are exact up to 2^53: far more than ten years of microseconds.
@@ -74,7 +89,8 @@ pub(super) fn granted(value: &Value) -> Option<Granted> {
 /// Levels are written with all their digits: a slow bucket that is asked all the time grows by tiny steps. What is refused writes
 /// nothing, as the growth can be found again from what is there.
 const TAKE: &str = r"
-local rate, per, burst, want = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local rate, per, burst = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local least, most, kind = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local kept = redis.call('HMGET', KEYS[1], 'level', 'at')
@@ -84,21 +100,32 @@ if now > at then
   level = math.min(burst, level + (now - at) * rate / per)
   at = now
 end
-local granted = math.min(want, math.floor(level))
-level = level - granted
+local granted, need = 0, 1
+if kind == '1' then
+  granted = most
+elseif kind == '2' then
+  granted = -most
+elseif level >= least then
+  granted = math.min(most, math.floor(level))
+else
+  need = least
+end
+level = math.max(-1000000000, math.min(burst, level - granted))
 local full = math.ceil((burst - level) * per / rate)
-if granted > 0 then
+if granted ~= 0 then
   redis.call('HSET', KEYS[1], 'level', string.format('%.17g', level), 'at', string.format('%.0f', at))
   redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.min(math.ceil(full / 1000) + 1000, 315360000000)))
 end
 local next = 0
-if level < 1 then next = math.ceil((1 - level) * per / rate) end
-return {granted, math.floor(level), next, math.min(full, 315360000000000)}
+if level < need then next = math.ceil((need - level) * per / rate) end
+local longest = 315360000000000
+return {math.max(0, granted), math.max(0, math.floor(level)), math.min(next, longest), math.min(full, longest)}
 ";
 
 /// The uses of the window before fade with the time that has passed in this one.
 const WINDOW: &str = r"
-local limit, per, want = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local limit, per = tonumber(ARGV[1]), tonumber(ARGV[2])
+local least, most, kind = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
 local index = math.floor(now / per)
@@ -111,34 +138,52 @@ elseif at < index then
   before, count = 0, 0
 end
 local used = count + before * (per - gone) / per
-local granted = math.max(0, math.min(want, math.floor(limit - used)))
-if granted > 0 then
+local free = math.floor(limit - used)
+local granted, need = 0, 1
+if kind == '1' then
+  granted = most
+elseif kind == '2' then
+  granted = -math.min(most, count)
+elseif free >= least then
+  granted = math.min(most, free)
+else
+  need = math.min(least, limit)
+end
+if granted ~= 0 then
   count, used = count + granted, used + granted
   redis.call('HSET', KEYS[1], 'index', string.format('%.0f', index), 'count', string.format('%.0f', count), 'before', string.format('%.0f', before))
   redis.call('PEXPIRE', KEYS[1], string.format('%.0f', math.ceil((2 * per - gone) / 1000) + 1000))
 end
 local next = 0
-if used + 1 > limit then
-  if count + 1 <= limit then
-    next = per - (limit - 1 - count) * per / before - gone
+if used + need > limit then
+  if count + need <= limit then
+    next = per - (limit - need - count) * per / before - gone
   else
-    next = per - gone + per - (limit - 1) * per / count
+    next = per - gone + per - (limit - need) * per / count
   end
 end
 local full = 0
 if count > 0 then full = 2 * per - gone elseif before > 0 then full = per - gone end
-return {granted, math.max(0, math.floor(limit - used)), math.max(0, math.ceil(next)), math.ceil(full)}
+return {math.max(0, granted), math.max(0, math.floor(limit - used)), math.max(0, math.ceil(next)), math.ceil(full)}
 ";
 
 const COUNT: &str = r"
-local limit, want = tonumber(ARGV[1]), tonumber(ARGV[2])
+local limit = tonumber(ARGV[1])
+local least, most, kind = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local used = tonumber(redis.call('GET', KEYS[1])) or 0
-local granted = math.max(0, math.min(want, limit - used))
-if granted > 0 then
-  redis.call('INCRBY', KEYS[1], string.format('%.0f', granted))
-  redis.call('PEXPIREAT', KEYS[1], ARGV[3])
+local granted = 0
+if kind == '1' then
+  granted = most
+elseif kind == '2' then
+  granted = -math.min(most, used)
+elseif limit - used >= least then
+  granted = math.min(most, limit - used)
 end
-return {granted, math.max(0, limit - used - granted), 0, 0}
+if granted ~= 0 then
+  redis.call('INCRBY', KEYS[1], string.format('%.0f', granted))
+  redis.call('PEXPIREAT', KEYS[1], ARGV[2])
+end
+return {math.max(0, granted), math.max(0, limit - used - granted), 0, 0}
 ";
 
 #[cfg(test)]
