@@ -208,30 +208,32 @@ impl Policy {
         if response.cause == Some(&PREFLIGHT) {
             return Verdict::Continue;
         }
-        for name in &UPSTREAMS_OWN {
-            response.head.remove_header(name);
-        }
         let origin = response.request.headers.get(header::ORIGIN);
         let allowed = origin.and_then(|origin| self.origins.allow(origin));
-        // Inserting cannot fail: names and values are parsed already.
+        response.change(|fields| self.write(fields, allowed));
+        Verdict::Continue
+    }
+
+    fn write(&self, fields: &mut HeaderMap, allowed: Option<HeaderValue>) {
+        for name in &UPSTREAMS_OWN {
+            fields.remove(name);
+        }
         if !self.origins.are_any() {
             // Even without an Origin: the cached response would lack the field when a script asks next.
-            add_vary_origin(response);
+            add_vary_origin(fields);
         }
         let allowed = match (allowed, self.origins.are_any()) {
             (Some(allowed), _) => allowed,
             (None, true) => HeaderValue::from_static("*"),
-            (None, false) => return Verdict::Continue,
+            (None, false) => return,
         };
-        let head = &mut response.head;
-        let _ = head.insert_header(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
+        fields.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, allowed);
         if self.credentials {
-            let _ = head.insert_header(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, yes());
+            fields.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, yes());
         }
         if let Some(expose) = &self.expose {
-            let _ = head.insert_header(header::ACCESS_CONTROL_EXPOSE_HEADERS, expose.clone());
+            fields.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, expose.clone());
         }
-        Verdict::Continue
     }
 }
 
@@ -278,15 +280,14 @@ fn names_known_method_in_lower_case(name: &str) -> bool {
         && ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"].contains(&upper.as_str())
 }
 
-fn add_vary_origin(response: &mut Response<'_>) {
-    let vary = response.head.headers.get_all(header::VARY);
+fn add_vary_origin(fields: &mut HeaderMap) {
+    let vary = fields.get_all(header::VARY);
     let says_so = vary.iter().any(|value| {
         let mut names = value.to_str().unwrap_or_default().split(',').map(str::trim);
         names.any(|name| name == "*" || name.eq_ignore_ascii_case("origin"))
     });
     if !says_so {
-        let origin = HeaderValue::from_static("Origin");
-        let _ = response.head.append_header(header::VARY, origin);
+        fields.append(header::VARY, HeaderValue::from_static("Origin"));
     }
 }
 

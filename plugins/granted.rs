@@ -5,7 +5,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora_http::RequestHeader;
 
-use crate::contract::{field_name, Hooks, Problem, Request, Side, Slot, Verdict};
+use crate::contract::{change_request, field_name, Hooks, Problem, Request, Side, Slot, Verdict};
 
 /// Names of fields, of which one that ends in `*` stands for all that begin with it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -97,6 +97,9 @@ impl Names {
 
     /// Takes all of them away.
     pub(crate) fn strip(&self, head: &mut RequestHeader) {
+        if self.is_empty() {
+            return;
+        }
         let taken = |name: &&HeaderName| self.is_taken_for(name);
         let names: Vec<HeaderName> = head.headers.keys().filter(taken).cloned().collect();
         for name in names {
@@ -158,10 +161,14 @@ impl Granted {
 }
 
 fn set(head: &mut RequestHeader, fields: &[(HeaderName, HeaderValue)]) {
-    for (name, value) in fields {
-        // A parsed name and value.
-        let _ = head.append_header(name.clone(), value.clone());
+    if fields.is_empty() {
+        return;
     }
+    change_request(head, |map| {
+        for (name, value) in fields {
+            map.append(name, value.clone());
+        }
+    });
 }
 
 const SHORTEST: usize = 3;

@@ -8,14 +8,13 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use pingora_http::{RequestHeader, ResponseHeader};
+use http::{HeaderMap, HeaderName, StatusCode};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::contract::{
-    field_name, Build, Cause, Hooks, Plugin, PluginDef, Principal, Problem, Request, Response,
-    Safety, Side, Slot, Texts, Verdict,
+    change_request, change_response, field_name, Build, Cause, Hooks, Plugin, PluginDef, Principal,
+    Problem, Request, Response, Safety, Side, Slot, Texts, Verdict,
 };
 
 use template::{Facts, Template};
@@ -141,7 +140,7 @@ fn edit_request(edits: &Compiled, message: &mut Request<'_>) -> Verdict {
         client: message.client,
         principal: message.principal.as_ref(),
     };
-    edits.apply(message.head, &facts);
+    change_request(message.head, |fields| edits.apply(fields, &facts));
     Verdict::Continue
 }
 
@@ -150,41 +149,8 @@ fn edit_response(edits: &Compiled, message: &mut Response<'_>, caller: Slot<Prin
         client: message.client,
         principal: message.slots.value(caller),
     };
-    edits.apply(message.head, &facts);
+    change_response(message.head, |fields| edits.apply(fields, &facts));
 }
-
-/// What both kinds of head can do. Nothing here can fail: names and values are parsed already.
-trait Head {
-    fn fields(&self) -> &HeaderMap;
-    fn set(&mut self, name: HeaderName, value: HeaderValue);
-    fn add(&mut self, name: HeaderName, value: HeaderValue);
-    fn remove(&mut self, name: &HeaderName);
-}
-
-macro_rules! head {
-    ($type:ty) => {
-        impl Head for $type {
-            fn fields(&self) -> &HeaderMap {
-                &self.headers
-            }
-
-            fn set(&mut self, name: HeaderName, value: HeaderValue) {
-                let _ = self.insert_header(name, value);
-            }
-
-            fn add(&mut self, name: HeaderName, value: HeaderValue) {
-                let _ = self.append_header(name, value);
-            }
-
-            fn remove(&mut self, name: &HeaderName) {
-                self.remove_header(name);
-            }
-        }
-    };
-}
-
-head!(RequestHeader);
-head!(ResponseHeader);
 
 /// Edits with every name and value parsed.
 #[derive(Default)]
@@ -248,22 +214,22 @@ impl Compiled {
         }
     }
 
-    fn apply(&self, head: &mut impl Head, facts: &Facts<'_>) {
+    fn apply(&self, fields: &mut HeaderMap, facts: &Facts<'_>) {
         for name in &self.remove {
-            head.remove(name);
+            fields.remove(name);
         }
-        for name in self.with_prefix(head.fields()) {
-            head.remove(&name);
+        for name in self.with_prefix(fields) {
+            fields.remove(name);
         }
         for (name, template) in &self.set {
             match template.render(facts) {
-                Some(value) => head.set(name.clone(), value),
-                None => head.remove(name),
-            }
+                Some(value) => fields.insert(name, value),
+                None => fields.remove(name),
+            };
         }
         for (name, template) in &self.add {
             if let Some(value) = template.render(facts) {
-                head.add(name.clone(), value);
+                fields.append(name, value);
             }
         }
     }

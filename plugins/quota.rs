@@ -242,12 +242,7 @@ impl Quota {
         Verdict::Continue
     }
 
-    fn teller(&self, stood: &Stood) -> Teller {
-        Teller {
-            fields: self.fields,
-            name: self.name.clone(),
-            quota: stood.limit,
-            window: stood.span.length(),
-        }
+    fn teller(&self, stood: &Stood) -> Teller<'_> {
+        Teller::of(self.fields, &self.name, stood.limit, stood.span.length())
     }
 }

@@ -116,8 +116,7 @@ impl Ids {
     fn send(&self, request: &mut Request<'_>) -> Verdict {
         let chosen = request.slots.value(self.slot).cloned();
         let id = chosen.unwrap_or_else(|| self.make(request.client, request.effects));
-        // Cannot fail: name and value are parsed already.
-        let _ = request.head.insert_header(self.header.clone(), id);
+        request.change(|fields| fields.insert(&self.header, id));
         Verdict::Continue
     }
 
@@ -125,7 +124,7 @@ impl Ids {
         // An earlier plugin may have answered before this one chose an id.
         let chosen = response.slots.value(self.slot).cloned();
         let id = chosen.unwrap_or_else(|| self.make(response.client, response.effects));
-        let _ = response.head.insert_header(self.header.clone(), id);
+        response.change(|fields| fields.insert(&self.header, id));
         Verdict::Continue
     }
 

@@ -8,7 +8,7 @@ mod preset;
 mod tests;
 
 use http::header::{
-    CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY, REFERRER_POLICY,
+    Entry, CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY_REPORT_ONLY, REFERRER_POLICY,
     STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -208,23 +208,29 @@ impl Fields {
     }
 
     fn put(&self, response: &mut Response<'_>) {
-        let head = &mut *response.head;
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        if response.head.status == StatusCode::SWITCHING_PROTOCOLS {
             return;
-        }
-        for name in self.removed {
-            head.remove_header(name);
         }
         // Over plain HTTP anybody on the way could have written it, so browsers ignore it there.
         let hsts = self.hsts.as_ref().filter(|_| response.client.secure);
         let hsts = hsts.map(|value| (&STRICT_TRANSPORT_SECURITY, value));
         let always = self.always.iter().map(|(name, value)| (name, value));
-        for (name, value) in always.chain(hsts) {
-            if self.overwrite || !head.headers.contains_key(name) {
-                // Cannot fail: both are parsed.
-                let _ = head.insert_header(name.clone(), value.clone());
+        response.change(|fields| {
+            for name in self.removed {
+                fields.remove(name);
             }
-        }
+            for (name, value) in always.chain(hsts) {
+                match fields.entry(name) {
+                    Entry::Vacant(place) => {
+                        place.insert(value.clone());
+                    }
+                    Entry::Occupied(mut place) if self.overwrite => {
+                        place.insert(value.clone());
+                    }
+                    Entry::Occupied(_) => {}
+                }
+            }
+        });
     }
 }
 

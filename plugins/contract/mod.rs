@@ -53,6 +53,7 @@ mod consumer;
 mod distinguished;
 mod encoding;
 mod field;
+mod fields;
 mod hooks;
 mod location;
 mod message;
@@ -76,6 +77,7 @@ pub use certificate::{
 pub use consumer::{key_hash, Consumer, Consumers, Credential, SigningKey};
 pub use encoding::Encoding;
 pub use field::{did_you_mean, field_name, field_value, Side, Texts};
+pub use fields::{change_request, change_response};
 pub use hooks::{
     Answer, BodyHook, ConnectionHook, FinishHook, HookFuture, Hooks, ReopenHook, RequestHook,
     ResponseHook, TrailersHook, Verdict,

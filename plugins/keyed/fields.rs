@@ -2,8 +2,11 @@
 //! It must not know how is counted.
 //! Called by plugins for answers of their own and for responses.
 
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -27,17 +30,36 @@ pub enum Fields {
 }
 
 /// What is told of a limit besides how a caller stands.
-pub(crate) struct Teller {
+pub(crate) struct Teller<'n> {
     pub(crate) fields: Fields,
     /// What the draft calls the policy.
-    pub(crate) name: String,
-    /// The most uses at once.
-    pub(crate) quota: u64,
-    /// The time in which all of them come back, so that quota and remainder have the same scale.
-    pub(crate) window: Duration,
+    name: Cow<'n, str>,
+    /// The policy in the draft's words; the same for every request.
+    policy: Option<HeaderValue>,
+    limit: HeaderValue,
 }
 
-impl Teller {
+impl<'n> Teller<'n> {
+    /// Tells of a limit of so many uses at once, and of the time in which all of them come back, so that limit and remainder have the
+    /// same scale.
+    pub(crate) fn of(
+        fields: Fields,
+        name: impl Into<Cow<'n, str>>,
+        quota: u64,
+        window: Duration,
+    ) -> Teller<'n> {
+        let name = name.into();
+        let window = whole_seconds(window).max(1);
+        let policy = matches!(fields, Fields::Both | Fields::Draft)
+            .then(|| value(format_args!("\"{name}\";q={quota};w={window}")));
+        Teller {
+            fields,
+            name,
+            policy: policy.flatten(),
+            limit: HeaderValue::from(quota),
+        }
+    }
+
     /// Tells the client, unless it was told of a limit that it will run into sooner.
     pub(crate) fn tell(&self, response: &mut Response<'_>, take: &Standing) {
         let told = response.head.headers.get(&X_REMAINING);
@@ -45,30 +67,42 @@ impl Teller {
         if told.is_some_and(|remaining| remaining < take.remaining) {
             return;
         }
-        for (name, value) in self.values(take) {
-            // Cannot fail: name and value are parsed already.
-            let _ = response.head.insert_header(name, value);
-        }
+        response.change(|fields| {
+            self.each(take, |name, value| {
+                fields.insert(name, value);
+            });
+        });
     }
 
     pub(crate) fn values(&self, take: &Standing) -> Vec<(HeaderName, HeaderValue)> {
-        let (name, quota) = (&self.name, self.quota);
-        let window = whole_seconds(self.window).max(1);
-        let reset = whole_seconds(take.full);
         let mut fields = Vec::with_capacity(5);
-        if matches!(self.fields, Fields::Both | Fields::Draft) {
-            let policy = format!("\"{name}\";q={quota};w={window}");
-            let state = format!("\"{name}\";r={};t={reset}", take.remaining);
-            fields.extend(HeaderValue::from_str(&policy).map(|value| (POLICY.clone(), value)));
-            fields.extend(HeaderValue::from_str(&state).map(|value| (STATE.clone(), value)));
-        }
-        if matches!(self.fields, Fields::Both | Fields::Legacy) {
-            fields.push((X_LIMIT.clone(), HeaderValue::from(quota)));
-            fields.push((X_REMAINING.clone(), HeaderValue::from(take.remaining)));
-            fields.push((X_RESET.clone(), HeaderValue::from(reset)));
-        }
+        self.each(take, |name, value| fields.push((name, value)));
         fields
     }
+
+    fn each(&self, take: &Standing, mut put: impl FnMut(HeaderName, HeaderValue)) {
+        let reset = whole_seconds(take.full);
+        if matches!(self.fields, Fields::Both | Fields::Draft) {
+            let name = &self.name;
+            let state = value(format_args!("\"{name}\";r={};t={reset}", take.remaining));
+            if let (Some(policy), Some(state)) = (&self.policy, state) {
+                put(POLICY, policy.clone());
+                put(STATE, state);
+            }
+        }
+        if matches!(self.fields, Fields::Both | Fields::Legacy) {
+            put(X_LIMIT, self.limit.clone());
+            put(X_REMAINING, HeaderValue::from(take.remaining));
+            put(X_RESET, HeaderValue::from(reset));
+        }
+    }
+}
+
+/// Written without a copy. Names of limits have only characters that may stand in a field.
+fn value(text: fmt::Arguments<'_>) -> Option<HeaderValue> {
+    let mut bytes = String::with_capacity(64);
+    bytes.write_fmt(text).ok()?;
+    HeaderValue::from_maybe_shared(Bytes::from(bytes)).ok()
 }
 
 /// Rounded up: a client that comes back a moment too early would only be refused again.
@@ -77,8 +111,8 @@ pub(crate) fn whole_seconds(time: Duration) -> u64 {
 }
 
 // draft-ietf-httpapi-ratelimit-headers, from its eighth version on.
-static POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-static STATE: HeaderName = HeaderName::from_static("ratelimit");
-static X_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
-static X_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
-static X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const STATE: HeaderName = HeaderName::from_static("ratelimit");
+const X_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const X_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const X_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");

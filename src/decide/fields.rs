@@ -1,47 +1,11 @@
-//! A message's fields as a plain map, and what the fields of a request say of it.
+//! What the fields of a request say of it.
 //! It must not know who asks.
-//! `admit` takes the case of names away with it; `forward` sets what endpoints and clients are told.
+//! Read by the data path and by whatever explains it.
 
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, UPGRADE};
-use http::{request, response, HeaderMap, HeaderValue};
-use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::Result;
+use http::{HeaderMap, HeaderValue};
 
 use super::deadline::{brought, Deadline};
-
-/// Changes fields as a plain map. Pingora's own methods parse and store the name again for each field, and keep, copy and search
-/// a second map for the case of names; afterwards that map is gone. Names then travel in lower case, as in HTTP/2 (RFC 9113
-/// section 8.2), but for a few common ones that Pingora spells in HTTP/1's way.
-///
-/// # Errors
-/// When the target is no target, which a parsed header's is.
-pub fn change(head: &mut RequestHeader, change: impl FnOnce(&mut HeaderMap)) -> Result<()> {
-    // Parts keep a URI only, which has the bytes of this form alone.
-    let is_kept = head.raw_path().starts_with(b"/") && head.raw_path_is_utf8();
-    let target = (!is_kept).then(|| head.raw_path().to_vec());
-    let blank = http::Request::new(()).into_parts().0;
-    let mut parts = request::Parts::from(std::mem::replace(head, blank.into()));
-    change(&mut parts.headers);
-    *head = parts.into();
-    target.map_or(Ok(()), |target| head.set_raw_path(&target))
-}
-
-/// As [`change`], for a response.
-///
-/// # Errors
-/// When the reason phrase is none, which a parsed header's is.
-pub fn change_response(
-    head: &mut ResponseHeader,
-    change: impl FnOnce(&mut HeaderMap),
-) -> Result<()> {
-    let reason = head.get_reason_phrase();
-    let odd = (reason != head.status.canonical_reason()).then(|| reason.map(str::to_owned));
-    let blank = http::Response::new(()).into_parts().0;
-    let mut parts = response::Parts::from(std::mem::replace(head, blank.into()));
-    change(&mut parts.headers);
-    *head = parts.into();
-    odd.map_or(Ok(()), |odd| head.set_reason_phrase(odd.as_deref()))
-}
 
 /// The value of a cookie; of a repeated one the first.
 pub fn cookie<'h>(headers: &'h HeaderMap, wanted: &str) -> Option<&'h [u8]> {
@@ -114,39 +78,6 @@ fn number(value: &HeaderValue) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_form_of_target_stays_and_the_case_of_names_goes() {
-        for target in [&b"/a?b=1"[..], b"*", b"http://a.example/b", b"/a?\xff"] {
-            let mut head = RequestHeader::build("OPTIONS", target, None).unwrap();
-            head.insert_header("X-Case", "1").unwrap();
-
-            change(&mut head, |fields| {
-                fields.insert("y", HeaderValue::from_static("2"));
-            })
-            .unwrap();
-
-            assert_eq!(head.raw_path(), target);
-            assert!(!head.has_case());
-            assert_eq!(head.headers["x-case"], "1");
-            assert_eq!(head.headers["y"], "2");
-        }
-    }
-
-    #[test]
-    fn a_reason_of_the_endpoints_own_stays() {
-        let mut head = ResponseHeader::build(404, None).unwrap();
-        for reason in [Some("Not Found"), Some("Gone Fishing"), None] {
-            head.set_reason_phrase(reason).unwrap();
-
-            change_response(&mut head, |_| {}).unwrap();
-
-            assert_eq!(
-                head.get_reason_phrase(),
-                Some(reason.unwrap_or("Not Found"))
-            );
-        }
-    }
 
     #[test]
     fn a_request_tells_its_nature() {

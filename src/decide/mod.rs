@@ -25,7 +25,7 @@ pub use again::{again, Failure, No};
 pub use class::class;
 pub use conditions::{Condition, Verdict};
 pub use deadline::{Deadline, SetBy};
-pub use edit::{edit, Fields};
+pub use edit::edit;
 pub use facts::Facts;
 pub use fault::Injected;
 pub use framing::framed;

@@ -10,10 +10,11 @@ use http::header::{CONTENT_LENGTH, COOKIE, FORWARDED, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use pingora::{ErrorType, OrErr, Result};
+use windrose_plugins::contract::change_request;
 
 use super::attempts::{self, ATTEMPT};
 use super::wire::WireText;
-use super::{deadline, edit, fault, fields, rewritten_path, Facts};
+use super::{deadline, edit, fault, rewritten_path, Facts};
 use crate::snapshot::route::Candidate;
 
 const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -84,11 +85,12 @@ pub(super) fn onward(
     hop: &Hop<'_>,
 ) -> Result<()> {
     target(head, facts, candidate)?;
-    fields::change(head, |headers| {
+    change_request(head, |headers| {
         correct(headers, facts.trusted);
         forwarded(headers, facts, hop);
-    })?;
-    edit(head, &candidate.rule.request_headers)
+        edit(headers, &candidate.rule.request_headers);
+    });
+    Ok(())
 }
 
 /// The canonical path, rewritten, in origin form; and the Host to send.

@@ -4,12 +4,12 @@
 
 use http::{HeaderMap, HeaderValue};
 use pingora::proxy::Session;
-use windrose_plugins::contract::{causes, Cause};
+use windrose_plugins::contract::{causes, change_request, Cause};
 
 use super::connection::Connection;
 use super::random;
 use super::request::Ctx;
-use crate::decide::{fields, Facts, WireText, REQUEST_ID};
+use crate::decide::{Facts, WireText, REQUEST_ID};
 use crate::observe::trace::TraceContext;
 use crate::snapshot::listener::Listener;
 
@@ -36,7 +36,7 @@ pub(super) fn admit(
         strict(&session.as_downstream().to_h1_raw())?;
     }
     if session.req_header().has_case() {
-        fields::change(session.req_header_mut(), |_| {}).map_err(|_| &causes::BAD_TARGET)?;
+        change_request(session.req_header_mut(), |_| {});
     }
     ctx.facts.admit(session.req_header(), listener)
 }

@@ -9,11 +9,11 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::http::HttpTask;
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType, Result};
-use windrose_plugins::contract::{causes, Answer, Cause, Effects, Response};
+use windrose_plugins::contract::{causes, change_response, Answer, Cause, Effects, Response};
 
 use super::request::Ctx;
 use super::retry;
-use crate::decide::{attempts, fields, REQUEST_ID};
+use crate::decide::{attempts, REQUEST_ID};
 use crate::observe::answer;
 
 const WHY: HeaderName = HeaderName::from_static("x-windrose-why");
@@ -28,9 +28,11 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut Ctx, answer: Answer)
     let (mut head, mut body) = render(session, ctx, answer, sees_cause)?;
     ctx.note_own_grpc_status(&head.headers);
     respond_hooks(session, ctx, &mut head);
-    head.insert_header(REQUEST_ID, ctx.facts.request_id.value())?;
     let (status, told) = (head.status, ctx.told(ctx.cause));
-    fields::change_response(&mut head, |headers| attempts::ask(headers, status, told))?;
+    change_response(&mut head, |headers| {
+        headers.insert(REQUEST_ID, ctx.facts.request_id.value());
+        attempts::ask(headers, status, told);
+    });
     if let (true, Some(cause)) = (sees_cause, ctx.cause) {
         head.insert_header(WHY, cause.name)?;
     }

@@ -10,16 +10,20 @@ use http::{HeaderMap, HeaderName, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
-use windrose_plugins::contract::{causes, Answer, Effects, Response};
+use windrose_plugins::contract::{causes, change_response, Answer, Effects, Response};
 
 use super::request::{refuse, walk, Ctx};
 use super::{fair, finish, upstream, Shared};
-use crate::decide::{self, attempts, fields, Hop, Silent, REQUEST_ID};
+use crate::decide::{self, attempts, Hop, Silent, REQUEST_ID};
 use crate::observe::clock;
 use crate::observe::trace::TraceContext;
+use crate::snapshot::route::Rule;
 
 /// What Connection says besides names of fields, and fields that are Pingora's.
 const OPTIONS: [&str; 4] = ["keep-alive", "close", "upgrade", "transfer-encoding"];
+
+/// Fields that plugins add to a response that has a chain of them, with room for a few more.
+const ADDED: usize = 16;
 
 /// The request as it goes upstream.
 pub(super) async fn request(head: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
@@ -149,18 +153,14 @@ pub(super) fn response(
     if let Err(cause) = fair::holds(ctx, shared, || length(session, head)) {
         return plan(ctx, refuse(cause));
     }
-    strip_nominated(head);
-    if head.version == Version::HTTP_10 {
-        // Who forwards a message says his own version (RFC 9112 section 2.3): the framing is ours, and so is the connection.
-        head.set_version(Version::HTTP_11);
-    }
-    if session.req_header().version == Version::HTTP_10 {
-        // HTTP/1.0 knows no chunks (RFC 9112 section 6.1); without the coding Pingora ends the body with the connection.
-        head.remove_header(&TRANSFER_ENCODING);
-    }
-    upstream::tell_session(session.req_header(), head, ctx)?;
-    decide::edit(head, &candidate.rule.response_headers)?;
-    for chain in [&candidate.rule.chain, &listener.chain] {
+    let chains = [&candidate.rule.chain, &listener.chain];
+    // Plugins that tell of limits or of security add a dozen fields; growing twice costs more than the room.
+    let room = match chains.iter().any(|chain| chain.has_response()) {
+        true => ADDED,
+        false => 0,
+    };
+    correct(session.req_header(), head, ctx, &candidate.rule, room);
+    for chain in chains {
         if !chain.has_response() {
             continue;
         }
@@ -180,10 +180,10 @@ pub(super) fn response(
     frame(session.req_header(), head)?;
     let status = head.status;
     let told = ctx.told(None);
-    fields::change_response(head, |headers| {
+    change_response(head, |headers| {
         headers.insert(REQUEST_ID, ctx.facts.request_id.value());
         attempts::ask(headers, status, told);
-    })?;
+    });
     if ctx.is_endless && goes_on(head) {
         ctx.due = None;
     }
@@ -195,6 +195,30 @@ pub(super) fn response(
         unfinished.status = head.status.as_u16();
     }
     Ok(())
+}
+
+/// Corrects what came from the endpoint, and adds what is the proxy's and the rule's.
+fn correct(
+    request: &RequestHeader,
+    head: &mut ResponseHeader,
+    ctx: &Ctx,
+    rule: &Rule,
+    room: usize,
+) {
+    change_response(head, |fields| {
+        fields.reserve(room);
+        strip_nominated(fields);
+        if request.version == Version::HTTP_10 {
+            // HTTP/1.0 knows no chunks (RFC 9112 section 6.1); without the coding Pingora ends the body with the connection.
+            fields.remove(TRANSFER_ENCODING);
+        }
+        upstream::tell_session(request, fields, ctx);
+        decide::edit(fields, &rule.response_headers);
+    });
+    if head.version == Version::HTTP_10 {
+        // Who forwards a message says his own version (RFC 9112 section 2.3): the framing is ours, and so is the connection.
+        head.set_version(Version::HTTP_11);
+    }
 }
 
 /// How long a body a response says to have; 0 where it does not, or has none.
@@ -233,9 +257,8 @@ fn goes_on(head: &ResponseHeader) -> bool {
 }
 
 /// Fields the upstream's Connection names are for this hop only (RFC 9110 section 7.6.1). Framing fields are Pingora's.
-fn strip_nominated(head: &mut ResponseHeader) {
-    let nominated: Vec<HeaderName> = head
-        .headers
+fn strip_nominated(fields: &mut HeaderMap) {
+    let nominated: Vec<HeaderName> = fields
         .get_all(CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
@@ -249,7 +272,7 @@ fn strip_nominated(head: &mut ResponseHeader) {
         .filter_map(|name| name.parse().ok())
         .collect();
     for name in nominated {
-        head.remove_header(&name);
+        fields.remove(&name);
     }
 }
 

@@ -3,9 +3,8 @@
 //! Asked for each attempt, and when a response goes to the client.
 
 use http::header::SET_COOKIE;
-use http::HeaderValue;
-use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::Result;
+use http::{HeaderMap, HeaderValue};
+use pingora::http::RequestHeader;
 
 use crate::decide::fields;
 use crate::observe::metrics::SessionResult;
@@ -31,24 +30,20 @@ pub(super) fn member(
 }
 
 /// Names the endpoint that answered in the response, unless the client named it already.
-pub(in crate::proxy) fn tell(
-    request: &RequestHeader,
-    response: &mut ResponseHeader,
-    ctx: &Ctx,
-) -> Result<()> {
+pub(in crate::proxy) fn tell(request: &RequestHeader, response: &mut HeaderMap, ctx: &Ctx) {
     let (Some(pool), Some(set)) = (&ctx.pool, &ctx.attempt.set) else {
-        return Ok(());
+        return;
     };
     let (Some(sessions), Some(cookie)) = (&set.sessions, cookie(pool)) else {
-        return Ok(());
+        return;
     };
     let Some(own) = sessions.name(ctx.attempt.member) else {
-        return Ok(());
+        return;
     };
     let named = name(cookie, request);
     if named == Some(own.as_bytes()) {
         pool.metrics.session(SessionResult::Kept);
-        return Ok(());
+        return;
     }
     pool.metrics.session(match named {
         None => SessionResult::Begun,
@@ -60,9 +55,8 @@ pub(in crate::proxy) fn tell(
     };
     let text = format!("{}={own}{}{secure}", cookie.name, cookie.attributes);
     // Rules have refused what cannot stand in a field.
-    match HeaderValue::try_from(text) {
-        Ok(value) => response.append_header(SET_COOKIE, value).map(|_| ()),
-        Err(_) => Ok(()),
+    if let Ok(value) = HeaderValue::try_from(text) {
+        response.append(SET_COOKIE, value);
     }
 }
 
