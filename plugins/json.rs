@@ -2,6 +2,7 @@
 //! It must not know what the text says; members that are there twice are refused at every depth (RFC 8725 section 2.4).
 //! Used by whatever reads tokens and keys.
 
+use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -12,10 +13,7 @@ use serde_json::{Map, Number, Value};
 /// # Errors
 /// Text that is not JSON, goes on behind the value, or has a member twice.
 pub(crate) fn strict(text: &[u8]) -> Result<Value, serde_json::Error> {
-    let mut parser = serde_json::Deserializer::from_slice(text);
-    let value = Strict.deserialize(&mut parser)?;
-    parser.end()?;
-    Ok(value)
+    read(text, &Watch::of(usize::MAX))
 }
 
 /// As [`strict`], of an object.
@@ -29,9 +27,117 @@ pub(crate) fn strict_object(text: &[u8]) -> Result<Map<String, Value>, serde_jso
     }
 }
 
-struct Strict;
+/// As [`strict`], at most so many arrays and objects deep, which is below 128.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn bounded(text: &[u8], depth: usize) -> Result<Value, Flaw> {
+    let watch = Watch::of(depth);
+    read(text, &watch).map_err(|_| watch.flaw.get())
+}
 
-impl<'de> DeserializeSeed<'de> for Strict {
+/// A document of an operator, JSON or YAML, that means one thing only. Keys that YAML reads as numbers are text, as `200` of
+/// responses; merge keys (`<<`) are not read.
+///
+/// # Errors
+/// What is wrong, with its line.
+pub(crate) fn document(text: &str) -> Result<Value, String> {
+    let mut watch = Watch::of(120);
+    watch.is_yaml = true;
+    // JSON is YAML, but tabs and long lines of it are read by the better parser.
+    let read = match text.trim_start().starts_with('{') {
+        true => read(text.as_bytes(), &watch).map_err(|error| error.to_string()),
+        false => Strict {
+            watch: &watch,
+            left: watch.depth,
+        }
+        .deserialize(serde_yaml::Deserializer::from_str(text))
+        .map_err(|error| error.to_string()),
+    };
+    read.map_err(|error| match watch.flaw.get() {
+        Flaw::Syntax | Flaw::Twice => error,
+        Flaw::Deep => "it is nested deeper than 120 levels".to_owned(),
+        Flaw::Large => format!("it has more than {NODES} values, those of aliases included"),
+    })
+}
+
+/// What is wrong with a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// It is not JSON, not UTF-8, goes on behind the value, or holds a number that no 64 bits hold.
+    Syntax,
+    /// A member is there twice.
+    Twice,
+    /// It is nested too deep.
+    Deep,
+    /// It has too many values.
+    Large,
+}
+
+fn read(text: &[u8], watch: &Watch) -> Result<Value, serde_json::Error> {
+    let mut parser = serde_json::Deserializer::from_slice(text);
+    let value = Strict {
+        watch,
+        left: watch.depth,
+    }
+    .deserialize(&mut parser)?;
+    parser.end()?;
+    Ok(value)
+}
+
+/// What holds for a whole text, and what was found wrong with it.
+struct Watch {
+    depth: usize,
+    nodes: Cell<usize>,
+    is_yaml: bool,
+    flaw: Cell<Flaw>,
+}
+
+impl Watch {
+    fn of(depth: usize) -> Watch {
+        Watch {
+            depth,
+            nodes: Cell::new(0),
+            is_yaml: false,
+            flaw: Cell::new(Flaw::Syntax),
+        }
+    }
+
+    fn wrong<E: Error>(&self, flaw: Flaw, text: &str) -> E {
+        self.flaw.set(flaw);
+        E::custom(text)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Strict<'w> {
+    watch: &'w Watch,
+    left: usize,
+}
+
+impl Strict<'_> {
+    fn deeper<E: Error>(self) -> Result<Self, E> {
+        match self.left.checked_sub(1) {
+            Some(left) => Ok(Strict { left, ..self }),
+            None => Err(self.watch.wrong(Flaw::Deep, "it is nested too deep")),
+        }
+    }
+
+    /// A bound for documents in YAML, where a short text may stand for many values.
+    fn count<E: Error>(self) -> Result<(), E> {
+        let nodes = self.watch.nodes.get() + 1;
+        self.watch.nodes.set(nodes);
+        match nodes > NODES && self.watch.is_yaml {
+            true => Err(self.watch.wrong(Flaw::Large, "it has too many values")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// Values of a document.
+const NODES: usize = 2_000_000;
+
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -39,7 +145,7 @@ impl<'de> DeserializeSeed<'de> for Strict {
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,23 +184,69 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+        let inner = self.deeper()?;
         let mut all = Vec::new();
-        while let Some(item) = items.next_element_seed(Strict)? {
+        while let Some(item) = items.next_element_seed(inner)? {
+            self.count()?;
             all.push(item);
         }
         Ok(Value::Array(all))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+        let inner = self.deeper()?;
         let mut all = Map::new();
-        while let Some(name) = entries.next_key::<String>()? {
-            let value = entries.next_value_seed(Strict)?;
+        while let Some(name) = entries.next_key_seed(Name)? {
+            if self.watch.is_yaml && name == "<<" {
+                return Err(A::Error::custom("merge keys (<<) are not read"));
+            }
+            let value = entries.next_value_seed(inner)?;
+            self.count()?;
             // Never quoted: it is a stranger's text.
             if all.insert(name, value).is_some() {
-                return Err(A::Error::custom("a member is there twice"));
+                return Err(self.watch.wrong(Flaw::Twice, "a member is there twice"));
             }
         }
         Ok(Value::Object(all))
+    }
+}
+
+/// The name of a member: text, or what YAML takes for a number or truth.
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl Visitor<'_> for Name {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<String, E> {
+        Ok(number.to_string())
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<String, E> {
+        Ok(number.to_string())
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<String, E> {
+        Ok(number.to_string())
+    }
+
+    fn visit_bool<E: Error>(self, truth: bool) -> Result<String, E> {
+        Ok(truth.to_string())
     }
 }
 
@@ -122,6 +274,54 @@ mod tests {
         }
         assert!(strict_object(b"[]").is_err());
         assert!(strict(b"\xff").is_err() && strict(b"{\"a\": \"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn what_is_wrong_has_a_name() {
+        let flaw = |text: &str| bounded(text.as_bytes(), 3).unwrap_err();
+
+        assert!(bounded(br#"[[[1]], {"a": {}}]"#, 3).is_ok());
+        assert_eq!(flaw("[[[[]]]]"), Flaw::Deep);
+        assert_eq!(flaw(r#"{"a": {"a": {"a": {}}}}"#), Flaw::Deep);
+        assert_eq!(flaw(r#"[{"a": 1, "a": 2}]"#), Flaw::Twice);
+        for text in ["[1e999]", "[", "{} 1", ""] {
+            assert_eq!(flaw(text), Flaw::Syntax, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_document_is_json_or_yaml_with_numbers_for_names() {
+        let value = document("a:\n  200: {b: [1, 1.5, x, null, true]}\n").unwrap();
+
+        assert_eq!(
+            value["a"]["200"]["b"],
+            serde_json::json!([1, 1.5, "x", null, true])
+        );
+        assert_eq!(document("\n{\"a\":\t1}").unwrap()["a"], 1);
+        for text in [
+            "a: 1\na: 2",
+            "a: {<<: {b: 1}}",
+            "a: [",
+            "a: !x 1",
+            "a: .nan",
+            "{\"a\": 1, \"a\": 2}",
+        ] {
+            assert!(document(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn documents_that_grow_are_refused_before_they_have_grown() {
+        let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..12 {
+            let before = format!("*a{}", level - 1);
+            laughs += &format!("a{level}: &a{level} [{}]\n", [&*before; 10].join(", "));
+        }
+        let deep = "[".repeat(2000);
+
+        assert!(document(&laughs).is_err());
+        assert!(document(&deep).is_err());
+        assert!(document(&format!("a: {deep}")).is_err());
     }
 
     proptest::proptest! {

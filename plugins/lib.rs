@@ -31,6 +31,7 @@ pub mod headers;
 pub mod hmac_auth;
 pub mod ip_filter;
 mod json;
+pub mod json_schema;
 pub mod jwt;
 pub mod key_auth;
 mod keys;
@@ -51,6 +52,7 @@ pub mod referer;
 pub mod request_id;
 pub mod respond;
 pub mod rewrite;
+mod schema;
 pub mod security_headers;
 pub mod waf_lite;
 
@@ -76,6 +78,7 @@ pub const BUILTIN: &[PluginDef] = &[
     headers::PLUGIN,
     hmac_auth::PLUGIN,
     ip_filter::PLUGIN,
+    json_schema::PLUGIN,
     jwt::PLUGIN,
     key_auth::PLUGIN,
     log_file::PLUGIN,

@@ -183,14 +183,15 @@ impl Instance {
     /// Runs the request hook inside the caller's runtime.
     pub async fn request_async(&self, exchange: &mut Exchange) -> Verdict {
         let body = exchange.body.clone();
-        if let Some(wish) = self.hooks.whole_body {
-            if body.len() as u64 > wish.most {
-                return Answer::of(wish.too_large).into();
-            }
-        }
         let client = exchange.facts.view();
         let mut request = exchange.seen.request(&mut exchange.request, &client);
-        let wanted = self.hooks.whole_body.is_some();
+        let asked = self.hooks.body_wanted.as_ref();
+        let wish = self.hooks.whole_body;
+        let wish = wish.filter(|_| asked.is_none_or(|wanted| wanted(&request)));
+        if let Some(wish) = wish.filter(|wish| body.len() as u64 > wish.most) {
+            return Answer::of(wish.too_large).into();
+        }
+        let wanted = wish.is_some();
         request.body = wanted.then(|| Box::new(WholeBody::new(body)));
         let verdict = match &self.hooks.request {
             Some(RequestHook::Sync(hook)) => hook(&mut request),

@@ -63,6 +63,7 @@ mod plugins_ask;
 mod plugins_auth;
 mod plugins_mtls;
 mod plugins_transform;
+mod plugins_validate;
 mod policies;
 mod probation;
 mod quarantine;

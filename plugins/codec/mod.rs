@@ -1,6 +1,6 @@
 //! Content codings: which there are, which a client takes, and streams in and out of them.
 //! It must not know which message a body belongs to.
-//! Called by `compress` and `decompress`.
+//! Called by `compress`, `decompress` and plugins that look into bodies.
 //!
 //! Pingora has a module for this. It is not used: it knows no media types, sizes or q-values, flushes at the end only, decodes without
 //! a bound, and would run for every request of the process, outside the chain and its order. The libraries below are the ones it uses.
@@ -8,6 +8,7 @@
 pub(crate) mod accept;
 pub(crate) mod decode;
 pub(crate) mod encode;
+pub(crate) mod whole;
 
 use http::header::{ETAG, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};

@@ -82,6 +82,9 @@ pub enum RequestHook {
     Async(Box<dyn for<'a, 'b> Fn(&'a mut Request<'b>) -> HookFuture<'a> + Send + Sync>),
 }
 
+/// Asked about a request's head, before its body is read for a hook that sees it whole. Must not change anything.
+pub type BodyQuestion = Box<dyn Fn(&Request<'_>) -> bool + Send + Sync>;
+
 /// Called for every piece of a body; `true` marks the last one. The piece may be changed; a hook that keeps one back leaves an empty
 /// one, because `None` before the end means that the body ends here. A hook that changes a body's length removes `Content-Length`
 /// from its head; the proxy frames what comes. A response that ends with trailers has no last piece: see [`TrailersHook`].
@@ -113,6 +116,8 @@ pub struct Hooks {
     pub request: Option<RequestHook>,
     /// Whether the request hook waits for the whole body.
     pub whole_body: Option<BodyWish>,
+    /// Which requests' bodies it waits for; all where nothing is attached. Its hook sees no body of the others.
+    pub body_wanted: Option<BodyQuestion>,
     /// Pieces of the request body. The head has already gone upstream; an answer aborts the exchange.
     pub request_body: Option<BodyHook<super::Slots>>,
     /// The request's head as it goes upstream, after rewrites and forwarded headers; runs again for each attempt.
@@ -179,6 +184,18 @@ impl Hooks {
     pub fn with_client_certificates(mut self) -> Hooks {
         self.client_certificates = true;
         self
+    }
+
+    /// As [`Hooks::with_whole_body`], for requests of which the head says so. Bodies of others stream on unread, and the hook sees
+    /// [`Request::body`] as `None`.
+    pub fn with_whole_body_where(
+        mut self,
+        most: u64,
+        too_large: &'static Cause,
+        wanted: impl Fn(&Request<'_>) -> bool + Send + Sync + 'static,
+    ) -> Hooks {
+        self.body_wanted = Some(Box::new(wanted));
+        self.with_whole_body(most, too_large)
     }
 
     /// Attaches a hook on the pieces of the request body.

@@ -79,8 +79,8 @@ pub use encoding::Encoding;
 pub use field::{did_you_mean, field_name, field_value, Side, Texts};
 pub use fields::{change_request, change_response};
 pub use hooks::{
-    Answer, BodyHook, ConnectionHook, FinishHook, HookFuture, Hooks, ReopenHook, RequestHook,
-    ResponseHook, TrailersHook, Verdict,
+    Answer, BodyHook, BodyQuestion, ConnectionHook, FinishHook, HookFuture, Hooks, ReopenHook,
+    RequestHook, ResponseHook, TrailersHook, Verdict,
 };
 pub use location::Location;
 pub use message::{

@@ -153,6 +153,9 @@ impl Instance {
         request: &mut Request<'_>,
         bodies: &mut dyn BodySource,
     ) -> Result<Verdict, &'static Cause> {
+        if !body::is_wanted(&self.hooks, request) {
+            return Ok(self.ask(hook, request).await);
+        }
         request.body = match bodies.whole(wish.most).await {
             Ok(body) => Some(body),
             Err(Unread::TooLarge) => return Ok(Answer::of(wish.too_large).into()),

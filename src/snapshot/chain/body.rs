@@ -3,9 +3,10 @@
 //! Asked by the chain when it is such a hook's turn.
 
 use std::future::Future;
+use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::pin::Pin;
 
-use windrose_plugins::contract::{causes, Cause, Unknown, WholeBody};
+use windrose_plugins::contract::{causes, Cause, Hooks, Request, Unknown, WholeBody};
 
 /// Where the whole body of a request comes from, for hooks that want it.
 pub trait BodySource: Send {
@@ -28,6 +29,14 @@ pub enum Unread {
     Over(&'static Cause),
     /// Only in a dry run: nobody told what it is.
     Unknown(Unknown),
+}
+
+/// Whether a hook wants to see this request's body. A question that panics has not been answered with no.
+pub(super) fn is_wanted(hooks: &Hooks, request: &Request<'_>) -> bool {
+    let Some(wanted) = &hooks.body_wanted else {
+        return true;
+    };
+    catch_unwind(AssertUnwindSafe(|| wanted(request))).unwrap_or(true)
 }
 
 /// The source for chains in which nobody wants a body.
