@@ -26,6 +26,7 @@ pub mod expression;
 pub mod ext_authz;
 pub mod forward_auth;
 mod granted;
+pub mod graphql_limits;
 pub mod grpc_web;
 pub mod headers;
 pub mod hmac_auth;
@@ -74,6 +75,7 @@ pub const BUILTIN: &[PluginDef] = &[
     decompress::PLUGIN,
     ext_authz::PLUGIN,
     forward_auth::PLUGIN,
+    graphql_limits::PLUGIN,
     grpc_web::PLUGIN,
     headers::PLUGIN,
     hmac_auth::PLUGIN,

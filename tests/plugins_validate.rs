@@ -121,3 +121,37 @@ fn responses_that_do_not_fit_are_counted_or_cut() {
     assert!(broken.map_or(true, |reply| reply.status == 502));
     cut.logged(|line| line["why"] == "json_schema.response");
 }
+
+#[test]
+fn graphql_limits_refuses_what_asks_for_too_much() {
+    let service = Upstream::echo();
+    let proxy = on_route(
+        &service,
+        "{kind: graphql_limits, config: {depth: 3, cost: 100}}",
+    );
+    let ask = |query: &str| {
+        post(
+            &proxy,
+            "/graphql",
+            "application/json",
+            &serde_json::json!({"query": query}).to_string(),
+        )
+    };
+
+    assert_eq!(ask("{a{b{c}}}").status, 200);
+    assert_eq!(proxy.get("/graphql?query=%7Ba%7D").status, 200);
+    for (query, why) in [
+        ("{a{b{c{d}}}}", "graphql.depth"),
+        ("{a(first: 1000){b}}", "graphql.cost"),
+        ("{...F} fragment F on X{...F}", "graphql.fragment"),
+        ("{__schema{types{name}}}", "graphql.introspection"),
+        ("{", "graphql.malformed"),
+    ] {
+        let reply = ask(query);
+        assert_eq!((reply.status, &*reply.why()), (400, why), "{query}");
+        let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+        assert_eq!(body["errors"][0]["extensions"]["code"], why);
+    }
+    assert_eq!(service.requests(), 2);
+    proxy.logged(|line| line["why"] == "graphql.depth");
+}
