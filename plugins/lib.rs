@@ -44,6 +44,7 @@ mod media;
 pub mod mtls_auth;
 pub mod oauth2_introspection;
 pub mod opa;
+pub mod openapi;
 pub mod place;
 mod query;
 pub mod quota;
@@ -89,6 +90,7 @@ pub const BUILTIN: &[PluginDef] = &[
     mtls_auth::PLUGIN,
     oauth2_introspection::PLUGIN,
     opa::PLUGIN,
+    openapi::PLUGIN,
     quota::PLUGIN,
     rate_limit::PLUGIN,
     redirect::PLUGIN,

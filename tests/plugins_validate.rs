@@ -2,8 +2,12 @@
 //! It must not know their corner cases; their own tests do.
 //! Part of the test binary.
 
+use std::fs;
+
+use tempfile::TempDir;
+
 use crate::support::client::Reply;
-use crate::support::proxy::{pool, ALL_TO_APP};
+use crate::support::proxy::{pool, run, ALL_TO_APP};
 use crate::support::{until, Proxy, Upstream};
 
 /// A proxy to a service, with these plugins on the route.
@@ -122,6 +126,82 @@ fn responses_that_do_not_fit_are_counted_or_cut() {
     cut.logged(|line| line["why"] == "json_schema.response");
 }
 
+const DOCUMENT: &str = "document: {openapi: 3.1.0, servers: [{url: 'http://a/v1'}], paths: {'/pets/{id}': {get: {parameters: [{name: id, in: path, required: true, schema: {type: integer}}], responses: {'200': {content: {application/json: {schema: {type: object}, example: {name: rex}}}}}}, put: {parameters: [{name: id, in: path, required: true, schema: {type: integer}}], requestBody: {required: true, content: {application/json: {schema: {type: object, required: [name]}}}}}}}}";
+
+#[test]
+fn openapi_lets_through_what_its_document_has() {
+    let service = Upstream::echo();
+    let proxy = on_route(
+        &service,
+        &format!("{{kind: openapi, config: {{{DOCUMENT}}}}}"),
+    );
+    let put = |target: &str, body: &str| {
+        proxy.connect().ask(format!(
+            "PUT {target} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+    };
+    let told = |reply: Reply| (reply.status, reply.why());
+
+    assert_eq!(proxy.get("/v1/pets/7").status, 200);
+    assert_eq!(put("/v1/pets/7", r#"{"name": "rex"}"#).status, 200);
+    assert_eq!(service.requests(), 2);
+    for (reply, status, why) in [
+        (proxy.get("/v1/pets/x"), 400, "openapi.parameter"),
+        (proxy.get("/v1/other"), 404, "openapi.no_path"),
+        (proxy.get("/pets/7"), 404, "openapi.no_path"),
+        (put("/v1/pets/7", "{}"), 422, "openapi.mismatch"),
+        (put("/v1/pets/7", ""), 400, "openapi.missing"),
+    ] {
+        assert_eq!(told(reply), (status, why.to_owned()));
+    }
+    let delete = proxy.ask("DELETE", "/v1/pets/7", "");
+    assert_eq!(delete.header("allow"), Some("GET, HEAD, PUT"));
+    assert_eq!(told(delete), (405, "openapi.no_method".to_owned()));
+    assert_eq!(service.requests(), 2);
+}
+
+#[test]
+fn a_mock_answers_for_a_service_that_is_not_there() {
+    let nobody = Upstream::refusing();
+    let proxy = on_route(
+        &nobody,
+        &format!("{{kind: openapi, config: {{{DOCUMENT}, mock: true}}}}"),
+    );
+
+    let answer = proxy.get("/v1/pets/7");
+    let wrong = proxy.get("/v1/pets/x");
+
+    assert_eq!(
+        (answer.status, &*answer.text()),
+        (200, "{\"name\":\"rex\"}")
+    );
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!((wrong.status, &*wrong.why()), (400, "openapi.parameter"));
+}
+
+#[test]
+fn responses_that_the_document_does_not_have_are_refused() {
+    let service = Upstream::with(|seen, stream| {
+        let (status, body) = if seen.target.ends_with('7') {
+            (418, "{}")
+        } else {
+            (200, "{}")
+        };
+        let head = [("content-type", "application/json")];
+        crate::support::upstream::answer(stream, status, &head, body.as_bytes())
+    });
+    let proxy = on_route(
+        &service,
+        &format!("{{kind: openapi, config: {{{DOCUMENT}, responses: cut}}}}"),
+    );
+
+    let (wrong, right) = (proxy.get("/v1/pets/7"), proxy.get("/v1/pets/8"));
+
+    assert_eq!((wrong.status, &*wrong.why()), (502, "openapi.response"));
+    assert_eq!((right.status, &*right.text()), (200, "{}"));
+}
+
 #[test]
 fn graphql_limits_refuses_what_asks_for_too_much() {
     let service = Upstream::echo();
@@ -154,4 +234,92 @@ fn graphql_limits_refuses_what_asks_for_too_much() {
     }
     assert_eq!(service.requests(), 2);
     proxy.logged(|line| line["why"] == "graphql.depth");
+}
+
+const PETSTORE: &str = "openapi: 3.0.3
+info: {title: The Pet Store, version: 1.0.0}
+servers:
+  - url: https://pets.example.com/v1
+  - url: http://10.0.0.7:8081/v1
+paths:
+  /pets:
+    get: {operationId: listPets, summary: \"all\\n- of them\", parameters: [{name: limit, in: query, schema: {type: integer}}], responses: {200: {description: some}}}
+    post: {operationId: createPet, responses: {201: {description: made}}}
+  /pets/{id}:
+    parameters: [{name: id, in: path, required: true, schema: {type: integer}}]
+    get: {operationId: showPet, responses: {200: {description: one}}}
+  /pets/mine:
+    get: {responses: {200: {description: mine}}}
+  /other:
+    servers: [{url: /beside}]
+    get: {responses: {200: {description: other}}}
+components: {securitySchemes: {key: {type: apiKey, name: x-key, in: header}}}
+";
+
+#[test]
+fn an_openapi_document_becomes_a_configuration_that_checks_and_routes() {
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    fs::write(at("api.yaml"), PETSTORE).unwrap();
+
+    let imported = run(&[
+        "import",
+        "openapi",
+        &at("api.yaml"),
+        "-o",
+        &at("windrose.yaml"),
+    ]);
+    let again = run(&[
+        "import",
+        "openapi",
+        &at("api.yaml"),
+        "-o",
+        &at("windrose.yaml"),
+    ]);
+    let checked = run(&["check", "-c", &at("windrose.yaml")]);
+    let explain = |method: &str, url: &str| {
+        let told = run(&["explain", method, url, "-c", &at("windrose.yaml")]);
+        String::from_utf8_lossy(&told.stdout).into_owned()
+    };
+
+    let notes = String::from_utf8_lossy(&imported.stderr).into_owned();
+    let text = fs::read_to_string(at("windrose.yaml")).unwrap();
+    assert_eq!(imported.status.code(), Some(0), "{notes}");
+    assert!(
+        notes.contains("`key_auth`") && notes.contains("5 operations"),
+        "{notes}"
+    );
+    assert_eq!(again.status.code(), Some(2), "nothing is overwritten");
+    assert_eq!(
+        checked.status.code(),
+        Some(0),
+        "{}\n{text}",
+        String::from_utf8_lossy(&checked.stderr)
+    );
+    assert!(
+        text.contains("# listPets: all - of them\n") && text.contains("file: \"api.yaml\""),
+        "{text}"
+    );
+    let mine = explain("GET", "http://pets.example.com/v1/pets/mine");
+    assert!(mine.contains("the-pet-store"), "{mine}");
+    let wrong = explain("GET", "http://pets.example.com/v1/pets/x");
+    assert!(wrong.contains("openapi.parameter"), "{wrong}");
+    let none = explain("DELETE", "http://pets.example.com/v1/pets");
+    assert!(none.contains("no_route"), "{none}");
+}
+
+#[test]
+fn a_document_that_is_wrong_is_told_where() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("api.yaml");
+    fs::write(&path, "openapi: 3.0.3\npaths: {/a: {$ref: '#/nowhere'}}\n").unwrap();
+
+    let told = run(&["import", "openapi", path.to_str().unwrap()]);
+
+    let error = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert_eq!(told.status.code(), Some(1));
+    assert!(
+        error.contains("api.yaml#/paths/~1a: `$ref` leads nowhere"),
+        "{error}"
+    );
 }

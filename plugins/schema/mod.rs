@@ -1,6 +1,6 @@
 //! JSON Schemas: compiled while a plugin is built, asked about values of strangers in bounded time and memory.
 //! It must not know messages; where a schema stands is told by whoever compiles it.
-//! Used by `json_schema`.
+//! Used by `json_schema` and `openapi`.
 
 pub(crate) mod beside;
 pub(crate) mod finding;
@@ -11,7 +11,7 @@ pub(crate) mod refusal;
 use std::sync::Arc;
 
 use jsonschema::{
-    Draft, PatternCache, PatternOptions, Retrieve, ValidationError, Validator,
+    Draft, PatternCache, PatternOptions, Registry, Retrieve, ValidationError, Validator,
 };
 use serde_json::Value;
 
@@ -53,6 +53,20 @@ impl Schema {
     pub(crate) fn of(schema: &Value, address: &str, reading: &Reading) -> Result<Schema, Wrong> {
         let options = reading.options().with_base_uri(address);
         let options = options.with_retriever(Handed(reading.others.clone()));
+        let built = options.build(schema);
+        built.map(Schema).map_err(|error| Wrong::of(&error))
+    }
+
+    /// Compiles a schema that stands in documents that were read before.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn in_documents(
+        schema: &Value,
+        documents: &Registry<'_>,
+        reading: &Reading,
+    ) -> Result<Schema, Wrong> {
+        let options = reading.options().with_registry(documents).offline();
         let built = options.build(schema);
         built.map(Schema).map_err(|error| Wrong::of(&error))
     }

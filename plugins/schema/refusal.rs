@@ -17,6 +17,7 @@ pub(crate) struct Refusal {
     status: u16,
     errors: Vec<Value>,
     is_more: bool,
+    headers: Vec<(http::HeaderName, HeaderValue)>,
 }
 
 impl Refusal {
@@ -27,12 +28,19 @@ impl Refusal {
             status: cause.status,
             errors: Vec::new(),
             is_more: false,
+            headers: Vec::new(),
         }
     }
 
     /// With another status than the cause's.
     pub(crate) fn with_status(mut self, status: u16) -> Refusal {
         self.status = status;
+        self
+    }
+
+    /// With a field.
+    pub(crate) fn with_header(mut self, name: http::HeaderName, value: HeaderValue) -> Refusal {
+        self.headers.push((name, value));
         self
     }
 
@@ -46,10 +54,18 @@ impl Refusal {
         self
     }
 
+    /// Says what is wrong with a parameter, which is named as the document names it.
+    pub(crate) fn with_parameter(mut self, parameter: &str, detail: &str) -> Refusal {
+        self.errors
+            .push(json!({"parameter": parameter, "detail": detail}));
+        self
+    }
+
     /// The answer. Without anything to list, the proxy renders the cause in the form that the client prefers.
     pub(crate) fn answer(self, request_id: &str) -> Answer {
         let mut answer = Answer::of(self.cause);
         answer.status = self.status;
+        answer.headers = self.headers;
         if self.errors.is_empty() {
             return answer;
         }

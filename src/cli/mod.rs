@@ -28,6 +28,7 @@ mod confirm;
 mod connection;
 mod demo;
 mod explain;
+mod import;
 mod junit;
 mod mesh;
 mod plan;
@@ -122,6 +123,11 @@ enum CliCommand {
     Plugin {
         #[command(subcommand)]
         act: plugin::Act,
+    },
+    /// Write a configuration of what others describe.
+    Import {
+        #[command(subcommand)]
+        act: import::Act,
     },
     /// Reload the running process and wait for the outcome.
     Reload {
@@ -257,6 +263,7 @@ pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
         Some(CliCommand::Schema) => commands::schema(plugins),
         Some(CliCommand::Plugins { kind }) => commands::plugins(kind.as_deref(), plugins),
         Some(CliCommand::Plugin { act }) => plugin::run(&act, plugins),
+        Some(CliCommand::Import { act }) => import::run(&act),
         Some(CliCommand::Reload { file, probation }) => confirm::reload(&file.config, &probation),
         Some(CliCommand::Confirm(file)) => confirm::confirm(&file.config),
         Some(CliCommand::Rollback(file)) => confirm::roll_back(&file.config),
