@@ -12,6 +12,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::codec::whole::{plain, NotPlain};
+use crate::codec::{coding, Coded};
 use crate::contract::{
     Answer, Blame, Build, Cause, Counter, Hooks, Plugin, PluginDef, Problem, Request, Safety, Size,
     Verdict, WholeBody,
@@ -36,7 +38,7 @@ pub static MALFORMED: Cause = Cause {
     blame: Blame::Client,
     status: 400,
     title: "Bad request",
-    explanation: "The request says that its body is JSON, a `body` plugin is to change it, and it is not JSON, or nested deeper than 127 levels.",
+    explanation: "The request says that its body is JSON, a `body` plugin is to change it, and it is not JSON, nested deeper than 127 levels, or not in its content coding.",
     next_step: "Look at what the client sends; `jq . FILE` says where it ends to be JSON.",
 };
 
@@ -73,9 +75,13 @@ pub struct Config {
     pub max: Size,
     /// What becomes of bodies that are not JSON (`application/json` or `…+json`) or are compressed: `pass` leaves them as
     /// they are, `refuse` refuses them with the cause `body.unsupported`. `decompress` in the same chain does not help here, as
-    /// it works on the way upstream, after this. Default: `pass`.
+    /// it works on the way upstream, after this; `decode` does. Default: `pass`.
     #[serde(default)]
     pub others: Others,
+    /// Whether bodies in gzip, br or zstd are changed as well: they go on without their coding, whose result `max` bounds. Default:
+    /// `false`.
+    #[serde(default)]
+    pub decode: bool,
 }
 
 /// Changes of a JSON document: `merge` first, then `patch`.
@@ -133,6 +139,7 @@ impl Plugin for Config {
             patch,
             most: self.max.0,
             others: self.others,
+            decodes: self.decode,
             changed: build.counter("changed"),
         };
         let most = self.max.0;
@@ -178,6 +185,7 @@ struct Changer {
     patch: Patch,
     most: u64,
     others: Others,
+    decodes: bool,
     changed: Counter,
 }
 
@@ -189,14 +197,22 @@ impl Changer {
         if body.bytes().is_empty() {
             return Verdict::Continue;
         }
-        if !is_plain_json(&request.head.headers) {
-            return match self.others {
-                Others::Pass => Verdict::Continue,
-                Others::Refuse => Answer::of(&UNSUPPORTED).into(),
-            };
-        }
-        match self.replace(body) {
+        let headers = &request.head.headers;
+        let plain = match (is_json(headers), coding(headers)) {
+            (true, Coded::Plain) => Ok(body.bytes().clone()),
+            (true, Coded::As(_)) if self.decodes => plain(headers, body.bytes(), self.most),
+            _ => Err(NotPlain::Unknown),
+        };
+        let plain = match plain {
+            Ok(plain) => plain,
+            Err(NotPlain::Malformed) => return Answer::of(&MALFORMED).into(),
+            Err(NotPlain::TooLarge) => return Answer::of(&TOO_LARGE).into(),
+            Err(NotPlain::Unknown) if self.others == Others::Pass => return Verdict::Continue,
+            Err(NotPlain::Unknown) => return Answer::of(&UNSUPPORTED).into(),
+        };
+        match self.replace(body, &plain) {
             Ok(()) => {
+                request.head.remove_header(&CONTENT_ENCODING);
                 if request.effects.is_live() {
                     (self.changed)(1);
                 }
@@ -206,8 +222,8 @@ impl Changer {
         }
     }
 
-    fn replace(&self, body: &mut WholeBody) -> Result<(), &'static Cause> {
-        let mut document: Value = serde_json::from_slice(body.bytes()).map_err(|_| &MALFORMED)?;
+    fn replace(&self, body: &mut WholeBody, plain: &[u8]) -> Result<(), &'static Cause> {
+        let mut document: Value = serde_json::from_slice(plain).map_err(|_| &MALFORMED)?;
         if let Some(merge) = &self.merge {
             json_patch::merge(&mut document, merge);
         }
@@ -221,17 +237,13 @@ impl Changer {
     }
 }
 
-/// Whether the fields say JSON, and nothing that is around it.
-fn is_plain_json(headers: &HeaderMap) -> bool {
+/// Whether the fields say JSON.
+fn is_json(headers: &HeaderMap) -> bool {
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let (Some(kind), None) = (types.next(), types.next()) else {
         return false;
     };
     let kind = kind.to_str().unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
-    let is_json = kind.eq_ignore_ascii_case("application/json")
-        || kind.to_ascii_lowercase().ends_with("+json");
-    let is_plain =
-        |encoding: &http::HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"identity");
-    is_json && headers.get_all(CONTENT_ENCODING).iter().all(is_plain)
+    kind.eq_ignore_ascii_case("application/json") || kind.to_ascii_lowercase().ends_with("+json")
 }

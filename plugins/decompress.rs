@@ -2,7 +2,7 @@
 //! It must not know routes; what may become of a body is bounded by size and ratio.
 //! Called by the chain of a listener or route that names it; put it before plugins that read pieces of request bodies, and
 //! after those that read responses. Plugins that want a body whole, such as `body`, see it coded wherever they stand: they run before
-//! a request goes upstream, and this works while it does.
+//! a request goes upstream, and this works while it does. They take the coding off themselves (`codec::whole`), within their bounds.
 
 #[cfg(test)]
 mod tests;

@@ -193,3 +193,40 @@ proptest! {
         prop_assert_eq!(went, body.is_empty() || serde_json::from_slice::<Value>(&body).is_ok());
     }
 }
+
+#[test]
+fn compressed_bodies_are_changed_where_that_is_wanted_and_go_on_plain() {
+    use std::io::Write;
+    let gzip = |body: &str| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(body.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let plugin = Kit::new().instance(
+        &PLUGIN,
+        &format!("{MERGE}\ndecode: true\nothers: refuse\nmax: 1KiB"),
+    );
+    let coded = |body: Vec<u8>| {
+        Exchange::new("POST", "http://shop.test/orders")
+            .with("content-type", "application/json")
+            .with("content-encoding", "gzip")
+            .with_body(body)
+    };
+    let mut exchange = coded(gzip("{}"));
+
+    assert!(went_on(&plugin.request(&mut exchange)));
+    assert_eq!(exchange.body().as_ref(), br#"{"source":"gateway"}"#);
+    assert!(!exchange.request.headers.contains_key("content-encoding"));
+    assert_eq!(
+        refused(&plugin, coded(b"{}".to_vec())),
+        (400, "body.malformed")
+    );
+    assert_eq!(
+        refused(&plugin, coded(gzip(&" ".repeat(5000)))),
+        (413, "body.too_large")
+    );
+    assert_eq!(
+        refused(&plugin, coded(gzip("{}")).with("content-encoding", "br")),
+        (415, "body.unsupported")
+    );
+}
