@@ -280,9 +280,12 @@ fn name_of(title: &str) -> String {
 
 /// Text of the document in a remark: one line, and not for ever.
 fn remark(text: &str) -> String {
-    let words: Vec<&str> = text.split_whitespace().collect();
-    let line = words.join(" ");
-    line.chars().filter(|c| !c.is_control()).take(120).collect()
+    let plain: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    let words: Vec<&str> = plain.split_whitespace().collect();
+    words.join(" ").chars().take(120).collect()
 }
 
 /// Text as YAML and JSON both read it.
