@@ -29,7 +29,7 @@ pub const PLUGIN: PluginDef = PluginDef::of::<Config>();
 /// Settings of `log_http`. One JSON object for each request with `time` (RFC 3339), `request_id`, `client`, `listener`, `route`, `host`,
 /// `method`, `path` (canonical), `status` (0 where nothing was sent), `cause` (null where the proxy did not answer itself),
 /// `duration_ms`, `request_bytes` and `response_bytes` (of bodies), and where there are any `principal`, `pool`, `endpoint` (of the
-/// last attempt), `trace_id`, `query` and `headers`. Sent with POST; 2xx takes a batch, another 4xx than 408 and 429 refuses it for good, and
+/// last attempt), `trace_id`, `query`, what other plugins note (such as `llm_model`) and `headers`. Sent with POST; 2xx takes a batch, another 4xx than 408 and 429 refuses it for good, and
 /// anything else is tried again after a second, then two, up to 30s, `attempts` times in all. What waits survives a reload; at the end
 /// of the process there are five seconds to send it. `windrose_plugin_events_total` counts `logged`, `dropped` (the queue was full), `lost`
 /// (never taken) and `refused`.

@@ -12,6 +12,7 @@ mod store;
 mod tasks;
 mod wires;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -27,8 +28,8 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::contract::{
     Answer, Build, Cause, ClientCertificate, Clock, ConnectionView, Consumers, Effects, Finished,
-    Hooks, PluginDef, Principal, Problem, RequestHook, Response, Slots, StateRegistry, Trace,
-    Verdict, WholeBody,
+    Hooks, Larger, PluginDef, Principal, Problem, RequestHook, Response, Said, Slots,
+    StateRegistry, Upstream, Verdict, WholeBody,
 };
 
 pub use calls::{reply, Asked};
@@ -138,7 +139,12 @@ impl Kit {
 
     /// How often an event was counted, over all instances.
     pub fn counted(&self, event: &str) -> u64 {
-        self.counters.of(event)
+        self.counters.of(event, None)
+    }
+
+    /// How much of an event was counted of one thing in the settings, over all instances.
+    pub fn counted_of(&self, event: &str, of: &str) -> u64 {
+        self.counters.of(event, Some(of))
     }
 }
 
@@ -188,17 +194,24 @@ impl Instance {
         let asked = self.hooks.body_wanted.as_ref();
         let wish = self.hooks.whole_body;
         let wish = wish.filter(|_| asked.is_none_or(|wanted| wanted(&request)));
-        if let Some(wish) = wish.filter(|wish| body.len() as u64 > wish.most) {
-            return Answer::of(wish.too_large).into();
-        }
-        let wanted = wish.is_some();
-        request.body = wanted.then(|| Box::new(WholeBody::new(body)));
+        let seen = match wish {
+            Some(wish) if body.len() as u64 > wish.most => match wish.larger {
+                Larger::Refused(cause) => return Answer::of(cause).into(),
+                Larger::Cut => {
+                    let most = usize::try_from(wish.most).unwrap_or(usize::MAX);
+                    Some(WholeBody::cut(body.slice(..most)))
+                }
+            },
+            Some(_) => Some(WholeBody::new(body)),
+            None => None,
+        };
+        request.body = seen.map(Box::new);
         let verdict = match &self.hooks.request {
             Some(RequestHook::Sync(hook)) => hook(&mut request),
             Some(RequestHook::Async(hook)) => hook(&mut request).await,
             None => Verdict::Continue,
         };
-        if let Some(body) = request.body.take() {
+        if let Some(body) = request.body.take().filter(|body| body.is_changed()) {
             exchange.body = body.bytes().clone();
         }
         verdict
@@ -211,7 +224,13 @@ impl Instance {
     pub fn upstream_request(&self, exchange: &mut Exchange) -> Verdict {
         exchange.upstream = exchange.request.clone();
         let client = exchange.facts.view();
+        let at = Upstream {
+            pool: "test",
+            endpoint: "192.0.2.10:80",
+            labels: &exchange.labels,
+        };
         let mut request = exchange.seen.request(&mut exchange.upstream, &client);
+        request.upstream = request.effects.is_live().then_some(&at);
         match &self.hooks.upstream_request {
             Some(RequestHook::Sync(hook)) => hook(&mut request),
             Some(RequestHook::Async(_)) => panic!("the upstream hook is async"),
@@ -275,13 +294,14 @@ impl Instance {
         piece
     }
 
-    /// Runs the finish hook, with the response's status as the final one.
+    /// Runs the finish hook, with the response's status as the final one. What was noted is in [`Exchange::notes`] then.
     pub fn finish(&self, exchange: &mut Exchange, duration: Duration) {
         let client = exchange.facts.view();
         let status = exchange.response.status.as_u16();
         let line = move |out: &mut Vec<u8>| {
             out.extend_from_slice(format!("{{\"status\":{status}}}\n").as_bytes());
         };
+        exchange.notes = exchange.seen.slots.take_notes();
         let mut finished = Finished {
             status,
             cause: exchange.cause,
@@ -298,6 +318,7 @@ impl Instance {
             attempts: 1,
             upstream_duration: Some(duration),
             trace_id: None,
+            notes: &exchange.notes,
             line: &line,
             slots: &mut exchange.seen.slots,
         };
@@ -317,6 +338,10 @@ pub struct Exchange {
     pub response: ResponseHeader,
     /// Why the proxy made the response itself, if it did.
     pub cause: Option<&'static Cause>,
+    /// The labels of the endpoint that the next attempt goes to, in the pool `test`.
+    pub labels: BTreeMap<String, String>,
+    /// What plugins noted, once the finish hook ran.
+    pub notes: Vec<(&'static str, Said)>,
     body: Bytes,
     facts: Facts,
     seen: Seen,
@@ -347,6 +372,8 @@ impl Exchange {
             request,
             response: ResponseHeader::build(200, None).expect("200 is a status"),
             cause: None,
+            labels: BTreeMap::new(),
+            notes: Vec::new(),
             body: Bytes::new(),
             facts: Facts {
                 address: IpAddr::from([192, 0, 2, 1]),
@@ -414,39 +441,9 @@ impl Exchange {
         self
     }
 
-    /// The id the proxy gave the request.
-    pub fn with_id(mut self, request_id: &str) -> Exchange {
-        self.facts.request_id = request_id.to_owned();
-        self
-    }
-
-    /// The canonical path, where it differs from the one in the request line.
-    pub fn with_path(mut self, path: &str) -> Exchange {
-        self.facts.path = path.to_owned();
-        self
-    }
-
-    /// The request comes from a peer the operator trusts.
-    pub fn trusted(mut self) -> Exchange {
-        self.facts.trusted_peer = true;
-        self
-    }
-
     /// The client proved itself with this certificate when it connected.
     pub fn with_certificate(mut self, certificate: Arc<ClientCertificate>) -> Exchange {
         self.facts.certificate = Some(certificate);
-        self
-    }
-
-    /// The trace it belongs to.
-    pub fn in_trace(mut self, trace: Trace) -> Exchange {
-        self.facts.trace = Some(trace);
-        self
-    }
-
-    /// The caller was proven to be this consumer.
-    pub fn as_consumer(mut self, name: &str) -> Exchange {
-        self.seen.principal = Some(Principal::consumer(name));
         self
     }
 

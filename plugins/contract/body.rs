@@ -11,6 +11,7 @@ use super::Cause;
 pub struct WholeBody {
     bytes: Bytes,
     is_changed: bool,
+    is_cut: bool,
 }
 
 impl WholeBody {
@@ -19,6 +20,15 @@ impl WholeBody {
         WholeBody {
             bytes,
             is_changed: false,
+            is_cut: false,
+        }
+    }
+
+    /// The begin of a body that is larger than the hook wants to see.
+    pub fn cut(bytes: Bytes) -> WholeBody {
+        WholeBody {
+            is_cut: true,
+            ..WholeBody::new(bytes)
         }
     }
 
@@ -27,8 +37,20 @@ impl WholeBody {
         &self.bytes
     }
 
-    /// Puts another body in its place. The proxy writes its length; `Content-Type` and `Content-Encoding` are the hook's to keep true.
+    /// Whether there is more of it, which goes on unseen.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
+    /// Puts another body in its place, which of one that is cut nobody can. The proxy writes its length; `Content-Type` and `Content-Encoding` are the hook's to keep true.
     pub fn replace(&mut self, bytes: impl Into<Bytes>) {
+        debug_assert!(
+            !self.is_cut,
+            "a body of which only a part is known is not replaced"
+        );
+        if self.is_cut {
+            return;
+        }
         self.bytes = bytes.into();
         self.is_changed = true;
     }
@@ -44,6 +66,15 @@ impl WholeBody {
 pub struct BodyWish {
     /// The most bytes.
     pub most: u64,
-    /// The cause of requests whose body is larger: a 413 of the plugin's own.
-    pub too_large: &'static Cause,
+    /// What becomes of a larger one.
+    pub larger: Larger,
+}
+
+/// What becomes of a body that is larger than a hook wants to see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Larger {
+    /// The request is refused with this cause: a 413 of the plugin's own.
+    Refused(&'static Cause),
+    /// The hook sees its begin.
+    Cut,
 }

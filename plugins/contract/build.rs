@@ -34,6 +34,9 @@ pub trait Plugin: DeserializeOwned + JsonSchema + 'static {
     const SAFETY: Safety;
     /// The causes it can answer with.
     const CAUSES: &'static [&'static Cause];
+    /// Of a plugin that authenticates, the one of its causes that says that none of the credentials it looks for came; all others say
+    /// that what came is not right. `auth` lets other ways go first by it.
+    const ABSENT: Option<&'static Cause> = None;
 
     /// Validates the settings and attaches the hooks. Runs on the slow path and may read files.
     ///
@@ -55,6 +58,8 @@ pub struct PluginDef {
     pub safety: Safety,
     /// See [`Plugin::CAUSES`].
     pub causes: &'static [&'static Cause],
+    /// See [`Plugin::ABSENT`].
+    pub absent: Option<&'static Cause>,
     /// JSON Schema of the settings.
     pub schema: fn() -> schemars::Schema,
     /// Decodes the settings and builds the hooks.
@@ -70,6 +75,7 @@ impl PluginDef {
             example: P::EXAMPLE,
             safety: P::SAFETY,
             causes: P::CAUSES,
+            absent: P::ABSENT,
             schema: schema_of::<P>,
             build: build_from::<P>,
         }
@@ -157,6 +163,12 @@ impl Build<'_> {
         self.counters.counter(self.instance, event)
     }
 
+    /// A counter `windrose_plugin_amounts_total{plugin, event, of}`: how much of something, such as tokens of a model. `of` has to
+    /// come from the settings, never from a request.
+    pub fn counter_of(&self, event: &'static str, of: &str) -> Counter {
+        self.counters.counter_of(self.instance, event, of)
+    }
+
     /// Calls a service that the settings name; `path` is where the target stands below `config`.
     ///
     /// # Errors
@@ -195,4 +207,7 @@ pub type Counter = Arc<dyn Fn(u64) + Send + Sync>;
 pub trait CounterFactory: Send + Sync {
     /// The counter for an event of an instance.
     fn counter(&self, instance: &str, event: &'static str) -> Counter;
+
+    /// The counter for an event of an instance that is about something in its settings.
+    fn counter_of(&self, instance: &str, event: &'static str, of: &str) -> Counter;
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{
-    Background, BodyWish, Cause, ConnectionView, Finished, Life, Request, Response, Unknown,
+    Background, BodyWish, Cause, ConnectionView, Finished, Larger, Life, Request, Response, Unknown,
 };
 
 /// What a hook says about the request.
@@ -176,7 +176,16 @@ impl Hooks {
     /// refused with `too_large` and the hook does not run; all bodies held at a time, and the time a client takes to send one, are
     /// bounded by `limits` of the configuration. Not for calls that stream: their body never ends.
     pub fn with_whole_body(mut self, most: u64, too_large: &'static Cause) -> Hooks {
-        self.whole_body = Some(BodyWish { most, too_large });
+        let larger = Larger::Refused(too_large);
+        self.whole_body = Some(BodyWish { most, larger });
+        self
+    }
+
+    /// As [`Hooks::with_whole_body`], but of a body of more than `most` bytes the hook sees the first ones: `Request::body` is cut then,
+    /// and cannot be changed. What follows goes on as it comes, and such a request is not sent again to another endpoint.
+    pub fn with_begin_of_body(mut self, most: u64) -> Hooks {
+        let larger = Larger::Cut;
+        self.whole_body = Some(BodyWish { most, larger });
         self
     }
 

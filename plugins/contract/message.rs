@@ -3,6 +3,8 @@
 //! Built by the proxy for every hook call, and by the test kit.
 
 use std::any::Any;
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -107,10 +109,24 @@ pub struct Request<'a> {
     pub principal: &'a mut Option<Principal>,
     /// The whole body, for hooks that were attached with `with_whole_body`; `None` for all others.
     pub body: Option<Box<WholeBody>>,
+    /// The endpoint of this attempt, for hooks on the request as it goes upstream; `None` for all others, and in dry runs, which
+    /// choose none.
+    pub upstream: Option<&'a Upstream<'a>>,
     /// State a plugin keeps from request to response.
     pub slots: &'a mut Slots,
     /// Whether effects are real or this is a dry run.
     pub effects: Effects,
+}
+
+/// Where an attempt goes.
+#[derive(Debug, Clone, Copy)]
+pub struct Upstream<'a> {
+    /// The pool's name.
+    pub pool: &'a str,
+    /// The endpoint's address.
+    pub endpoint: &'a str,
+    /// The endpoint's labels.
+    pub labels: &'a BTreeMap<String, String>,
 }
 
 /// A response on its way to the client, from upstream or made by the proxy.
@@ -161,6 +177,8 @@ pub struct Finished<'a> {
     pub upstream_duration: Option<Duration>,
     /// The trace id in hex, if the request is part of a trace.
     pub trace_id: Option<&'a str>,
+    /// What plugins noted of it with [`Slots::note`].
+    pub notes: &'a [(&'static str, Said)],
     /// Appends the access log's line of the request: a JSON object and a line feed, secrets in queries redacted.
     pub line: &'a dyn Fn(&mut Vec<u8>),
     /// State kept since the request.
@@ -220,4 +238,93 @@ impl Slots {
             .1
             .downcast_mut()
     }
+
+    /// Says something of the request in its line of the access log, and in what plugins write of it: a name of the plugin's own, such
+    /// as `llm_model`, in place of what was said under it before. The last one counts that is said before the request is over; in a
+    /// finish hook it is too late. At most 32 names.
+    pub fn note(&mut self, name: &'static str, said: Said) {
+        if !self.0.iter().any(|(id, _)| *id == NOTES) {
+            self.0.push((NOTES, Box::new(Notes::new())));
+        }
+        let Some(notes) = self.notes_mut() else {
+            return;
+        };
+        match notes.iter().position(|(known, _)| *known == name) {
+            Some(at) => notes[at].1 = said,
+            None if notes.len() < MOST_NOTES => notes.push((name, said)),
+            None => {}
+        }
+    }
+
+    /// What was said of the request, which is over then.
+    pub fn take_notes(&mut self) -> Vec<(&'static str, Said)> {
+        self.notes_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// In a dry run, tells what a plugin said that is inside of this one. Traffic has nobody to tell.
+    pub fn part(&mut self, part: Part) {
+        match self.parts_mut() {
+            Some(parts) => parts.push(part),
+            None => self.0.push((PARTS, Box::new(vec![part]))),
+        }
+    }
+
+    /// What was told of parts, in order.
+    pub fn take_parts(&mut self) -> Vec<Part> {
+        self.parts_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn parts_mut(&mut self) -> Option<&mut Vec<Part>> {
+        let (_, parts) = self.0.iter_mut().find(|(id, _)| *id == PARTS)?;
+        parts.downcast_mut()
+    }
+
+    fn notes_mut(&mut self) -> Option<&mut Notes> {
+        let (_, notes) = self.0.iter_mut().find(|(id, _)| *id == NOTES)?;
+        notes.downcast_mut()
+    }
 }
+
+/// What a plugin says of a request for its log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Said {
+    /// A text.
+    Text(Cow<'static, str>),
+    /// A number.
+    Number(u64),
+}
+
+/// What a plugin said that is inside of another one, such as one of `auth`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Which plugin.
+    pub kind: String,
+    /// Where it stands in the settings of the one around it, such as `of[0]`.
+    pub path: String,
+    /// How many are around it, less one.
+    pub depth: u8,
+    /// What it said.
+    pub turn: PartTurn,
+}
+
+/// A word of a [`Part`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartTurn {
+    /// It would let the request go on, and proves this principal, if any.
+    Continued(Option<String>),
+    /// It would answer with this status and cause.
+    Answered(u16, &'static Cause),
+    /// It could not do its work.
+    Failed(&'static Cause, String),
+    /// It would have to ask this.
+    Unknown(String),
+    /// What came before it has decided.
+    NotReached,
+}
+
+type Notes = Vec<(&'static str, Said)>;
+
+/// No slot has this number: they are given from zero.
+const NOTES: usize = usize::MAX;
+const PARTS: usize = usize::MAX - 1;
+const MOST_NOTES: usize = 32;

@@ -66,7 +66,7 @@ mod task;
 mod units;
 mod wire;
 
-pub use body::{BodyWish, WholeBody};
+pub use body::{BodyWish, Larger, WholeBody};
 pub use build::{Build, Counter, CounterFactory, Plugin, PluginDef, Safety};
 pub use call::{Call, CallFailure, CallFuture, Caller, Carrier, Carriers, Reply, Trace};
 pub use canonical::{canonical_host, canonical_path, BadHost, BadPath, Host};
@@ -84,8 +84,8 @@ pub use hooks::{
 };
 pub use location::Location;
 pub use message::{
-    Claims, ClientFacts, ConnectionView, Finished, Principal, PrincipalKind, Request, Response,
-    Slot, Slots,
+    Claims, ClientFacts, ConnectionView, Finished, Part, PartTurn, Principal, PrincipalKind,
+    Request, Response, Said, Slot, Slots, Upstream,
 };
 pub use path_edit::PathEdit;
 pub use problem::Problem;

@@ -8,7 +8,7 @@ use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
 use http::{HeaderMap, HeaderName};
 use serde_json::{json, Map, Value};
 
-use crate::contract::{Clock, Finished};
+use crate::contract::{Clock, Finished, Said};
 use crate::date::date;
 use crate::granted::Names;
 
@@ -53,6 +53,12 @@ impl Writer {
             if let Some(value) = value {
                 entry.insert(name.to_owned(), value.into());
             }
+        }
+        for (name, said) in finished.notes {
+            entry[*name] = match said {
+                Said::Text(text) => cut(text).into(),
+                Said::Number(number) => (*number).into(),
+            };
         }
         let headers = self.headers(&head.headers);
         if !headers.is_empty() {

@@ -50,6 +50,12 @@ impl Kit {
 }
 
 impl Exchange {
+    /// The caller was proven to be this consumer.
+    pub fn as_consumer(mut self, name: &str) -> Exchange {
+        self.seen.principal = Some(Principal::consumer(name));
+        self
+    }
+
     /// The caller was proven to be this one.
     pub fn proven(mut self, principal: Principal) -> Exchange {
         self.seen.principal = Some(principal);

@@ -8,15 +8,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::contract::{Counter, CounterFactory};
 
-/// Counters by instance and event.
+/// Counters by instance, event and what they are of.
 #[derive(Default)]
-pub(super) struct Counters(Mutex<BTreeMap<(String, &'static str), Arc<AtomicU64>>>);
+pub(super) struct Counters(Mutex<BTreeMap<Key, Arc<AtomicU64>>>);
+
+type Key = (String, &'static str, String);
 
 impl CounterFactory for Counters {
     fn counter(&self, instance: &str, event: &'static str) -> Counter {
+        self.counter_of(instance, event, "")
+    }
+
+    fn counter_of(&self, instance: &str, event: &'static str, of: &str) -> Counter {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry((instance.to_owned(), event)).or_default();
-        let count = count.clone();
+        let key = (instance.to_owned(), event, of.to_owned());
+        let count = counts.entry(key).or_default().clone();
         Arc::new(move |more| {
             count.fetch_add(more, Ordering::Relaxed);
         })
@@ -24,12 +30,11 @@ impl CounterFactory for Counters {
 }
 
 impl Counters {
-    /// How often an event was counted, over all instances.
-    pub(super) fn of(&self, event: &str) -> u64 {
+    /// How much of an event was counted, over all instances; of one thing, or of all.
+    pub(super) fn of(&self, event: &str, of: Option<&str>) -> u64 {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_event = counts.iter().filter(|((_, name), _)| *name == event);
-        of_event
-            .map(|(_, count)| count.load(Ordering::Relaxed))
-            .sum()
+        let is_meant = |key: &Key| key.1 == event && of.is_none_or(|of| key.2 == of);
+        let meant = counts.iter().filter(|(key, _)| is_meant(key));
+        meant.map(|(_, count)| count.load(Ordering::Relaxed)).sum()
     }
 }

@@ -7,7 +7,10 @@ use std::sync::Arc;
 
 use pingora_http::RequestHeader;
 
-use crate::contract::{ClientCertificate, ClientFacts, Effects, Principal, Request, Slots, Trace};
+use super::Exchange;
+use crate::contract::{
+    ClientCertificate, ClientFacts, Effects, Part, Principal, Request, Slots, Trace,
+};
 
 /// [`ClientFacts`], owned.
 pub(super) struct Facts {
@@ -58,8 +61,40 @@ impl Seen {
             client,
             principal: &mut self.principal,
             body: None,
+            upstream: None,
             slots: &mut self.slots,
             effects: self.effects,
         }
+    }
+}
+
+impl Exchange {
+    /// The id the proxy gave the request.
+    pub fn with_id(mut self, request_id: &str) -> Exchange {
+        self.facts.request_id = request_id.to_owned();
+        self
+    }
+
+    /// The canonical path, where it differs from the one in the request line.
+    pub fn with_path(mut self, path: &str) -> Exchange {
+        self.facts.path = path.to_owned();
+        self
+    }
+
+    /// The request comes from a peer the operator trusts.
+    pub fn trusted(mut self) -> Exchange {
+        self.facts.trusted_peer = true;
+        self
+    }
+
+    /// The trace it belongs to.
+    pub fn in_trace(mut self, trace: Trace) -> Exchange {
+        self.facts.trace = Some(trace);
+        self
+    }
+
+    /// What plugins inside of the one that ran said, in a dry run.
+    pub fn parts(&mut self) -> Vec<Part> {
+        self.seen.slots.take_parts()
     }
 }

@@ -10,7 +10,7 @@ use http::header::{CONTENT_LENGTH, COOKIE, FORWARDED, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use pingora::{ErrorType, OrErr, Result};
-use windrose_plugins::contract::change_request;
+use windrose_plugins::contract::{change_request, Upstream};
 
 use super::attempts::{self, ATTEMPT};
 use super::wire::WireText;
@@ -72,6 +72,8 @@ pub struct Hop<'a> {
     pub left: Option<(Duration, bool)>,
     /// Which attempt this is, with those of hops before.
     pub attempt: u8,
+    /// The endpoint that it goes to; `None` in dry runs, and where no plugin asks.
+    pub upstream: Option<Box<Upstream<'a>>>,
 }
 
 /// Makes a request that came in the one that goes on, but for what plugins do to it.

@@ -310,13 +310,18 @@ impl Walk<'_> {
         trace: &mut T,
     ) -> Result<Option<Refused>> {
         onward(head, self.facts, candidate, hop)?;
-        let rule = &candidate.rule;
-        for chain in [&self.listener.chain, &rule.chain] {
+        // Two steps and not a list of both: what is alive over an await is a part of every request's future.
+        for step in 0..2_u8 {
+            let chain = match step {
+                0 => &self.listener.chain,
+                _ => &candidate.rule.chain,
+            };
             if !chain.has_upstream_request() {
                 continue;
             }
-            let client = self.facts.view(self.listener, &rule.route);
+            let client = self.facts.view(self.listener, &candidate.rule.route);
             let mut request = self.request(head, &client);
+            request.upstream = hop.upstream.as_deref();
             let mut hear =
                 |plugin: &Instance, turn: Turn<'_>| trace.plugin(Stage::Upstream, plugin, turn);
             if let Some(answer) = chain.upstream_request(&mut request, &mut hear).await {
@@ -353,6 +358,7 @@ impl Walk<'_> {
             client,
             principal: self.principal,
             body: None,
+            upstream: None,
             slots: self.slots,
             effects: self.effects,
         }

@@ -56,6 +56,17 @@ impl BodySource for GivenBody {
         Box::pin(ready(body))
     }
 
+    fn begin(&mut self, most: u64) -> BodyFuture<'_> {
+        match &self.bytes {
+            Some(bytes) if bytes.len() as u64 > most => {
+                let most = usize::try_from(most).unwrap_or(usize::MAX);
+                let begin = WholeBody::cut(bytes.slice(..most));
+                Box::pin(ready(Ok(Box::new(begin))))
+            }
+            _ => self.whole(most),
+        }
+    }
+
     fn replace(&mut self, body: Box<WholeBody>) {
         self.bytes = Some(body.bytes().clone());
         (self.is_given, self.is_changed) = (true, true);

@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use windrose_plugins::contract::Answer;
+use windrose_plugins::contract::{Answer, Part, PartTurn};
 
 use super::ruling::{self, PolicySeen, RulingSeen};
-use super::view::{CandidateSeen, ConditionSeen, PluginSeen, ShareSeen};
+use super::view::{CandidateSeen, ConditionSeen, PartSeen, PluginSeen, ShareSeen};
 use super::words;
 use crate::decide::policy::{Fit, Ruling};
 use crate::decide::{Facts, Stage, Trace, Verdict};
@@ -23,6 +23,8 @@ pub(super) struct Heard {
     conditions: Vec<ConditionSeen>,
     candidates: Vec<(u32, CandidateSeen)>,
     turns: Vec<PluginSeen>,
+    /// What was said inside of the plugin that has its turn next.
+    parts: Vec<PartSeen>,
     /// The share that was chosen, where the rule has a split.
     pub(super) share: Option<ShareSeen>,
     /// What is injected, with its chance.
@@ -98,8 +100,13 @@ fn seen(candidate: &Candidate, verdict: &str, conditions: Vec<ConditionSeen>) ->
 
 impl Heard {
     pub(super) fn turn(&mut self, stage: Stage, plugin: &Instance, turn: Turn<'_>) {
+        if let Turn::Part(part) = turn {
+            self.parts.push(part_seen(part));
+            return;
+        }
         let (says, answer) = said(turn);
         self.turns.push(PluginSeen {
+            parts: std::mem::take(&mut self.parts),
             says,
             cause: answer.map(|answer| answer.cause.name.to_owned()),
             status: answer.map(|answer| answer.status),
@@ -209,6 +216,31 @@ fn mute(stage: Stage, plugin: &Instance) -> PluginSeen {
         says: String::new(),
         cause: None,
         status: None,
+        parts: Vec::new(),
+    }
+}
+
+fn part_seen(part: &Part) -> PartSeen {
+    let (says, cause, status) = match &part.turn {
+        PartTurn::Continued(None) => ("lets it go on, unproven".to_owned(), None, None),
+        PartTurn::Continued(Some(who)) => (format!("lets it go on as {who}"), None, None),
+        PartTurn::Answered(status, cause) => {
+            let says = format!("would answer {status} `{}`", cause.name);
+            (says, Some(*cause), Some(*status))
+        }
+        PartTurn::Failed(cause, reason) => {
+            (format!("cannot do its work: {reason}"), Some(*cause), None)
+        }
+        PartTurn::Unknown(what) => (format!("is unknown here: asks {what}"), None, None),
+        PartTurn::NotReached => ("is not asked".to_owned(), None, None),
+    };
+    PartSeen {
+        kind: part.kind.clone(),
+        path: part.path.clone(),
+        depth: part.depth,
+        says,
+        cause: cause.map(|cause| cause.name.to_owned()),
+        status,
     }
 }
 
@@ -226,5 +258,6 @@ fn said(turn: Turn<'_>) -> (String, Option<&Answer>) {
             None,
         ),
         Turn::Unknown(what) => (format!("is unknown here: asks {what}"), None),
+        Turn::Part(_) => (String::new(), None),
     }
 }

@@ -43,7 +43,7 @@ pub use question::{Question, TCP};
 pub use ruling::{PolicySeen, RulingSeen};
 pub use view::{
     Asked, CandidateSeen, ConditionSeen, EndpointSeen, Explanation, LevelSeen, ListenerSeen,
-    Outcome, PluginSeen, PoolSeen, ShareSeen, Times,
+    Outcome, PartSeen, PluginSeen, PoolSeen, ShareSeen, Times,
 };
 pub use waterfall::Step;
 
@@ -194,6 +194,7 @@ impl Teller<'_> {
             traceparent: None,
             left: next.deadline.map(|it| (it.time, is_grpc(&next))),
             attempt: attempts::before(&head.headers, believed).saturating_add(1),
+            upstream: None,
         };
         self.came.clone_from(&head.headers);
         let sent = now(async {

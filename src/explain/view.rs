@@ -138,6 +138,28 @@ pub struct PluginSeen {
     /// The status of its answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
+    /// What the plugins inside of it say, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<PartSeen>,
+}
+
+/// The turn of a plugin that is inside of another one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PartSeen {
+    /// Which plugin.
+    pub kind: String,
+    /// Where it stands in the settings of the one around it.
+    pub path: String,
+    /// How many are around it, less one.
+    pub depth: u8,
+    /// What it says.
+    pub says: String,
+    /// The cause of its answer or failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// The status of its answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
 }
 
 /// What becomes of a request.

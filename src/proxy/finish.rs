@@ -9,7 +9,7 @@ use http::Version;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
-use windrose_plugins::contract::{causes, Cause, Finished, Principal, Slots};
+use windrose_plugins::contract::{causes, Cause, Finished, Principal, Said, Slots};
 
 use super::request::Ctx;
 use super::Shared;
@@ -131,7 +131,8 @@ fn close(ended: &Ended<'_>, ctx: &mut Ctx, shared: &Shared) {
     let hooks = has_finish_hooks(ctx);
     if kept.is_some() || hooks || shared.access_log.enabled() {
         let mut slots = std::mem::take(&mut ctx.slots);
-        tell(ended, ctx, duration, |entry| {
+        let notes = slots.take_notes();
+        tell((ended, &notes), ctx, duration, |entry| {
             shared.access_log.log(entry);
             if let Some(reason) = kept {
                 let told = record::told(entry, ended, ctx);
@@ -191,6 +192,7 @@ fn finish_hooks(ended: &Ended<'_>, ctx: &Ctx, entry: &Entry<'_>, slots: &mut Slo
         attempts: entry.attempts,
         upstream_duration: entry.upstream_duration,
         trace_id: entry.trace_id,
+        notes: entry.notes,
         line: &|out| entry.json(out),
         slots,
     };
@@ -220,7 +222,7 @@ fn count(ctx: &Ctx, shared: &Shared, status: u16, seconds: f64) {
 
 /// Gathers what there is to tell of a request, for the access log and the recorder.
 fn tell(
-    ended: &Ended<'_>,
+    (ended, notes): (&Ended<'_>, &[(&'static str, Said)]),
     ctx: &Ctx,
     duration: std::time::Duration,
     told: impl FnOnce(&Entry<'_>),
@@ -280,6 +282,7 @@ fn tell(
         tls_version: tls.map(|tls| tls.version),
         sni: tls.and_then(|tls| tls.sni.as_deref()),
         grpc_status: ctx.grpc_status,
+        notes,
     });
 }
 

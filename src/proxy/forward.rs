@@ -10,13 +10,15 @@ use http::{HeaderMap, HeaderName, Method, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
-use windrose_plugins::contract::{causes, change_response, Answer, Effects, Response};
+use windrose_plugins::contract::{causes, change_response, Answer, Effects, Response, Upstream};
 
-use super::request::{refuse, walk, Ctx};
+use super::request::{refuse, walk, Attempt, Ctx};
 use super::{fair, finish, upstream, Shared};
 use crate::decide::{self, attempts, Hop, Silent, REQUEST_ID};
 use crate::observe::clock;
 use crate::observe::trace::TraceContext;
+use crate::snapshot::chain::Chain;
+use crate::snapshot::pool::Pool;
 use crate::snapshot::route::Rule;
 
 /// What Connection says besides names of fields, and fields that are Pingora's.
@@ -45,11 +47,33 @@ pub(super) async fn request(head: &mut RequestHeader, ctx: &mut Ctx) -> Result<(
             .as_ref()
             .map(|due| (due.left(clock::now()), ctx.is_grpc)),
         attempt: ctx.attempt.before.saturating_add(ctx.attempt.count),
+        upstream: upstream_of(
+            &ctx.attempt,
+            ctx.pool.as_deref(),
+            [&listener.chain, &candidate.rule.chain],
+        ),
     };
     match walk.send(&candidate, head, &hop, &mut Silent).await? {
         Some(answer) => plan(ctx, answer),
         None => Ok(()),
     }
+}
+
+/// The endpoint of an attempt, as plugins see it; nothing where none does.
+fn upstream_of<'a>(
+    attempt: &'a Attempt,
+    pool: Option<&'a Pool>,
+    chains: [&Chain; 2],
+) -> Option<Box<Upstream<'a>>> {
+    if !chains.into_iter().any(Chain::has_upstream_request) {
+        return None;
+    }
+    let member = attempt.set.as_ref()?.members.get(attempt.member)?;
+    Some(Box::new(Upstream {
+        pool: &pool?.name,
+        endpoint: &member.endpoint.label,
+        labels: &member.labels,
+    }))
 }
 
 /// Ends the exchange with an answer once Pingora gives control back.

@@ -450,6 +450,7 @@ impl Way<'_> {
             audit: stream.ruled.as_ref().map_or("", |ruled| &ruled.audit),
             user_agent: None,
             referer: None,
+            notes: &[],
             tls_version: None,
             sni,
             grpc_status: None,

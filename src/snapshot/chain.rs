@@ -3,23 +3,21 @@
 //! Built by `config::compile`; run by the proxy and by dry runs alike.
 
 mod body;
+mod call;
 
-use std::any::Any;
 use std::fmt;
-use std::future::poll_fn;
-use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::sync::Arc;
-use std::task::Poll;
 
 use crate::observe::metrics::IntCounter;
 use bytes::Bytes;
 use http::HeaderMap;
 use windrose_plugins::contract::{
-    causes, Answer, BodyHook, BodyWish, Cause, ConnectionView, Effects, Finished, Hooks, Request,
-    RequestHook, Response, ResponseHook, Slots, Verdict,
+    causes, Answer, BodyHook, BodyWish, Cause, ConnectionView, Effects, Finished, Hooks, Larger,
+    Part, Request, RequestHook, Response, Slots, Verdict,
 };
 
 pub use body::{BodyFuture, BodySource, NoBody, Unread};
+use call::{call, call_on_copy, caught, on_copy};
 
 use super::shadow::Examples;
 use crate::observe::event;
@@ -76,6 +74,8 @@ pub enum Turn<'a> {
     FailedOpen(&'a str),
     /// Only in a dry run: it would have to ask this.
     Unknown(&'a str),
+    /// Only in a dry run, before its own word: what a plugin inside of it said.
+    Part(&'a Part),
 }
 
 /// Who hears of turns.
@@ -156,9 +156,13 @@ impl Instance {
         if !body::is_wanted(&self.hooks, request) {
             return Ok(self.ask(hook, request).await);
         }
-        request.body = match bodies.whole(wish.most).await {
+        let (body, too_large) = match wish.larger {
+            Larger::Refused(cause) => (bodies.whole(wish.most).await, cause),
+            Larger::Cut => (bodies.begin(wish.most).await, &causes::BODY_TOO_LARGE),
+        };
+        request.body = match body {
             Ok(body) => Some(body),
-            Err(Unread::TooLarge) => return Ok(Answer::of(wish.too_large).into()),
+            Err(Unread::TooLarge) => return Ok(Answer::of(too_large).into()),
             Err(Unread::Unknown(unknown)) => return Ok(Verdict::Unknown(unknown)),
             Err(Unread::Over(cause)) => return Err(cause),
         };
@@ -300,6 +304,10 @@ impl Chain {
                     }
                 };
                 let (id, effects) = (request.client.request_id, request.effects);
+                if !effects.is_live() {
+                    let parts = request.slots.take_parts();
+                    parts.iter().for_each(|part| hear(one, Turn::Part(part)));
+                }
                 if let Some(answer) = one.settle_of(id, verdict, effects, hear) {
                     return Some(answer);
                 }
@@ -427,68 +435,6 @@ impl Chain {
                 let _ = one.settle_live(verdict);
             }
         }
-    }
-}
-
-/// Calls a hook with a copy of the request. Its own state stays its own, so that its later hooks see what it kept.
-async fn call_on_copy(hook: &RequestHook, request: &mut Request<'_>) -> Verdict {
-    let (mut head, mut principal) = (request.head.clone(), request.principal.clone());
-    let mut copy = Request {
-        head: &mut head,
-        client: request.client,
-        principal: &mut principal,
-        body: request.body.clone(),
-        slots: request.slots,
-        effects: request.effects,
-    };
-    call(hook, &mut copy).await
-}
-
-/// Calls a hook with a copy of the response.
-fn on_copy(hook: &ResponseHook, response: &mut Response<'_>) -> Verdict {
-    let mut head = response.head.clone();
-    let mut copy = Response {
-        head: &mut head,
-        request: response.request,
-        client: response.client,
-        cause: response.cause,
-        slots: response.slots,
-        effects: response.effects,
-    };
-    hook(&mut copy)
-}
-
-async fn call(hook: &RequestHook, request: &mut Request<'_>) -> Verdict {
-    let hook = match hook {
-        RequestHook::Sync(hook) => return caught(|| hook(request)),
-        RequestHook::Async(hook) => hook,
-    };
-    let mut future = match catch(move || hook(request)) {
-        Ok(future) => future,
-        Err(panic) => return panicked(&*panic),
-    };
-    poll_fn(move |cx| {
-        catch(|| future.as_mut().poll(cx)).unwrap_or_else(|panic| Poll::Ready(panicked(&*panic)))
-    })
-    .await
-}
-
-/// Runs a hook. A panic is that plugin's failure, as if it had said so; it must not take the connection with it.
-fn caught(hook: impl FnOnce() -> Verdict) -> Verdict {
-    catch(hook).unwrap_or_else(|panic| panicked(&*panic))
-}
-
-/// What a panic leaves half done is the request's own, and the request ends with it.
-fn catch<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
-    catch_unwind(AssertUnwindSafe(work))
-}
-
-fn panicked(panic: &(dyn Any + Send)) -> Verdict {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let said = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    Verdict::Failed {
-        cause: &causes::PLUGIN_FAILED,
-        reason: format!("panicked: {}", said.unwrap_or("it did not say why")),
     }
 }
 

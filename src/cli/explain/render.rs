@@ -142,6 +142,10 @@ fn plugins(page: &mut Page, plugins: &[PluginSeen]) {
             one.stage, one.name, one.kind, one.says
         );
         page.line(1, &what, &one.place);
+        for part in &one.parts {
+            let what = format!("{} ({}) {}", part.path, part.kind, part.says);
+            page.line(2 + usize::from(part.depth), &what, "");
+        }
     }
 }
 

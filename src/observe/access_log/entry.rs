@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use windrose_plugins::contract::Cause;
+use windrose_plugins::contract::{Cause, Said};
 
 use super::{escape, stamp};
 use crate::observe::redact;
@@ -79,6 +79,8 @@ pub struct Entry<'a> {
     pub sni: Option<&'a str>,
     /// `grpc-status` of a gRPC call.
     pub grpc_status: Option<u16>,
+    /// What plugins said of it, by names that need no escape; only in the line of JSON.
+    pub notes: &'a [(&'static str, Said)],
 }
 
 type Escape = fn(&mut Vec<u8>, &[u8]);
@@ -166,6 +168,9 @@ impl Entry<'_> {
         }
         object.name(key!("tls_version"), self.tls_version.unwrap_or_default());
         object.text(key!("sni"), self.sni.unwrap_or_default());
+        for (name, said) in self.notes {
+            object.note(name, said);
+        }
     }
 
     /// Appends the line in Apache's combined format with our fields at the end.
@@ -249,6 +254,14 @@ impl Object<'_> {
     fn millis(&mut self, key: &str, value: Duration) {
         self.0.extend_from_slice(key.as_bytes());
         stamp::millis(self.0, value);
+    }
+
+    fn note(&mut self, name: &str, said: &Said) {
+        let key = format!(",\"{name}\":");
+        match said {
+            Said::Text(text) => self.text(&key, text),
+            Said::Number(number) => self.number(&key, *number),
+        }
     }
 
     fn raw(&mut self, key: &str, value: &[u8]) {

@@ -44,6 +44,7 @@ fn entry() -> Entry<'static> {
         audit: "",
         user_agent: Some(b"curl/8 \xff\"x\""),
         referer: Some(b"https://a.example/?code=1&x=2"),
+        notes: &[],
         tls_version: Some("TLSv1.3"),
         sni: Some("shop.example"),
         grpc_status: None,

@@ -67,6 +67,7 @@ pub struct Metrics {
     overload: OverloadMetrics,
     stores: Arc<StoreFamilies>,
     plugins: Counters,
+    plugin_amounts: Counters,
     reload: ReloadMetrics,
     identity: IdentityMetrics,
     recorder: RecorderMetrics,
@@ -145,6 +146,7 @@ impl Metrics {
                 "Events that plugins count, by plugin instance.",
                 &["plugin", "event"],
             ),
+            plugin_amounts: amounts(&make),
             reload: ReloadMetrics::new(&make),
             identity: IdentityMetrics::new(&make),
             recorder: RecorderMetrics::new(&make),
@@ -368,6 +370,19 @@ impl CounterFactory for Metrics {
         let counter = self.plugin_event(instance, event);
         Arc::new(move |by| counter.inc_by(by))
     }
+
+    fn counter_of(&self, instance: &str, event: &'static str, of: &str) -> Counter {
+        let counter = self.plugin_amounts.with(&[instance, event, of]);
+        Arc::new(move |by| counter.inc_by(by))
+    }
+}
+
+fn amounts(make: &Maker<'_>) -> Counters {
+    make.counters(
+        "windrose_plugin_amounts_total",
+        "How much of something plugins count, such as tokens, by what it is of in their settings.",
+        &["plugin", "event", "of"],
+    )
 }
 
 fn shared<const N: usize, T>(

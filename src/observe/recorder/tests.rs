@@ -59,6 +59,7 @@ fn entry<'a>(request_id: &'a str, trace_id: &'a str) -> Entry<'a> {
         audit: "",
         user_agent: None,
         referer: None,
+        notes: &[],
         tls_version: None,
         sni: None,
         grpc_status: None,

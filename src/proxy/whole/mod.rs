@@ -97,6 +97,31 @@ impl<'a> Reading<'a> {
         if announced.flatten().is_some_and(|length| length > most) {
             return Err(Unread::TooLarge);
         }
+        self.read_on(most).await?;
+        match self.gathered.as_deref() {
+            Some(all) if all.is_whole && all.bytes.len() as u64 <= most => {
+                Ok(Box::new(WholeBody::new(all.bytes.clone())))
+            }
+            Some(_) | None => Err(Unread::TooLarge),
+        }
+    }
+
+    /// What there is of it, or its first bytes.
+    async fn read_begin(&mut self, most: u64) -> Result<Box<WholeBody>, Unread> {
+        self.read_on(most).await?;
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let Some(all) = self.gathered.as_deref() else {
+            return Err(Unread::Over(&causes::INTERNAL));
+        };
+        Ok(Box::new(match all.is_whole && all.bytes.len() <= most {
+            true => WholeBody::new(all.bytes.clone()),
+            false => WholeBody::cut(all.bytes.slice(..most.min(all.bytes.len()))),
+        }))
+    }
+
+    /// Reads until its end, or until there is more than this of it.
+    async fn read_on(&mut self, most: u64) -> Result<(), Unread> {
+        let known = self.gathered.as_deref();
         // For a plugin that lets larger ones through, a part may have been read.
         if known.is_none_or(|body| !body.is_whole && body.bytes.len() as u64 <= most) {
             let time = self.bounds.time;
@@ -107,19 +132,14 @@ impl<'a> Reading<'a> {
                 return Err(Unread::Over(cause));
             }
         }
-        match self.gathered.as_deref() {
-            Some(all) if all.is_whole && all.bytes.len() as u64 <= most => {
-                Ok(Box::new(WholeBody::new(all.bytes.clone())))
-            }
-            Some(_) | None => Err(Unread::TooLarge),
-        }
+        Ok(())
     }
 
     /// Reads on until the end, or until it is more than it may be.
     async fn gather(&mut self, most: u64) -> Result<(), &'static Cause> {
         let mut gathered = match self.gathered.take() {
             Some(begun) => begun,
-            None => self.begin().await?,
+            None => self.invited().await?,
         };
         let mut bytes = BytesMut::from(std::mem::take(&mut gathered.bytes));
         while !gathered.is_whole && bytes.len() as u64 <= most {
@@ -138,7 +158,7 @@ impl<'a> Reading<'a> {
     }
 
     /// Nothing yet; a client that waits to be asked is asked.
-    async fn begin(&mut self) -> Result<Box<Gathered>, &'static Cause> {
+    async fn invited(&mut self) -> Result<Box<Gathered>, &'static Cause> {
         let session = self.session.as_downstream_mut();
         let is_none = session.is_upgrade_req() || session.is_body_empty();
         if !is_none {
@@ -183,6 +203,10 @@ async fn invite(session: &mut Session) -> Result<(), &'static Cause> {
 impl BodySource for Reading<'_> {
     fn whole(&mut self, most: u64) -> BodyFuture<'_> {
         Box::pin(self.read(most))
+    }
+
+    fn begin(&mut self, most: u64) -> BodyFuture<'_> {
+        Box::pin(self.read_begin(most))
     }
 
     fn replace(&mut self, body: Box<WholeBody>) {

@@ -13,6 +13,9 @@ pub trait BodySource: Send {
     /// The body, read whole if that is not done yet and it may be this large.
     fn whole(&mut self, most: u64) -> BodyFuture<'_>;
 
+    /// The same, but of a larger one its first bytes, cut there.
+    fn begin(&mut self, most: u64) -> BodyFuture<'_>;
+
     /// Takes what a hook has put in its place.
     fn replace(&mut self, body: Box<WholeBody>);
 }
@@ -45,6 +48,10 @@ pub struct NoBody;
 impl BodySource for NoBody {
     fn whole(&mut self, _: u64) -> BodyFuture<'_> {
         Box::pin(std::future::ready(Err(Unread::Over(&causes::INTERNAL))))
+    }
+
+    fn begin(&mut self, most: u64) -> BodyFuture<'_> {
+        self.whole(most)
     }
 
     fn replace(&mut self, _: Box<WholeBody>) {}

@@ -130,6 +130,7 @@ async fn a_plugin_in_the_shadow_changes_no_request_and_leaves_an_example() {
         client: &facts,
         principal: &mut principal,
         body: None,
+        upstream: None,
         slots: &mut Slots::default(),
         effects: Effects::Live,
     };
@@ -182,6 +183,12 @@ impl BodySource for OneBody {
         Box::pin(std::future::ready(body))
     }
 
+    fn begin(&mut self, most: u64) -> BodyFuture<'_> {
+        let most = usize::try_from(most).unwrap();
+        let begin = WholeBody::cut(Bytes::from_static(&self.bytes[..most]));
+        Box::pin(std::future::ready(Ok(Box::new(begin))))
+    }
+
     fn replace(&mut self, body: Box<WholeBody>) {
         self.replaced = Some(body.bytes().clone());
     }
@@ -222,6 +229,7 @@ async fn through(chain: &Chain, bodies: &mut OneBody) -> Option<Box<Answer>> {
         client: &facts,
         principal: &mut None,
         body: None,
+        upstream: None,
         slots: &mut Slots::default(),
         effects: Effects::Live,
     };
