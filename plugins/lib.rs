@@ -36,6 +36,7 @@ pub mod json_schema;
 pub mod jwt;
 pub mod key_auth;
 mod keys;
+pub mod llm;
 pub mod log_file;
 pub mod log_http;
 pub mod log_syslog;
@@ -84,6 +85,7 @@ pub const BUILTIN: &[PluginDef] = &[
     json_schema::PLUGIN,
     jwt::PLUGIN,
     key_auth::PLUGIN,
+    llm::PLUGIN,
     log_file::PLUGIN,
     log_http::PLUGIN,
     log_syslog::PLUGIN,

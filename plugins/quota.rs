@@ -8,19 +8,19 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::header::RETRY_AFTER;
 use http::HeaderValue;
 
 use crate::contract::{
-    Answer, Blame, Build, Cause, Clock, Counter, Hooks, Plugin, PluginDef, PrincipalKind, Problem,
-    Request, Response, Safety, Slot, Verdict,
+    Answer, Blame, Build, Cause, Clock, Counter, Hooks, Plugin, PluginDef, Problem, Request,
+    Response, Safety, Slot, Verdict,
 };
 use crate::keyed::cost::{Cost, Told};
 use crate::keyed::fields::{whole_seconds, Teller};
 use crate::keyed::key::{Key, SharedKey};
+use crate::keyed::own::Own;
 use crate::keyed::Standing;
 
 use calendar::Span;
@@ -30,6 +30,7 @@ pub use crate::keyed::fields::Fields;
 pub use crate::keyed::OnStoreFailure;
 pub use calendar::Period;
 pub use settings::Config;
+use settings::MOST;
 
 /// The table line.
 pub const PLUGIN: PluginDef = PluginDef::of::<Config>();
@@ -77,7 +78,8 @@ impl Plugin for Config {
         let key = self.parsed_key(build, &mut problems);
         let cost = Cost::of(self.cost.as_ref(), build.consumers, &mut problems);
         self.judge(&mut problems);
-        let own = self.own_limits(build, &mut problems);
+        let entry = self.limit_from.as_deref();
+        let own = Own::of(entry, "limit_from", MOST, build, &mut problems);
         let counts = Counts::new(&self, build).map_err(|problem| problems.push(problem));
         let (true, Ok(counts)) = (problems.is_empty(), counts) else {
             return Err(problems);
@@ -125,7 +127,7 @@ struct Quota {
     unreadable: Counter,
     limit: u64,
     /// Limits of single consumers.
-    own: BTreeMap<String, u64>,
+    own: Own,
     period: Period,
     fields: Fields,
     name: String,
@@ -194,10 +196,7 @@ impl Quota {
     }
 
     fn limit_of(&self, request: &Request<'_>) -> u64 {
-        let principal = request.principal.as_ref();
-        let consumer = principal.filter(|one| one.kind == PrincipalKind::Consumer);
-        let own = consumer.and_then(|consumer| self.own.get(&consumer.name));
-        own.copied().unwrap_or(self.limit)
+        self.own.limit(request).unwrap_or(self.limit)
     }
 
     fn refusal(&self, stood: &Stood, request: &Request<'_>) -> Verdict {

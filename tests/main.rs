@@ -44,6 +44,7 @@ mod http;
 mod idle;
 mod limits;
 mod live;
+mod llm;
 mod log_syslog;
 mod mesh;
 mod mesh_check;

@@ -1,12 +1,13 @@
 //! What plugins that count share: whose requests are counted together, bounded tables, counts leased from a store, and fields.
 //! It must not know what is counted.
-//! Used by `rate_limit`, `quota` and `concurrency_limit`.
+//! Used by `rate_limit`, `quota`, `concurrency_limit` and `llm`.
 
 pub(crate) mod cost;
 pub(crate) mod fields;
 pub(crate) mod key;
 pub(crate) mod lease;
 pub(crate) mod owed;
+pub(crate) mod own;
 pub(crate) mod settings;
 pub(crate) mod table;
 

@@ -2,8 +2,6 @@
 //! It must not count anything.
 //! Decoded by the contract; the field docs are the manual.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -78,7 +76,7 @@ fn principal() -> Texts {
     Texts(vec!["principal".to_owned()])
 }
 
-const MOST: u64 = 1_000_000_000_000;
+pub(super) const MOST: u64 = 1_000_000_000_000;
 
 impl Config {
     pub(super) fn parsed_key(&self, build: &Build<'_>, problems: &mut Vec<Problem>) -> Key {
@@ -106,34 +104,5 @@ impl Config {
             for_store: &[("on_store_failure", self.on_store_failure.is_some())],
         };
         common.judge(problems);
-    }
-
-    /// Limits that consumers have for themselves.
-    pub(super) fn own_limits(
-        &self,
-        build: &Build<'_>,
-        problems: &mut Vec<Problem>,
-    ) -> BTreeMap<String, u64> {
-        let mut own = BTreeMap::new();
-        let Some(entry) = &self.limit_from else {
-            return own;
-        };
-        for name in build.consumers.names() {
-            let consumer = build.consumers.named(name);
-            let Some(text) = consumer.and_then(|consumer| consumer.metadata.get(entry)) else {
-                continue;
-            };
-            match text.parse().ok().filter(|limit| (1..=MOST).contains(limit)) {
-                Some(limit) => drop(own.insert(name.to_owned(), limit)),
-                None => problems.push(
-                    Problem::at(
-                        "limit_from",
-                        format!("the consumer \"{name}\" has {entry}: {text:?}, which is no limit"),
-                    )
-                    .help(format!("write a number from 1 to {MOST} there")),
-                ),
-            }
-        }
-        own
     }
 }
