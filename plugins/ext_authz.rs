@@ -4,6 +4,7 @@
 
 mod decision;
 mod message;
+mod metadata;
 mod question;
 #[cfg(test)]
 mod tests;
@@ -15,12 +16,13 @@ use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::authorization::{self, judge_answer, judge_timeout, WithBody};
 use crate::contract::{
-    Blame, Build, Caller, Cause, Clock, Counter, Hooks, Plugin, PluginDef, Problem, Request,
-    Safety, Side, Size, Slot, Target, Time, Verdict,
+    Blame, Build, Caller, Cause, Clock, Counter, Hooks, Plugin, PluginDef, Principal, Problem,
+    Request, Safety, Side, Size, Slot, Target, Time, Verdict,
 };
 use crate::granted::{Granted, Names};
-use decision::Decision;
+use decision::{Changes, Decision};
 use question::Question;
 
 /// The table line.
@@ -36,6 +38,16 @@ pub static DENIED: Cause = Cause {
     next_step: "Look for the request's `x-request-id` in the log of the authorization service: it got the same one.",
 };
 
+/// The body is larger than the service may get.
+pub static TOO_LARGE: Cause = Cause {
+    name: "auth.ext_authz_too_large",
+    blame: Blame::Client,
+    status: 413,
+    title: "Content too large",
+    explanation: "The request's body is larger than `with_request_body.max_bytes` of an `ext_authz` plugin, which lets nobody look at a part of it.",
+    next_step: "Send less, raise `max_bytes`, or set `allow_partial`; the route's `body_limit` and `limits.held_bodies` bound it as well.",
+};
+
 /// The service said nothing that can be used.
 pub static UNAVAILABLE: Cause = Cause {
     name: "auth.ext_authz_unavailable",
@@ -47,8 +59,12 @@ pub static UNAVAILABLE: Cause = Cause {
 };
 
 /// Settings of `ext_authz`. The service gets the caller's address and principal, the request's id, time, method, scheme, host, target
-/// (canonical, with its query), protocol and size, and no body. Of its answer `status`, `denied_response` and `ok_response` count, without
-/// changes of the query, which make it unusable; fields are added in the order given, whatever `append_action` says, and metadata is left.
+/// (canonical, with its query), protocol and size, and its body where `with_request_body` says so. Of its answer count `status` (its code,
+/// not its message), `denied_response` (`status`, `headers`, `body`), `ok_response` (`headers`, `headers_to_remove`, `response_headers_to_add`,
+/// `query_parameters_to_set`, `query_parameters_to_remove`) and `dynamic_metadata` where `principal` is set. Fields are added in the order given,
+/// whatever `append` and `append_action` say; parameters are set first and removed then. Not read: `dynamic_metadata` without `principal`,
+/// the one inside of `ok_response`, and what newer versions of the protocol add. Not sent: `destination`, `metadata_context`,
+/// `route_metadata_context`, `tls_session`, `header_map`, the source's port, service, labels and certificate.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -60,7 +76,7 @@ pub struct Config {
     pub timeout: Time,
     /// Fields of the request that the service gets; a name that ends in `*` stands for all that begin with it. At most 64.
     /// Default: `[authorization, cookie]`. What it gets it must be trusted with.
-    #[serde(default = "credentials")]
+    #[serde(default = "authorization::credentials")]
     pub send: Vec<String>,
     /// Texts that the service gets as `context_extensions`, such as the name of a policy. At most 64. Default: none.
     #[serde(default)]
@@ -76,8 +92,22 @@ pub struct Config {
     /// retry-after, content-type]`.
     #[serde(default = "answers")]
     pub answer_headers: Vec<String>,
+    /// Parameters of the query that the service may set or remove; others make its answer unusable. Default: none.
+    #[serde(default)]
+    pub query: Vec<String>,
+    /// The member of `dynamic_metadata` that names the consumer, by the members around it, such as `[user, id]`: a text of at most 256
+    /// printable characters. All of the metadata become the consumer's claims. Where it is missing nobody is proven. Default: none.
+    #[serde(default)]
+    pub principal: Option<Vec<String>>,
+    /// Sends the request's body with the question. Not for requests that stream. Default: none.
+    #[serde(default)]
+    pub with_request_body: Option<WithBody>,
+    /// Sends the body as `raw_body` also where it is UTF-8, as Envoy's `pack_as_bytes`. Only with `with_request_body`. Default: `false`, as
+    /// `body` where it is UTF-8.
+    #[serde(default)]
+    pub as_bytes: bool,
     /// The longest answer of the service. Default: 64KiB, at most 1MiB.
-    #[serde(default = "small")]
+    #[serde(default = "authorization::small")]
     pub answer_limit: Size,
 }
 
@@ -85,28 +115,14 @@ fn a_second() -> Time {
     Time::secs(1)
 }
 
-fn credentials() -> Vec<String> {
-    ["authorization", "cookie"].map(str::to_owned).into()
-}
-
 fn cookies() -> Vec<String> {
     vec!["set-cookie".to_owned()]
 }
 
 fn answers() -> Vec<String> {
-    let names = [
-        "location",
-        "set-cookie",
-        "www-authenticate",
-        "cache-control",
-        "retry-after",
-        "content-type",
-    ];
-    names.map(str::to_owned).into()
-}
-
-fn small() -> Size {
-    Size(64 << 10)
+    let mut names = authorization::answers();
+    names.push("content-type".to_owned());
+    names
 }
 
 type Fields = Vec<(HeaderName, HeaderValue)>;
@@ -118,13 +134,17 @@ impl Plugin for Config {
 request_headers: [x-user]
 context: {policy: orders}";
     const SAFETY: Safety = Safety::Guard;
-    const CAUSES: &'static [&'static Cause] = &[&DENIED, &UNAVAILABLE];
+    const CAUSES: &'static [&'static Cause] = &[&DENIED, &TOO_LARGE, &UNAVAILABLE];
 
     fn build(self, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
         let gate = Arc::new(Gate::of(&self, build)?);
         let (added, removed) = (gate.added, gate.removed);
         let granted = gate.granted.clone();
-        Ok(Hooks::new()
+        let hooks = match self.with_request_body {
+            Some(body) => body.attach(Hooks::new(), &TOO_LARGE),
+            None => Hooks::new(),
+        };
+        Ok(hooks
             .on_request_async(move |request| {
                 let gate = gate.clone();
                 Box::pin(async move { gate.check(request).await })
@@ -154,6 +174,10 @@ struct Gate {
     request_headers: Names,
     response_headers: Names,
     answer_headers: Names,
+    /// Parameters that the service may change.
+    query: Vec<String>,
+    /// Where its metadata name the consumer.
+    principal: Option<Vec<String>>,
     /// For the response to the client.
     added: Slot<Fields>,
     /// Not for the service behind the proxy.
@@ -170,7 +194,7 @@ impl Gate {
         let request_headers = names(Side::Response, "request_headers", &config.request_headers);
         let response_headers = names(Side::Response, "response_headers", &config.response_headers);
         let answer_headers = names(Side::Response, "answer_headers", &config.answer_headers);
-        bounds(config, &mut problems);
+        judge(config, &mut problems);
         let caller = build.caller("service", &config.service);
         let caller = caller.map_err(|problem| problems.push(problem));
         let origin = config.service.origin("service");
@@ -188,7 +212,10 @@ impl Gate {
                 context: config.context.clone(),
                 timeout: config.timeout.0,
                 limit: usize::try_from(config.answer_limit.0).unwrap_or(usize::MAX),
+                as_bytes: config.as_bytes,
             },
+            query: config.query.clone(),
+            principal: config.principal.clone(),
             caller,
             clock: build.clock.clone(),
             granted: Granted::new(request_headers.clone(), build.slot()),
@@ -211,15 +238,18 @@ impl Gate {
         };
         let decided = Decision::of(&reply).and_then(|decision| self.within(decision));
         match decided {
-            Err(why) => Verdict::Failed {
-                cause: &UNAVAILABLE,
-                reason: format!("{} {why}", self.caller.about()),
-            },
+            Err(why) => self.unusable(&why),
             Ok(Decision::Deny(answer)) => {
                 (self.denied)(1);
                 Verdict::Answer(answer)
             }
-            Ok(Decision::Allow(allowed)) => {
+            Ok(Decision::Allow(mut allowed)) => {
+                if let Err(why) = self.prove(&mut allowed, request) {
+                    return self.unusable(&why);
+                }
+                if !allowed.query.apply(request.head) {
+                    return self.unusable("makes a query that is none");
+                }
                 for name in &allowed.removed {
                     request.head.remove_header(name);
                 }
@@ -229,6 +259,40 @@ impl Gate {
                 Verdict::Continue
             }
         }
+    }
+
+    fn unusable(&self, why: &str) -> Verdict {
+        Verdict::Failed {
+            cause: &UNAVAILABLE,
+            reason: format!("{} {why}", self.caller.about()),
+        }
+    }
+
+    /// Takes the service's word for who calls, where it is asked for and there is one.
+    fn prove(&self, allowed: &mut Changes, request: &mut Request<'_>) -> Result<(), String> {
+        let Some(path) = &self.principal else {
+            return Ok(());
+        };
+        let claims = allowed.metadata()?;
+        let mut found = path.split_first().and_then(|(first, rest)| {
+            let first = claims.get(first)?;
+            rest.iter().try_fold(first, |inner, name| inner.get(name))
+        });
+        let Some(name) = found.take().filter(|name| !name.is_null()) else {
+            return Ok(());
+        };
+        let is_plain = |name: &&str| {
+            (1..=256).contains(&name.len())
+                && name.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+        };
+        let Some(name) = name.as_str().filter(is_plain).map(str::to_owned) else {
+            return Err("names the consumer in what is no name".to_owned());
+        };
+        *request.principal = Some(Principal {
+            claims: Some(Arc::new(claims)),
+            ..Principal::consumer(name)
+        });
+        Ok(())
     }
 
     /// Whether the service sets only what it may: to leave the rest out could let more through than it meant.
@@ -246,6 +310,10 @@ impl Gate {
             Decision::Allow(allowed) => {
                 unnamed(&allowed.granted, &self.request_headers, "request_headers")?;
                 unnamed(&allowed.added, &self.response_headers, "response_headers")?;
+                if allowed.query.names().any(|name| !self.query.contains(name)) {
+                    // Not repeated: it may be anything.
+                    return Err("changes a parameter that `query` does not name".to_owned());
+                }
             }
             Decision::Deny(answer) => {
                 unnamed(&answer.headers, &self.answer_headers, "answer_headers")?;
@@ -255,15 +323,34 @@ impl Gate {
     }
 }
 
-fn bounds(config: &Config, problems: &mut Vec<Problem>) {
-    let time = config.timeout;
-    if time > Time::secs(60) || time < Time::millis(1) {
-        let fact = format!("must be from 1ms to 60s, found {time}");
-        problems.push(Problem::at("timeout", fact).help("leave it out for 1s"));
+fn judge(config: &Config, problems: &mut Vec<Problem>) {
+    judge_timeout(config.timeout, "1s", problems);
+    judge_answer(config.answer_limit, problems);
+    if let Some(body) = &config.with_request_body {
+        body.judge(problems);
     }
-    if config.answer_limit > Size(1 << 20) {
-        let fact = format!("must be at most 1MiB, found {}", config.answer_limit);
-        problems.push(Problem::at("answer_limit", fact).help("leave it out for 64KiB"));
+    if config.as_bytes && config.with_request_body.is_none() {
+        let problem = Problem::at("as_bytes", "is not used: no body is sent");
+        problems.push(problem.help("give `with_request_body`, or remove this line"));
+    }
+    if config.query.len() > 64 {
+        let fact = format!("names {} parameters, more than 64", config.query.len());
+        problems.push(Problem::at("query", fact));
+    }
+    if let Some(at) = config
+        .principal
+        .as_ref()
+        .and_then(|path| path.iter().position(String::is_empty))
+    {
+        let problem = Problem::at(
+            format!("principal[{at}]"),
+            "no member has an empty name here",
+        );
+        problems.push(problem.help("write the members from the outermost on, such as [user, id]"));
+    }
+    if config.principal.as_ref().is_some_and(Vec::is_empty) {
+        let problem = Problem::at("principal", "names no member");
+        problems.push(problem.help("write the members from the outermost on, such as [user, id]"));
     }
     let size: usize = config
         .context

@@ -13,6 +13,7 @@ use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::authorization::{self, judge_answer, judge_timeout, WithBody};
 use crate::contract::{
     field_name, Blame, Build, Caller, Cause, Counter, Hooks, Plugin, PluginDef, Principal, Problem,
     Request, Safety, Side, Size, Slot, Target, Time, Verdict,
@@ -33,6 +34,16 @@ pub static DENIED: Cause = Cause {
     next_step: "Look for the request's `x-request-id` in the log of the authorization service: it got the same one.",
 };
 
+/// The body is larger than the service may get.
+pub static TOO_LARGE: Cause = Cause {
+    name: "auth.forward_too_large",
+    blame: Blame::Client,
+    status: 413,
+    title: "Content too large",
+    explanation: "The request's body is larger than `with_request_body.max_bytes` of a `forward_auth` plugin, which lets nobody look at a part of it.",
+    next_step: "Send less, raise `max_bytes`, or set `allow_partial`; the route's `body_limit` and `limits.held_bodies` bound it as well.",
+};
+
 /// The service said nothing that can be used.
 pub static UNAVAILABLE: Cause = Cause {
     name: "auth.forward_unavailable",
@@ -45,7 +56,7 @@ pub static UNAVAILABLE: Cause = Cause {
 
 /// Settings of `forward_auth`. The service gets the request's method, scheme, host, target and client address in
 /// `X-Forwarded-Method`, `-Proto`, `-Host`, `-Uri` and `-For`, the first and the whole URL also in `X-Original-Method` and
-/// `X-Original-URL`, and no body. The target is the one that the service behind the proxy will see, in canonical form. An answer of
+/// `X-Original-URL`, and no body unless `with_request_body` says so. The target is the one that the service behind the proxy will see, in canonical form. An answer of
 /// 2xx lets the request go on; 5xx counts as no answer; any other goes to the client. Redirects are not followed.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -63,7 +74,7 @@ pub struct Config {
     pub append_path: bool,
     /// Fields of the request that the service gets; a name that ends in `*` stands for all that begin with it. At most 64.
     /// Default: `[authorization, cookie]`. What it gets it must be trusted with.
-    #[serde(default = "credentials")]
+    #[serde(default = "authorization::credentials")]
     pub send: Vec<String>,
     /// Fields of a 2xx answer that go on to the service behind the proxy, such as `[x-auth-user, x-auth-groups]`, at most 16 KiB of
     /// them. What a client sends under these names, or with `_` for `-`, is removed before, so that nobody can say of himself what
@@ -75,15 +86,19 @@ pub struct Config {
     pub response_headers: Vec<String>,
     /// Fields of another answer that go to the client with it. Default: `[location, set-cookie, www-authenticate, cache-control,
     /// retry-after]`; the type of its body always does.
-    #[serde(default = "answers")]
+    #[serde(default = "authorization::answers")]
     pub answer_headers: Vec<String>,
     /// The longest body of an answer that is passed on to the client; a longer one counts as no answer. Default: 64KiB, at most 1MiB.
-    #[serde(default = "small")]
+    #[serde(default = "authorization::small")]
     pub answer_limit: Size,
     /// The field of a 2xx answer that names the consumer, for later plugins, policies and logs; at most 256 printable characters.
     /// It is removed from requests as those of `request_headers`, and goes on only if it is one of them. Default: nobody is proven.
     #[serde(default)]
     pub principal: Option<String>,
+    /// Sends the request's body with the question, with its `Content-Type` and `Content-Encoding`. Only with `method: original`. Not for
+    /// requests that stream. Default: none.
+    #[serde(default)]
+    pub with_request_body: Option<WithBody>,
 }
 
 /// The method of the question.
@@ -101,25 +116,6 @@ fn five_seconds() -> Time {
     Time::secs(5)
 }
 
-fn credentials() -> Vec<String> {
-    ["authorization", "cookie"].map(str::to_owned).into()
-}
-
-fn answers() -> Vec<String> {
-    let names = [
-        "location",
-        "set-cookie",
-        "www-authenticate",
-        "cache-control",
-        "retry-after",
-    ];
-    names.map(str::to_owned).into()
-}
-
-fn small() -> Size {
-    Size(64 << 10)
-}
-
 impl Plugin for Config {
     const KIND: &'static str = "forward_auth";
     const ABOUT: &'static str = "ask an authorization service over HTTP";
@@ -127,7 +123,7 @@ impl Plugin for Config {
 request_headers: [x-auth-user, x-auth-groups]
 principal: x-auth-user";
     const SAFETY: Safety = Safety::Guard;
-    const CAUSES: &'static [&'static Cause] = &[&DENIED, &UNAVAILABLE];
+    const CAUSES: &'static [&'static Cause] = &[&DENIED, &TOO_LARGE, &UNAVAILABLE];
 
     fn build(self, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
         let gate = Arc::new(Gate::of(&self, build)?);
@@ -137,6 +133,10 @@ principal: x-auth-user";
             let gate = gate.clone();
             Box::pin(async move { gate.check(request).await })
         });
+        let hooks = match self.with_request_body {
+            Some(body) => body.attach(hooks, &TOO_LARGE),
+            None => hooks,
+        };
         if self.response_headers.is_empty() {
             return Ok(hooks);
         }
@@ -180,7 +180,7 @@ impl Gate {
             .map_err(|problem| problems.push(problem));
         let caller = build.caller("service", &config.service);
         let caller = caller.map_err(|problem| problems.push(problem));
-        bounds(config, &mut problems);
+        judge(config, &mut problems);
         let (Ok(principal), Ok(caller), true) = (principal, caller, problems.is_empty()) else {
             return Err(problems);
         };
@@ -256,14 +256,14 @@ impl Gate {
     }
 }
 
-fn bounds(config: &Config, problems: &mut Vec<Problem>) {
-    let time = config.timeout;
-    if time > Time::secs(60) || time < Time::millis(1) {
-        let fact = format!("must be from 1ms to 60s, found {time}");
-        problems.push(Problem::at("timeout", fact).help("leave it out for 5s"));
-    }
-    if config.answer_limit > Size(1 << 20) {
-        let fact = format!("must be at most 1MiB, found {}", config.answer_limit);
-        problems.push(Problem::at("answer_limit", fact).help("leave it out for 64KiB"));
+fn judge(config: &Config, problems: &mut Vec<Problem>) {
+    judge_timeout(config.timeout, "5s", problems);
+    judge_answer(config.answer_limit, problems);
+    if let Some(body) = &config.with_request_body {
+        body.judge(problems);
+        if config.method == AskWith::Get {
+            let problem = Problem::at("with_request_body", "a question by GET has no body");
+            problems.push(problem.help("set `method: original`"));
+        }
     }
 }

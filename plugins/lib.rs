@@ -9,6 +9,7 @@ mod keyed;
 
 pub mod acl;
 pub mod auth;
+pub mod authorization;
 pub mod basic_auth;
 pub mod body;
 pub mod body_limit;

@@ -13,6 +13,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::authorization::judge_timeout;
 use crate::cached::{Cached, Given, Kind};
 use crate::contract::{
     Blame, Build, CallFailure, Caller, Cause, Clock, Counter, Hooks, Plugin, PluginDef, Problem,
@@ -257,11 +258,7 @@ impl Gate {
 }
 
 fn bounds(config: &Config, problems: &mut Vec<Problem>) {
-    let time = config.timeout;
-    if time > Time::secs(60) || time < Time::millis(1) {
-        let fact = format!("must be from 1ms to 60s, found {time}");
-        problems.push(Problem::at("timeout", fact).help("leave it out for 2s"));
-    }
+    judge_timeout(config.timeout, "2s", problems);
     if config.cache > Time::secs(3600) {
         let fact = format!("must be at most 1h, found {}", config.cache);
         let remedy = "what a policy changes would not be seen for so long";

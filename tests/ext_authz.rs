@@ -149,3 +149,42 @@ fn a_service_that_is_no_grpc_service_is_a_failure() {
     );
     assert_eq!(app.requests(), 0);
 }
+
+#[test]
+fn the_service_decides_by_the_body_and_larger_ones_go_as_the_settings_say() {
+    let (app, authz) = (Upstream::echo(), Authz::start());
+    let proxy = |partial: bool| {
+        Proxy::start(&format!(
+            "{WEB}{}{ALL_TO_APP}  plugins:\n  - {{kind: ext_authz, config: {{service: 'h2c://{}', request_headers: [x-user], with_request_body: {{max_bytes: 16B, allow_partial: {partial}}}}}}}\n",
+            pool("app", &[&app]),
+            authz.address
+        ))
+    };
+    let (whole, partial) = (proxy(false), proxy(true));
+    let post = |proxy: &Proxy, body: &str| {
+        let length = body.len();
+        let fields = format!("content-length: {length}\r\n");
+        let mut client = proxy.connect();
+        client.ask(format!(
+            "POST / HTTP/1.1\r\nhost: test\r\n{fields}\r\n{body}"
+        ))
+    };
+
+    assert_eq!(post(&whole, "user=ann").status, 200);
+    assert_eq!(post(&whole, "user=bob").why(), "auth.ext_authz_denied");
+    let long = format!("user=ann{}", "x".repeat(200_000));
+    let refused = post(&whole, &long);
+    assert_eq!(
+        (refused.status, &*refused.why()),
+        (413, "auth.ext_authz_too_large")
+    );
+    let reply = post(&partial, &long);
+    assert_eq!((reply.status, app.last().length), (200, long.len()));
+    assert_eq!(app.last().header("x-user"), Some("ann"));
+    let late = format!("{}user=ann", "x".repeat(200_000));
+    assert_eq!(
+        post(&partial, &late).why(),
+        "auth.ext_authz_denied",
+        "nobody looked so far"
+    );
+}

@@ -357,3 +357,49 @@ fn a_collector_that_is_away_holds_nobody_up() {
     let dropped = || proxy.metric("windrose_plugin_events_total", &["event=\"dropped\""]);
     until("they are dropped", || (dropped() == 8.0).then_some(()));
 }
+
+#[test]
+fn forward_auth_gets_the_body_and_the_service_behind_gets_all_of_it() {
+    let app = Upstream::echo();
+    let gate = Upstream::with(|seen, stream| {
+        let status = if seen.body.starts_with(b"please") {
+            200
+        } else {
+            403
+        };
+        answer(stream, status, &[], b"")
+    });
+    let settings = |partial: bool| {
+        format!("config: {{service: 'http://{}/', method: original, with_request_body: {{max_bytes: 16B, allow_partial: {partial}}}}}", gate.address)
+    };
+    let (whole, partial) = (
+        proxy(&app, "forward_auth", &settings(false)),
+        proxy(&app, "forward_auth", &settings(true)),
+    );
+    let post = |proxy: &Proxy, body: &str| {
+        let length = body.len();
+        let mut client = proxy.connect();
+        client.ask(format!("POST / HTTP/1.1\r\nhost: test\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\n\r\n{body}"))
+    };
+
+    assert_eq!(post(&whole, "please").status, 200);
+    let asked = gate.last();
+    assert_eq!(
+        (&*asked.method, asked.header("content-type")),
+        ("POST", Some("text/plain"))
+    );
+    assert_eq!(asked.header("x-envoy-auth-partial-body"), Some("false"));
+    assert_eq!(post(&whole, "give me").status, 403);
+    let long = format!("please{}", "x".repeat(300_000));
+    let refused = post(&whole, &long);
+    assert_eq!(
+        (refused.status, &*refused.why()),
+        (413, "auth.forward_too_large")
+    );
+    assert_eq!(post(&partial, &long).status, 200);
+    assert_eq!(
+        gate.last().header("x-envoy-auth-partial-body"),
+        Some("true")
+    );
+    assert_eq!((gate.last().length, app.last().length), (16, long.len()));
+}

@@ -4,10 +4,13 @@
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use pingora_http::RequestHeader;
 
-use super::message::{unframed, Allowed, CheckResponse, Denied, HeaderOption};
+use super::message::{unframed, Allowed, CheckResponse, Denied, HeaderOption, Parameter};
+use super::metadata::{claims, Members};
 use super::{Fields, DENIED};
-use crate::contract::{field_name, Answer, Reply, Side};
+use crate::contract::{field_name, Answer, Claims, Reply, Side};
+use crate::query::{decoded, encoded, set_target};
 
 /// A decision.
 #[derive(Debug)]
@@ -22,6 +25,59 @@ pub(super) struct Changes {
     pub(super) granted: Fields,
     pub(super) removed: Vec<HeaderName>,
     pub(super) added: Fields,
+    pub(super) query: QueryChanges,
+    metadata: Option<Members>,
+}
+
+impl Changes {
+    /// What the service tells besides.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn metadata(&mut self) -> Result<Claims, String> {
+        claims(self.metadata.take().unwrap_or_default())
+    }
+}
+
+/// Parameters to set, and then to remove.
+#[derive(Debug, Default)]
+pub(super) struct QueryChanges {
+    set: Vec<(String, String)>,
+    removed: Vec<String>,
+}
+
+impl QueryChanges {
+    pub(super) fn names(&self) -> impl Iterator<Item = &String> {
+        self.set.iter().map(|(name, _)| name).chain(&self.removed)
+    }
+
+    /// Changes the query of a request; parameters that are not named stay as they are written. `false` if it would be none.
+    pub(super) fn apply(&self, head: &mut RequestHeader) -> bool {
+        if self.set.is_empty() && self.removed.is_empty() {
+            return true;
+        }
+        let before = head.uri.query().unwrap_or_default();
+        let is_named = |pair: &&str| {
+            let name = decoded(pair.split_once('=').map_or(*pair, |(name, _)| name));
+            let mut names = self.names();
+            names.any(|one| one.as_bytes() == &*name)
+        };
+        let pairs = before.split('&').filter(|pair| !pair.is_empty());
+        let mut pairs: Vec<String> = pairs
+            .filter(|pair| !is_named(pair))
+            .map(str::to_owned)
+            .collect();
+        for (at, (name, value)) in self.set.iter().enumerate() {
+            // The last one of a name counts.
+            let is_last = !self.set[at + 1..].iter().any(|(later, _)| later == name);
+            if is_last && !self.removed.contains(name) {
+                pairs.push(format!("{}={}", encoded(name), encoded(value)));
+            }
+        }
+        let query = pairs.join("&");
+        let path = head.uri.path().to_owned();
+        set_target(head, &path, (!query.is_empty()).then_some(&query))
+    }
 }
 
 impl Decision {
@@ -47,7 +103,9 @@ impl Decision {
             // Whoever says nothing has not said yes.
             (None, None, None) => Err("answered without a decision".to_owned()),
             (Some(0) | None, allowed, None) => {
-                Ok(Decision::Allow(changes(allowed.unwrap_or_default())?))
+                let mut changes = changes(allowed.unwrap_or_default())?;
+                changes.metadata = message.metadata;
+                Ok(Decision::Allow(changes))
             }
             (Some(0) | None, _, Some(_)) => Err("answered with yes and no at once".to_owned()),
             (Some(_), None, denied) => Ok(Decision::Deny(answer(denied.unwrap_or_default())?)),
@@ -61,9 +119,6 @@ fn status(headers: &HeaderMap) -> Option<u32> {
 }
 
 fn changes(allowed: Allowed) -> Result<Changes, String> {
-    if !allowed.query_set.is_empty() || !allowed.query_remove.is_empty() {
-        return Err("changes the query, which is not supported".to_owned());
-    }
     let removed = allowed.remove.iter();
     let removed = removed.map(|name| {
         let wrong = |_| "removes a field that cannot be removed".to_owned();
@@ -73,7 +128,24 @@ fn changes(allowed: Allowed) -> Result<Changes, String> {
         granted: fields(&allowed.headers)?,
         removed: removed.collect::<Result<_, _>>()?,
         added: fields(&allowed.response_headers)?,
+        query: query(allowed.query_set, allowed.query_remove)?,
+        metadata: None,
     })
+}
+
+fn query(set: Vec<Parameter>, removed: Vec<String>) -> Result<QueryChanges, String> {
+    let set: Vec<_> = set.into_iter().map(|one| (one.key, one.value)).collect();
+    let size: usize = set
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
+    let is_unnamed =
+        set.iter().any(|(name, _)| name.is_empty()) || removed.iter().any(String::is_empty);
+    match (is_unnamed, size > LONGEST_QUERY) {
+        (true, _) => Err("changes a parameter without a name".to_owned()),
+        (_, true) => Err("sets more than 4 KiB of parameters".to_owned()),
+        (false, false) => Ok(QueryChanges { set, removed }),
+    }
 }
 
 fn answer(denied: Denied) -> Result<Box<Answer>, String> {
@@ -118,3 +190,4 @@ fn fields(options: &[HeaderOption]) -> Result<Fields, String> {
 }
 
 const LARGEST: usize = 16 << 10;
+const LONGEST_QUERY: usize = 4 << 10;

@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message;
 
+use super::metadata::Members;
+
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct CheckRequest {
     #[prost(message, optional, tag = "1")]
@@ -79,6 +81,12 @@ pub(super) struct HttpRequest {
     pub(super) size: i64,
     #[prost(string, tag = "10")]
     pub(super) protocol: String,
+    /// Where it is text.
+    #[prost(string, tag = "11")]
+    pub(super) body: String,
+    /// Where it is not.
+    #[prost(bytes = "bytes", tag = "12")]
+    pub(super) raw_body: Bytes,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -89,6 +97,8 @@ pub(super) struct CheckResponse {
     pub(super) denied: Option<Denied>,
     #[prost(message, optional, tag = "3")]
     pub(super) ok: Option<Allowed>,
+    #[prost(message, optional, tag = "4")]
+    pub(super) metadata: Option<Members>,
 }
 
 /// `google.rpc.Status`.
@@ -122,11 +132,18 @@ pub(super) struct Allowed {
     pub(super) remove: Vec<String>,
     #[prost(message, repeated, tag = "6")]
     pub(super) response_headers: Vec<HeaderOption>,
-    /// Parameters to set and to remove, which are not supported: seen only to say so.
-    #[prost(bytes = "vec", repeated, tag = "7")]
-    pub(super) query_set: Vec<Vec<u8>>,
+    #[prost(message, repeated, tag = "7")]
+    pub(super) query_set: Vec<Parameter>,
     #[prost(string, repeated, tag = "8")]
     pub(super) query_remove: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Parameter {
+    #[prost(string, tag = "1")]
+    pub(super) key: String,
+    #[prost(string, tag = "2")]
+    pub(super) value: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

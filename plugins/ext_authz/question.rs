@@ -5,12 +5,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, TE};
 use http::{HeaderValue, Version};
 
 use super::message::{
     framed, Address, Asked, Attributes, CheckRequest, HttpRequest, Peer, SocketAddress, Timestamp,
 };
+use crate::authorization::{body, PARTIAL};
 use crate::contract::{Call, Caller, Clock, Request};
 use crate::granted::Names;
 
@@ -19,6 +21,7 @@ pub(super) struct Question {
     pub(super) context: BTreeMap<String, String>,
     pub(super) timeout: Duration,
     pub(super) limit: usize,
+    pub(super) as_bytes: bool,
 }
 
 impl Question {
@@ -75,6 +78,12 @@ impl Question {
                 })
                 .or_insert_with(|| value.clone().into_owned());
         }
+        let mut sent = Sent::default();
+        if let Some((body, is_cut)) = body(request) {
+            let is_cut = is_cut.to_str().unwrap_or_default();
+            headers.insert(PARTIAL.as_str().to_owned(), is_cut.to_owned());
+            sent = Sent::of(body, self.as_bytes);
+        }
         let size = head
             .headers
             .get(CONTENT_LENGTH)
@@ -99,6 +108,30 @@ impl Question {
                 _ => "HTTP/1.1",
             }
             .to_owned(),
+            body: sent.text,
+            raw_body: sent.bytes,
+        }
+    }
+}
+
+/// A body, as text or as bytes.
+#[derive(Default)]
+struct Sent {
+    text: String,
+    bytes: Bytes,
+}
+
+impl Sent {
+    fn of(body: Bytes, as_bytes: bool) -> Sent {
+        match std::str::from_utf8(&body) {
+            Ok(text) if !as_bytes => Sent {
+                text: text.to_owned(),
+                bytes: Bytes::new(),
+            },
+            _ => Sent {
+                text: String::new(),
+                bytes: body,
+            },
         }
     }
 }

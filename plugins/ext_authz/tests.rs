@@ -3,8 +3,9 @@ use prost::Message;
 
 use super::message::{
     framed, unframed, Allowed, CheckRequest, CheckResponse, Denied, Header, HeaderOption,
-    HttpStatus, Status,
+    HttpStatus, Parameter, Status,
 };
+use super::metadata::{Items, Kind, Member, Members};
 use super::*;
 use crate::contract::{CallFailure, Reply};
 use crate::testkit::{answered, field, fields, reply, went_on, Exchange, Instance, Kit};
@@ -41,15 +42,15 @@ fn allows(allowed: Allowed) -> CheckResponse {
     CheckResponse {
         status: Some(Status { code: 0 }),
         ok: Some(allowed),
-        denied: None,
+        ..CheckResponse::default()
     }
 }
 
 fn denies(denied: Denied) -> CheckResponse {
     CheckResponse {
         status: Some(Status { code: 7 }),
-        ok: None,
         denied: Some(denied),
+        ..CheckResponse::default()
     }
 }
 
@@ -265,7 +266,7 @@ fn a_decision_that_sets_what_it_may_not_is_a_failure() {
                 query_remove: vec!["a".to_owned()],
                 ..Allowed::default()
             }),
-            "not supported",
+            "`query`",
         ),
         (
             denies(Denied {
@@ -357,4 +358,209 @@ fn an_encoded_question_is_what_the_protocol_wants() {
 
     let http = message.attributes.unwrap().request.unwrap().http.unwrap();
     assert_eq!(http.method, "GET");
+}
+
+fn told_http(kit: &Kit) -> super::message::HttpRequest {
+    let message: CheckRequest = unframed(&kit.asked().remove(0).body).unwrap();
+    message.attributes.unwrap().request.unwrap().http.unwrap()
+}
+
+#[test]
+fn the_service_gets_the_body_as_text_or_as_bytes() {
+    for (more, body, text, raw) in [
+        ("", &b"a=1"[..], "a=1", &b""[..]),
+        (", as_bytes: true", b"a=1", "", b"a=1"),
+        ("", b"\xff\x00", "", b"\xff\x00"),
+        ("", b"", "", b""),
+    ] {
+        let kit = Kit::new();
+        kit.answer(SERVICE, says(&allows(Allowed::default())));
+        let config =
+            format!("{{service: 'h2c://authz:9191', with_request_body: {{max_bytes: 4B}}{more}}}");
+        let plugin = kit.instance(&PLUGIN, &config);
+        let mut exchange = Exchange::new("POST", "http://shop.test/").with_body(body);
+
+        assert!(went_on(&plugin.request(&mut exchange)));
+
+        let http = told_http(&kit);
+        assert_eq!((&*http.body, &http.raw_body[..]), (text, raw), "{body:?}");
+        assert_eq!(http.headers["x-envoy-auth-partial-body"], "false");
+        assert_eq!(exchange.body(), body, "it goes on as it came");
+    }
+}
+
+#[test]
+fn a_larger_body_is_refused_or_sent_in_part_as_the_settings_say() {
+    let kit = Kit::new();
+    kit.answer(SERVICE, says(&allows(Allowed::default())));
+    let build = |partial: bool| {
+        let config = format!(
+            "with_request_body: {{max_bytes: 4B, allow_partial: {partial}}}\nsend: ['x-envoy-*']"
+        );
+        instance(&kit, &config)
+    };
+    let post = || {
+        Exchange::new("POST", "http://shop.test/")
+            .with_body("12345")
+            .with("x-envoy-auth-partial-body", "false")
+    };
+
+    let refused = answered(build(false).request(&mut post()));
+    assert_eq!(
+        (refused.status, refused.cause.name),
+        (413, "auth.ext_authz_too_large")
+    );
+    assert!(kit.asked().is_empty());
+    let mut exchange = post();
+    assert!(went_on(&build(true).request(&mut exchange)));
+
+    let http = told_http(&kit);
+    assert_eq!(http.body, "1234");
+    assert_eq!(
+        http.headers["x-envoy-auth-partial-body"], "true",
+        "whatever the client says"
+    );
+    assert_eq!(exchange.body(), "12345");
+}
+
+fn parameter(key: &str, value: &str) -> Parameter {
+    Parameter {
+        key: key.to_owned(),
+        value: value.to_owned(),
+    }
+}
+
+#[test]
+fn parameters_of_the_query_are_set_and_removed() {
+    for (query, set, removed, expected) in [
+        (
+            "?a=1&b=2",
+            vec![parameter("a", "x y&z")],
+            vec![],
+            "/p?b=2&a=x%20y%26z",
+        ),
+        (
+            "?a=1&a=2&%61=3&c",
+            vec![parameter("a", "1"), parameter("a", "2")],
+            vec![],
+            "/p?c&a=2",
+        ),
+        ("?a=1&%61=2&b", vec![], vec!["a"], "/p?b"),
+        ("?a=1", vec![parameter("a", "2")], vec!["a"], "/p"),
+        ("", vec![parameter("a", "")], vec![], "/p?a="),
+        ("?b=%zz", vec![], vec![], "/p?b=%zz"),
+    ] {
+        let kit = Kit::new();
+        let allowed = Allowed {
+            query_set: set,
+            query_remove: removed.into_iter().map(str::to_owned).collect(),
+            ..Allowed::default()
+        };
+        kit.answer(SERVICE, says(&allows(allowed)));
+        let mut exchange = Exchange::get(&format!("http://shop.test/p{query}"));
+
+        assert!(went_on(
+            &instance(&kit, "query: [a]").request(&mut exchange)
+        ));
+
+        assert_eq!(exchange.request.uri, expected, "{query}");
+    }
+}
+
+fn text(text: &str) -> Member {
+    Member {
+        kind: Some(Kind::Text(text.to_owned())),
+    }
+}
+
+fn members(pairs: Vec<(&str, Member)>) -> Members {
+    Members {
+        members: pairs
+            .into_iter()
+            .map(|(name, member)| (name.to_owned(), member))
+            .collect(),
+    }
+}
+
+#[test]
+fn metadata_name_the_consumer_and_are_its_claims() {
+    let user = |id: Member| {
+        let number = Member {
+            kind: Some(Kind::Number(7.0)),
+        };
+        let list = Member {
+            kind: Some(Kind::List(Items {
+                items: vec![text("a")],
+            })),
+        };
+        let inner = members(vec![("id", id), ("level", number), ("groups", list)]);
+        members(vec![(
+            "user",
+            Member {
+                kind: Some(Kind::Object(inner)),
+            },
+        )])
+    };
+    let ask = |metadata: Option<Members>| {
+        let kit = Kit::new();
+        let response = CheckResponse {
+            metadata,
+            ..allows(Allowed::default())
+        };
+        kit.answer(SERVICE, says(&response));
+        let mut exchange = Exchange::get("http://shop.test/");
+        let verdict = instance(&kit, "principal: [user, id]").request(&mut exchange);
+        (verdict, exchange.principal().cloned())
+    };
+
+    let (verdict, principal) = ask(Some(user(text("ann"))));
+    assert!(went_on(&verdict));
+    let principal = principal.unwrap();
+    assert_eq!(principal.id(), "consumer:ann");
+    let claims = serde_json::json!({"user": {"id": "ann", "level": 7, "groups": ["a"]}});
+    assert_eq!(
+        serde_json::Value::Object((*principal.claims.unwrap()).clone()),
+        claims
+    );
+    for nobody in [
+        None,
+        Some(Members::default()),
+        Some(user(Member { kind: None })),
+    ] {
+        let (verdict, principal) = ask(nobody);
+        assert!(went_on(&verdict) && principal.is_none());
+    }
+    for wrong in [
+        text(""),
+        text("a\nb"),
+        Member {
+            kind: Some(Kind::Truth(true)),
+        },
+    ] {
+        let (verdict, principal) = ask(Some(user(wrong)));
+        assert!(failed(verdict).1.contains("no name") && principal.is_none());
+    }
+}
+
+#[test]
+fn settings_of_bodies_and_changes_are_judged_where_they_stand() {
+    for (config, path) in [
+        (
+            "{service: 'h2c://a/', with_request_body: {max_bytes: 0B}}",
+            "with_request_body.max_bytes",
+        ),
+        (
+            "{service: 'h2c://a/', with_request_body: {max_bytes: 17MiB}}",
+            "with_request_body.max_bytes",
+        ),
+        ("{service: 'h2c://a/', as_bytes: true}", "as_bytes"),
+        ("{service: 'h2c://a/', principal: []}", "principal"),
+        ("{service: 'h2c://a/', principal: [a, '']}", "principal[1]"),
+    ] {
+        assert_eq!(
+            Kit::new().problem_paths(&PLUGIN, config),
+            [path],
+            "{config}"
+        );
+    }
 }

@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, HOST};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::{HeaderName, HeaderValue};
 
 use super::AskWith;
+use crate::authorization::{body, PARTIAL};
 use crate::contract::{field_name, Call, Caller, Request, Side};
 use crate::granted::Names;
 
@@ -36,6 +37,17 @@ impl Question {
             }
         }
         call.headers.remove(CONTENT_LENGTH);
+        call.headers.remove(PARTIAL);
+        if let Some((body, is_cut)) = body(request) {
+            for name in [CONTENT_TYPE, CONTENT_ENCODING] {
+                call.headers.remove(&name);
+                for value in request.head.headers.get_all(&name) {
+                    call.headers.append(name.clone(), value.clone());
+                }
+            }
+            call.headers.insert(PARTIAL, is_cut);
+            call.body = body;
+        }
         let scheme = if request.client.secure {
             "https"
         } else {

@@ -322,3 +322,58 @@ proptest! {
         prop_assert!(!exchange.upstream.headers.keys().any(is_left));
     }
 }
+
+#[test]
+fn the_service_gets_the_body_with_what_it_is_of() {
+    let kit = Kit::new();
+    let allowed = || Ok(reply(200, &[], ""));
+    for _ in 0..2 {
+        kit.answer("http://auth.test/verify", allowed());
+    }
+    let build = |partial: bool| {
+        kit.instance(
+            &PLUGIN,
+            &format!("{{service: 'http://auth.test/verify', method: original, send: ['x-envoy-*'], with_request_body: {{max_bytes: 4B, allow_partial: {partial}}}}}"),
+        )
+    };
+    let post = |body: &'static str| {
+        Exchange::new("POST", "http://shop.test/")
+            .with("content-type", "text/plain")
+            .with("content-encoding", "identity")
+            .with("x-envoy-auth-partial-body", "no")
+            .with_body(body)
+    };
+
+    assert!(went_on(&build(false).request(&mut post("1234"))));
+    let refused = answered(build(false).request(&mut post("12345")));
+    assert!(went_on(&build(true).request(&mut post("12345"))));
+
+    assert_eq!(
+        (refused.status, refused.cause.name),
+        (413, "auth.forward_too_large")
+    );
+    let asked = kit.asked();
+    let partial = |at: usize| asked[at].header("x-envoy-auth-partial-body");
+    assert_eq!(
+        (&asked[0].body[..], partial(0)),
+        (&b"1234"[..], Some("false"))
+    );
+    assert_eq!(
+        (&asked[1].body[..], partial(1)),
+        (&b"1234"[..], Some("true"))
+    );
+    assert_eq!(asked[0].header("content-type"), Some("text/plain"));
+    assert_eq!(asked[0].header("content-encoding"), Some("identity"));
+    for (config, path) in [
+        (
+            "{service: 'http://a/', with_request_body: {max_bytes: 1B}}",
+            "with_request_body",
+        ),
+        (
+            "{service: 'http://a/', method: original, with_request_body: {max_bytes: 0B}}",
+            "with_request_body.max_bytes",
+        ),
+    ] {
+        assert_eq!(kit.problem_paths(&PLUGIN, config), [path], "{config}");
+    }
+}
