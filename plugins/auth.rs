@@ -15,8 +15,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::contract::{
-    Answer, BodyHook, Build, Cause, Hooks, Life, Plugin, PluginDef, Principal, Problem, Request,
-    RequestHook, Safety, Slots, TaskFuture, Verdict,
+    Answer, BodyHook, Build, Cause, Hooks, Life, Part, PartTurn, Plugin, PluginDef, Principal,
+    Problem, Request, RequestHook, Safety, Slots, TaskFuture, Verdict,
 };
 
 use build::Parts;
@@ -38,8 +38,7 @@ pub struct Config {
     /// The plugins: `kind` and `config` of each, such as `key_auth`, `basic_auth`, `jwt`, `hmac_auth`, `mtls_auth` or another
     /// `auth`. From 2 to 8.
     pub of: Vec<One>,
-    /// With `any`, lets a request for which no credentials came at all go on, unproven. Causes that end in `_missing` say that
-    /// none came. Default: `false`.
+    /// With `any`, lets a request for which no credentials came at all go on, unproven. Default: `false`.
     #[serde(default)]
     pub optional: bool,
 }
@@ -81,6 +80,7 @@ impl Plugin for Config {
             need: self.need,
             optional: self.optional,
             requests: parts.requests,
+            absent: build.plugins.iter().filter_map(|def| def.absent).collect(),
         };
         let hooks = match gate.waits() {
             true => {
@@ -165,7 +165,16 @@ fn at_once(hook: &RequestHook, request: &mut Request<'_>) -> Verdict {
 struct Gate {
     need: Need,
     optional: bool,
-    requests: Vec<RequestHook>,
+    requests: Vec<Asked>,
+    /// Causes that say that no credentials came.
+    absent: Vec<&'static Cause>,
+}
+
+/// One of them, with its name for explanations.
+struct Asked {
+    kind: &'static str,
+    path: String,
+    hook: RequestHook,
 }
 
 /// What was said so far.
@@ -182,18 +191,21 @@ struct SoFar {
 impl Gate {
     fn waits(&self) -> bool {
         let mut all = self.requests.iter();
-        all.any(|hook| matches!(hook, RequestHook::Async(_)))
+        all.any(|one| matches!(one.hook, RequestHook::Async(_)))
     }
 
     async fn check(&self, request: &mut Request<'_>) -> Verdict {
         let before = request.principal.take();
         let mut so_far = SoFar::default();
-        for hook in &self.requests {
-            let verdict = match hook {
+        for (at, one) in self.requests.iter().enumerate() {
+            let inner = begin(request);
+            let verdict = match &one.hook {
                 RequestHook::Sync(hook) => hook(request),
                 RequestHook::Async(hook) => hook(request).await,
             };
+            self.tell(one, &verdict, request, inner);
             if let Some(verdict) = self.step(verdict, request, &mut so_far) {
+                self.rest(at + 1, request);
                 return verdict;
             }
         }
@@ -203,13 +215,45 @@ impl Gate {
     fn check_now(&self, request: &mut Request<'_>) -> Verdict {
         let before = request.principal.take();
         let mut so_far = SoFar::default();
-        for hook in &self.requests {
-            let verdict = at_once(hook, request);
+        for (at, one) in self.requests.iter().enumerate() {
+            let inner = begin(request);
+            let verdict = at_once(&one.hook, request);
+            self.tell(one, &verdict, request, inner);
             if let Some(verdict) = self.step(verdict, request, &mut so_far) {
+                self.rest(at + 1, request);
                 return verdict;
             }
         }
         self.end(so_far, before, request)
+    }
+
+    /// In a dry run, tells what one of them said, and what those inside of it said.
+    fn tell(&self, one: &Asked, verdict: &Verdict, request: &mut Request<'_>, before: Vec<Part>) {
+        if request.effects.is_live() {
+            return;
+        }
+        let inner = request.slots.take_parts();
+        let turn = match verdict {
+            Verdict::Continue => PartTurn::Continued(request.principal.as_ref().map(Principal::id)),
+            Verdict::Answer(answer) => PartTurn::Answered(answer.status, answer.cause),
+            Verdict::Failed { cause, reason } => PartTurn::Failed(cause, reason.clone()),
+            Verdict::Unknown(what) => PartTurn::Unknown(what.0.clone().into_owned()),
+        };
+        before.into_iter().for_each(|part| request.slots.part(part));
+        request.slots.part(one.part(turn));
+        for part in inner {
+            let depth = part.depth.saturating_add(1);
+            request.slots.part(Part { depth, ..part });
+        }
+    }
+
+    /// In a dry run, tells of those that were not asked any more.
+    fn rest(&self, from: usize, request: &mut Request<'_>) {
+        if !request.effects.is_live() {
+            for one in &self.requests[from..] {
+                request.slots.part(one.part(PartTurn::NotReached));
+            }
+        }
     }
 
     /// Whether one of them decides already.
@@ -250,31 +294,50 @@ impl Gate {
             }
             return Verdict::Continue;
         }
-        let none_came = so_far.refused.iter().all(is_missing);
+        let none_came = so_far.refused.iter().all(|answer| self.is_absent(answer));
         if none_came && (self.optional || so_far.went_on) {
             *request.principal = before;
             return Verdict::Continue;
         }
-        of_all(so_far.refused)
+        self.of_all(so_far.refused)
+    }
+
+    /// Whether it says that no credentials of its kind came.
+    fn is_absent(&self, answer: &Answer) -> bool {
+        self.absent.contains(&answer.cause)
+    }
+
+    /// The answer that says most, with the challenges of all.
+    fn of_all(&self, mut refused: Vec<Answer>) -> Verdict {
+        let challenges: Vec<_> = refused
+            .iter()
+            .flat_map(|answer| &answer.headers)
+            .filter(|(name, _)| *name == WWW_AUTHENTICATE)
+            .cloned()
+            .collect();
+        let came = refused.iter().position(|answer| !self.is_absent(answer));
+        let mut answer = refused.swap_remove(came.unwrap_or(0));
+        answer.headers.retain(|(name, _)| *name != WWW_AUTHENTICATE);
+        answer.headers.extend(challenges);
+        answer.into()
     }
 }
 
-/// Whether it says that no credentials of its kind came: the word of its cause does.
-fn is_missing(answer: &Answer) -> bool {
-    answer.cause.name.ends_with("_missing")
+impl Asked {
+    fn part(&self, turn: PartTurn) -> Part {
+        Part {
+            kind: self.kind.to_owned(),
+            path: self.path.clone(),
+            depth: 0,
+            turn,
+        }
+    }
 }
 
-/// The answer that says most, with the challenges of all.
-fn of_all(mut refused: Vec<Answer>) -> Verdict {
-    let challenges: Vec<_> = refused
-        .iter()
-        .flat_map(|answer| &answer.headers)
-        .filter(|(name, _)| *name == WWW_AUTHENTICATE)
-        .cloned()
-        .collect();
-    let came = refused.iter().position(|answer| !is_missing(answer));
-    let mut answer = refused.swap_remove(came.unwrap_or(0));
-    answer.headers.retain(|(name, _)| *name != WWW_AUTHENTICATE);
-    answer.headers.extend(challenges);
-    answer.into()
+/// What was told of parts before one of them has its turn, so that those inside of it are known.
+fn begin(request: &mut Request<'_>) -> Vec<Part> {
+    match request.effects.is_live() {
+        true => Vec::new(),
+        false => request.slots.take_parts(),
+    }
 }

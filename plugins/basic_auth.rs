@@ -99,6 +99,7 @@ impl Plugin for Config {
     const EXAMPLE: &'static str = "users:\n  ann: $2y$10$ydsnzzd7ftSNzzxnMi0rsOKhFYrR9TJLeY9pCZiVCu9Z7gU8nI3FS\nrealm: Orders";
     const SAFETY: Safety = Safety::Guard;
     const CAUSES: &'static [&'static Cause] = &[&MISSING, &WRONG, &BUSY];
+    const ABSENT: Option<&'static Cause> = Some(&MISSING);
 
     fn build(self, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
         let mut problems = Vec::new();

@@ -36,6 +36,7 @@ impl Plugin for Config {
     const EXAMPLE: &'static str = "scheme: rfc9421\ncover: ['@method', '@authority', '@path', '@query']\nmax_age: 2m\nrequire_nonce: true";
     const SAFETY: Safety = Safety::Guard;
     const CAUSES: &'static [&'static Cause] = causes::ALL;
+    const ABSENT: Option<&'static Cause> = Some(&causes::MISSING);
 
     fn build(self, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
         let gate = Arc::new(self.gate(build)?);

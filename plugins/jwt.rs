@@ -43,6 +43,7 @@ impl Plugin for Config {
     const EXAMPLE: &'static str = "issuer: https://id.example.com\naudience: orders\nkeys: [{jwk: {kty: OKP, crv: Ed25519, x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo}}]";
     const SAFETY: Safety = Safety::Guard;
     const CAUSES: &'static [&'static Cause] = causes::ALL;
+    const ABSENT: Option<&'static Cause> = Some(&causes::MISSING);
 
     fn build(self, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
         let (gate, keys) = self.gate(build)?;

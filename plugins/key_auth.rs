@@ -82,6 +82,7 @@ impl Plugin for Config {
     const EXAMPLE: &'static str = "from: [{header: x-api-key}, {query: api_key}]";
     const SAFETY: Safety = Safety::Guard;
     const CAUSES: &'static [&'static Cause] = &[&MISSING, &WRONG];
+    const ABSENT: Option<&'static Cause> = Some(&MISSING);
 
     fn build(self, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
         let gate = Arc::new(Gate::of(&self, build)?);

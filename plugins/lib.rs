@@ -165,6 +165,15 @@ mod tests {
     }
 
     #[test]
+    fn what_says_that_no_credentials_came_is_a_401_of_the_plugins_own() {
+        let absent = |plugin: &PluginDef| Some((plugin.kind, plugin.causes, plugin.absent?));
+
+        for (kind, causes, absent) in BUILTIN.iter().filter_map(absent) {
+            assert!(causes.contains(&absent) && absent.status == 401, "{kind}");
+        }
+    }
+
+    #[test]
     fn every_setting_is_described_in_the_schema() {
         for plugin in BUILTIN {
             let schema = (plugin.schema)().to_value();

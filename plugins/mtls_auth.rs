@@ -142,6 +142,7 @@ impl Plugin for Config {
     const SAFETY: Safety = Safety::Guard;
     const CAUSES: &'static [&'static Cause] =
         &[&MISSING, &UNTRUSTED, &EXPIRED, &CONSUMER, &AMBIGUOUS];
+    const ABSENT: Option<&'static Cause> = Some(&MISSING);
 
     fn build(self, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
         let gate = Gate::of(&self, build)?;

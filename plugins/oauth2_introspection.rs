@@ -191,6 +191,7 @@ scopes: [orders]
 claims: {x-user: sub}";
     const SAFETY: Safety = Safety::Guard;
     const CAUSES: &'static [&'static Cause] = &[&MISSING, &INACTIVE, &SCOPE, &UNAVAILABLE];
+    const ABSENT: Option<&'static Cause> = Some(&MISSING);
 
     fn build(self, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
         let forwards = self.forward_credentials;

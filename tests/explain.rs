@@ -443,3 +443,40 @@ fn passwords_are_checked_also_where_a_process_explains() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("answers 401 `auth.basic_wrong`"), "{text}");
 }
+
+#[test]
+fn each_plugin_inside_of_auth_has_its_line() {
+    let service = Upstream::answering("hello");
+    let users = "users: {ann: '$2b$04$abcdefghijklmnopqrstuu5nyRrk0iPQC0Mc1jpk/LpNqiQhjW12m'}";
+    let auth = format!("{{kind: auth, config: {{of: [{{kind: basic_auth, config: {{{users}}}}}, {{kind: oauth2_introspection, config: {{service: 'http://{}/'}}}}]}}}}", service.address);
+    let routes = format!("routes: [{{name: all, plugins: [{auth}], rules: [{{pool: app}}]}}]\n");
+    let proxy = Proxy::http(&(routes + &pool("app", &[&service])));
+    let config = proxy.config();
+    let explain = |field: &str| {
+        let config = config.to_str().unwrap();
+        let output = run(&["explain", "GET", "http://test/", "-H", field, "-c", config]);
+        String::from_utf8(output.stdout).unwrap()
+    };
+
+    let nobody = explain("x-a: 1");
+    assert!(
+        nobody.contains("    of[0] (basic_auth) would answer 401 `auth.basic_missing`\n"),
+        "{nobody}"
+    );
+    assert!(
+        nobody.contains(
+            "    of[1] (oauth2_introspection) would answer 401 `auth.introspection_missing`\n"
+        ),
+        "{nobody}"
+    );
+    assert!(
+        nobody.contains("(auth) answers 401 `auth.basic_missing`"),
+        "{nobody}"
+    );
+    let token = explain("authorization: Bearer abc");
+    assert!(
+        token.contains("(oauth2_introspection) is unknown here: asks http://"),
+        "{token}"
+    );
+    assert_eq!(service.requests(), 0);
+}

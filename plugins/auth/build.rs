@@ -2,13 +2,13 @@
 //! It must not know any kind, but refuses those that do more than authenticate.
 //! Called while an `auth` is built.
 
-use super::{Begin, Config, Need, One};
+use super::{Asked, Begin, Config, Need, One};
 use crate::contract::{did_you_mean, BodyHook, Build, Hooks, Problem, RequestHook, Slots};
 
 /// The hooks of all of them, by what they are for.
 #[derive(Default)]
 pub(super) struct Parts {
-    pub(super) requests: Vec<RequestHook>,
+    pub(super) requests: Vec<Asked>,
     pub(super) upstream: Vec<RequestHook>,
     pub(super) bodies: Vec<BodyHook<Slots>>,
     pub(super) tasks: Vec<Begin>,
@@ -30,7 +30,7 @@ impl Parts {
         }
         for (at, one) in config.of.iter().enumerate() {
             match built(one, at, build) {
-                Ok(hooks) => parts.add(hooks),
+                Ok((kind, hooks)) => parts.add(kind, format!("of[{at}]"), hooks),
                 Err(more) => problems.extend(more),
             }
         }
@@ -40,9 +40,10 @@ impl Parts {
         }
     }
 
-    fn add(&mut self, hooks: Hooks) {
+    fn add(&mut self, kind: &'static str, path: String, hooks: Hooks) {
+        let asked = |hook| Asked { kind, path, hook };
         self.client_certificates |= hooks.client_certificates;
-        self.requests.extend(hooks.request);
+        self.requests.extend(hooks.request.map(asked));
         self.upstream.extend(hooks.upstream_request);
         self.bodies.extend(hooks.request_body);
         self.tasks
@@ -50,7 +51,7 @@ impl Parts {
     }
 }
 
-fn built(one: &One, at: usize, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
+fn built(one: &One, at: usize, build: &Build<'_>) -> Result<(&'static str, Hooks), Vec<Problem>> {
     let path = format!("of[{at}]");
     let Some(def) = build.plugins.iter().find(|def| def.kind == one.kind) else {
         let fact = format!("no plugin is of kind \"{}\"", one.kind);
@@ -80,7 +81,7 @@ fn built(one: &One, at: usize, build: &Build<'_>) -> Result<Hooks, Vec<Problem>>
     let hooks = (def.build)(settings, &inner);
     let hooks = hooks.map_err(|problems| problems.into_iter().map(below).collect::<Vec<_>>())?;
     match only_authenticates(&hooks) {
-        true => Ok(hooks),
+        true => Ok((def.kind, hooks)),
         false => {
             let fact = format!("`{}` does something else than authenticate", one.kind);
             let problem = Problem::at(format!("{path}.kind"), fact);
@@ -93,6 +94,7 @@ fn built(one: &One, at: usize, build: &Build<'_>) -> Result<Hooks, Vec<Problem>>
 
 fn only_authenticates(hooks: &Hooks) -> bool {
     hooks.request.is_some()
+        && hooks.whole_body.is_none()
         && hooks.connection.is_none()
         && !matches!(hooks.upstream_request, Some(RequestHook::Async(_)))
         && hooks.response.is_none()

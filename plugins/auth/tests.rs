@@ -187,3 +187,54 @@ fn they_can_be_nested_and_problems_say_where() {
     );
     assert_eq!(paths(&format!("{BOTH}\noptional: true")), ["optional"]);
 }
+
+#[test]
+fn a_dry_run_is_told_what_each_of_them_says() {
+    let plugin = kit().instance(
+        &PLUGIN,
+        "of: [{kind: auth, config: {of: [{kind: key_auth}, {kind: hmac_auth}]}}, {kind: basic_auth}, {kind: key_auth, config: {from: [{header: x-b}]}}]",
+    );
+    let mut exchange = get().with("authorization", RIGHT).dry();
+
+    assert!(crate::testkit::went_on(&plugin.request(&mut exchange)));
+
+    let parts = exchange.parts();
+    let told: Vec<_> = parts
+        .iter()
+        .map(|part| (&*part.kind, &*part.path, part.depth, &part.turn))
+        .collect();
+    let absent = |cause: &'static Cause| PartTurn::Answered(401, cause);
+    let expected = [
+        ("auth", "of[0]", 0, absent(&crate::key_auth::MISSING)),
+        ("key_auth", "of[0]", 1, absent(&crate::key_auth::MISSING)),
+        (
+            "hmac_auth",
+            "of[1]",
+            1,
+            absent(crate::hmac_auth::PLUGIN.absent.unwrap()),
+        ),
+        (
+            "basic_auth",
+            "of[1]",
+            0,
+            PartTurn::Continued(Some("consumer:ann".to_owned())),
+        ),
+        ("key_auth", "of[2]", 0, PartTurn::NotReached),
+    ];
+    let expected: Vec<_> = expected
+        .iter()
+        .map(|(kind, path, depth, turn)| (*kind, *path, *depth, turn))
+        .collect();
+    assert_eq!(told, expected);
+
+    let mut live = get().with("authorization", RIGHT);
+    plugin.request(&mut live);
+    assert!(live.parts().is_empty());
+}
+
+#[test]
+fn what_wants_the_body_is_no_part_of_it() {
+    let config = "of: [{kind: key_auth}, {kind: forward_auth, config: {service: 'http://a/', method: original, with_request_body: {max_bytes: 1B}}}]";
+
+    assert_eq!(kit().problem_paths(&PLUGIN, config), ["of[1].kind"]);
+}
