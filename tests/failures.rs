@@ -464,3 +464,38 @@ async fn an_endpoint_does_not_answer_a_request_that_was_refused_meanwhile() {
 
     assert_eq!((reply.status, &*reply.why()), (413, "body_too_large"));
 }
+
+/// Sends a body that is refused before it ends to a service that says nothing until it does; the reply, within far less time than
+/// the service is given.
+fn refused_in_the_middle(proxy: &Proxy) -> crate::support::client::Reply {
+    let mut client = proxy.connect();
+    let began = std::time::Instant::now();
+    client.send("POST /demo.Echo/held HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    client.send("14\r\n01234567890123456789\r\n");
+    let reply = client.reply().unwrap();
+    assert!(began.elapsed() < std::time::Duration::from_secs(10));
+    reply
+}
+
+#[test]
+fn a_body_that_is_refused_ends_the_request_at_once_though_an_http2_endpoint_is_silent() {
+    let held = crate::support::Grpc::start();
+    let yaml = |rule: &str, plugins: &str| {
+        format!(
+            "pools:\n- name: app\n  protocol: http2\n  endpoints: ['{}']\n{ALL_TO_APP}    timeouts: {{response_header: 30s}}\n{rule}{plugins}",
+            held.address
+        )
+    };
+    let by_route = Proxy::http(&yaml("    body_limit: 20B\n", ""));
+    let by_plugin = Proxy::http(&yaml(
+        "",
+        "  plugins: [{kind: body_limit, config: {max: 20B}}]\n",
+    ));
+
+    for proxy in [&by_route, &by_plugin] {
+        let reply = refused_in_the_middle(proxy);
+        assert_eq!((reply.status, &*reply.why()), (413, "body_too_large"));
+        let line = proxy.logged(|line| line["status"] == 413);
+        assert_eq!(line["why"], "body_too_large");
+    }
+}

@@ -85,8 +85,7 @@ fn plan<T>(ctx: &mut Ctx, answer: Box<Answer>) -> Result<T> {
     Err(error)
 }
 
-/// Whether the request was refused while its body streamed. Toward HTTP/2 Pingora takes an error there for the endpoint's and goes on
-/// with the response; without this an endpoint that answers early would answer a request that is refused.
+/// Whether the request was refused while its body streamed: a response that was on its way by then is not its answer.
 fn refused(ctx: &Ctx) -> Result<()> {
     match &ctx.planned {
         None => Ok(()),
@@ -99,8 +98,18 @@ fn refused(ctx: &Ctx) -> Result<()> {
     }
 }
 
-/// A piece of the request body.
+/// A piece of the request body. What is wrong with it is the client's side: an error of another kind Pingora takes for the
+/// endpoint's where that speaks HTTP/2, and waits for its response.
 pub(super) fn request_body(
+    body: &mut Option<Bytes>,
+    end: bool,
+    ctx: &mut Ctx,
+    shared: &Shared,
+) -> Result<()> {
+    request_piece(body, end, ctx, shared).map_err(|error| error.into_down())
+}
+
+fn request_piece(
     body: &mut Option<Bytes>,
     end: bool,
     ctx: &mut Ctx,
