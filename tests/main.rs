@@ -79,6 +79,7 @@ mod service;
 mod service_mtls;
 mod services;
 mod split;
+mod ssrf_guard;
 mod stores;
 mod strangers;
 mod streams;

@@ -226,6 +226,7 @@ impl<'p> World<'p> {
                 members,
                 sessions: None,
                 birth: None,
+                forbidden: Default::default(),
                 template: Default::default(),
                 local: None,
             },

@@ -139,6 +139,8 @@ pub enum CallFailure {
     Unknown(Unknown),
     /// The pool has no endpoint that can be used.
     NoEndpoint,
+    /// Every address is one that the proxy must not connect to (`ssrf_guard`).
+    Forbidden,
     /// As many calls are under way as may be.
     Full,
     /// No whole response came in time.
@@ -155,6 +157,7 @@ impl CallFailure {
         match self {
             CallFailure::Unknown(_) => None,
             CallFailure::NoEndpoint => Some("call_no_endpoint"),
+            CallFailure::Forbidden => Some("call_forbidden"),
             CallFailure::Full => Some("call_full"),
             CallFailure::TimedOut => Some("call_timed_out"),
             CallFailure::Broken(_) => Some("call_broken"),
@@ -168,6 +171,7 @@ impl fmt::Display for CallFailure {
         match self {
             CallFailure::Unknown(what) => write!(f, "is not asked in a dry run: {}", what.0),
             CallFailure::NoEndpoint => f.write_str("has no endpoint that can be used"),
+            CallFailure::Forbidden => f.write_str("has only addresses that `ssrf_guard` forbids"),
             CallFailure::Full => f.write_str("has too many calls under way"),
             CallFailure::TimedOut => f.write_str("did not answer in time"),
             CallFailure::Broken(why) => write!(f, "could not be asked: {why}"),
@@ -317,8 +321,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TIMEOUT: Duration = Duration::from_secs(5);
 const LIMIT: usize = 1 << 20;
-const FAILURES: [&str; 5] = [
+const FAILURES: [&str; 6] = [
     "call_no_endpoint",
+    "call_forbidden",
     "call_full",
     "call_timed_out",
     "call_broken",
@@ -333,6 +338,7 @@ mod tests {
     fn every_failure_has_a_counter_and_words() {
         let failures = [
             CallFailure::NoEndpoint,
+            CallFailure::Forbidden,
             CallFailure::Full,
             CallFailure::TimedOut,
             CallFailure::Broken("reset".to_owned()),

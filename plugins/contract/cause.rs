@@ -149,6 +149,9 @@ causes! {
     NO_ENDPOINT = "no_endpoint", Upstream, 503, "Service unavailable",
         "The pool has no endpoints: its discovery has not found any yet, or found none.",
         "Open /pools; check the DNS name or file that the pool's `discovery` reads.";
+    ADDRESS_FORBIDDEN = "address_forbidden", Policy, 502, "Destination not allowed",
+        "Every address of the pool, or the one that a captured connection was going to, is one that `ssrf_guard` forbids: it is not public, or it is denied.",
+        "Open /pools, or `windrose explain` with the request: both name the addresses and why. If they are meant, put their network into `ssrf_guard.allow`; if not, look who decides what the name means in DNS.";
     NO_HEALTHY_ENDPOINT = "no_healthy_endpoint", Upstream, 503, "Service unavailable",
         "Every endpoint of the pool is out: failing its health check, ejected, or already tried for this request.",
         "Open /pools to see why each endpoint is out.";

@@ -179,7 +179,7 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<SslStream<TcpStream>, Failure> {
-        let stream = own::connect_to(&self.address).await;
+        let stream = own::connect_to(&self.address, None).await;
         let stream = stream.map_err(|error| unreachable(format!("{}: {error}", self.address)))?;
         let mut builder = SslConnector::builder(SslMethod::tls_client())?;
         builder.set_min_proto_version(Some(SslVersion::TLS1_3))?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use windrose_plugins::contract::StateRegistry;
 use windrose_plugins::PluginDef;
 
-use super::compile::{compile, Means, Origin};
+use super::compile::{compile, Guards, Means, Origin};
 use super::quarantine::{self, Ward};
 use super::report::{Report, Severity};
 use super::schema::Config;
@@ -126,6 +126,7 @@ fn compiled(
         previous: resources.previous,
         folder,
         place: &place_of(loaded.document.clone()),
+        guard: Guards::of(&loaded.config),
     };
     // Shorter by what the text had reserved: it stays as long as the snapshot.
     let effective = print::show(&loaded).into_boxed_str();

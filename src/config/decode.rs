@@ -43,6 +43,7 @@ pub(super) fn decode(document: &Document, report: &mut Report) -> Config {
         identity: decoder.whole("identity"),
         policies: decoder.items("policies"),
         authorization: decoder.whole("authorization"),
+        ssrf_guard: decoder.whole("ssrf_guard"),
         overload: decoder.whole("overload"),
         limits: decoder.whole("limits"),
         observe: decoder.whole("observe"),

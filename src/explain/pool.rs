@@ -11,7 +11,9 @@ use super::{limits, mutual, words};
 use crate::decide::fields;
 use crate::observe::clock;
 use crate::snapshot::balance::LevelShare;
-use crate::snapshot::pool::{Affinity, EndpointSet, Member, Pool, PoolSettings, SubsetFallback};
+use crate::snapshot::pool::{
+    Affinity, EndpointSet, EndpointSpec, Member, Pool, PoolSettings, SubsetFallback,
+};
 
 pub(super) fn seen(pool: &Pool, share_percent: f64, live: bool, came: &HeaderMap) -> PoolSeen {
     let set = pool.set.load();
@@ -48,7 +50,22 @@ pub(super) fn seen(pool: &Pool, share_percent: f64, live: bool, came: &HeaderMap
                 share_percent: share(at),
                 out: out(pool, member, now, live),
             })
+            .chain(set.forbidden.iter().map(|(_, spec)| forbidden(pool, spec)))
             .collect(),
+    }
+}
+
+/// An endpoint that nothing connects to.
+fn forbidden(pool: &Pool, spec: &EndpointSpec) -> EndpointSeen {
+    let why = pool.settings.forbids(&spec.address).unwrap_or_default();
+    EndpointSeen {
+        address: spec.address.to_string(),
+        weight: spec.weight,
+        priority: Some(spec.priority).filter(|priority| *priority > 0),
+        zone: None,
+        slow_start_percent: None,
+        share_percent: Some(0.0),
+        out: Some(format!("`ssrf_guard` forbids it: the address {why}")),
     }
 }
 

@@ -78,7 +78,7 @@ fn repeats(failed: &Failed, call: &Call, pool: &Pool) -> bool {
         (Failure::Broken(_), Repeat::Always) => true,
         (Failure::Broken(_), Repeat::IfHarmless) => call.is_repeatable,
         (Failure::Broken(_), Repeat::Never) => false,
-        (Failure::NoEndpoint | Failure::Full | Failure::TimedOut, _) => false,
+        (Failure::NoEndpoint | Failure::Forbidden | Failure::Full | Failure::TimedOut, _) => false,
     };
     may && pool.retry_budget.withdraw(clock::now())
 }
@@ -167,6 +167,7 @@ impl From<Failure> for CallFailure {
     fn from(failure: Failure) -> CallFailure {
         match failure {
             Failure::NoEndpoint => CallFailure::NoEndpoint,
+            Failure::Forbidden => CallFailure::Forbidden,
             Failure::Full => CallFailure::Full,
             Failure::TimedOut => CallFailure::TimedOut,
             Failure::Broken(why) => CallFailure::Broken(why),

@@ -15,6 +15,7 @@ use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::{HttpPeer, Peer};
 use pingora::{Error, ErrorType, OrErr, Result};
 use tokio::time::{timeout_at, Instant};
+use windrose_plugins::contract::causes;
 
 use super::upstream::{self, pick, pick_for_copy, Chosen, Outcome};
 use super::{line, random};
@@ -108,6 +109,8 @@ pub(super) struct Failed {
 
 pub(super) enum Failure {
     NoEndpoint,
+    /// All addresses are forbidden.
+    Forbidden,
     Full,
     TimedOut,
     /// In words for a log.
@@ -158,6 +161,7 @@ pub(super) async fn exchange(order: &Order<'_>) -> Result<Answer, Failed> {
         subset: order.pool.subset,
     };
     let set = order.pool.set.load_full();
+    let nobody = set.members.is_empty().then(|| set.nobody());
     let outcome = match order.purpose {
         Purpose::Copy(_) => pick_for_copy(order.pool, set, &choice),
         Purpose::Call => pick(order.pool, set, &choice),
@@ -172,10 +176,14 @@ pub(super) async fn exchange(order: &Order<'_>) -> Result<Answer, Failed> {
         // Requests wait for a place; what is carried here is not worth one of theirs.
         Outcome::Full => return Err(failed(Failure::Full)),
         Outcome::Nobody(cause) => {
+            let cause = nobody.unwrap_or(cause);
             if matches!(order.purpose, Purpose::Call) {
                 order.pool.metrics.no_endpoint(cause);
             }
-            return Err(failed(Failure::NoEndpoint));
+            return Err(failed(match *cause == causes::ADDRESS_FORBIDDEN {
+                true => Failure::Forbidden,
+                false => Failure::NoEndpoint,
+            }));
         }
     };
     let mut stage = Stage::Idle;

@@ -144,7 +144,7 @@ fn verdict<S>(connected: &Result<S, &'static Cause>) -> Option<Verdict> {
 impl Going<'_> {
     fn choose(&self, set: Arc<EndpointSet>, tried: &[u16]) -> Outcome {
         if set.members.is_empty() {
-            return Outcome::Nobody(&causes::NO_ENDPOINT);
+            return Outcome::Nobody(set.nobody());
         }
         let pool = self.way.pool;
         let choice = Choice {

@@ -12,6 +12,7 @@ use ahash::AHashMap;
 use windrose_plugins::contract::{causes, Cause};
 
 use super::route::Candidate;
+use super::ssrf::Guard;
 
 /// How captured connections reach a listener's socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub struct Capture {
     pub detect_timeout: Duration,
     /// What is spoken at ports.
     pub hints: Arc<AHashMap<u16, Hint>>,
+    /// What forbids destinations that nothing is for; `None` for nothing but what never may be.
+    pub guard: Option<Arc<Guard>>,
     /// Ports at which servers spoke first. The same in the next generation.
     pub learned: Arc<Learned>,
 }
@@ -83,7 +86,13 @@ impl Capture {
                 && to.port() != 0
         };
         match &self.unknown {
-            Unknown::Passthrough(candidate) if destination.is_some_and(may_go) => Ok(candidate),
+            Unknown::Passthrough(candidate) if destination.is_some_and(may_go) => {
+                let guard = self.guard.as_ref().zip(destination);
+                match guard.and_then(|(guard, to)| guard.forbids(to.ip())) {
+                    Some(_) => Err(&causes::ADDRESS_FORBIDDEN),
+                    None => Ok(candidate),
+                }
+            }
             Unknown::Passthrough(_) | Unknown::Block => Err(&causes::DESTINATION_UNKNOWN),
         }
     }

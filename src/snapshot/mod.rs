@@ -26,6 +26,7 @@ pub mod quarantine;
 pub mod route;
 pub mod secrets;
 pub mod shadow;
+pub mod ssrf;
 pub mod store;
 pub mod tls;
 pub mod wire;

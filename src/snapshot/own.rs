@@ -9,6 +9,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::ssrf::Guard;
 use pingora::upstreams::peer::PeerOptions;
 use socket2::SockRef;
 use tokio::net::{lookup_host, TcpSocket, TcpStream, UdpSocket};
@@ -41,13 +42,17 @@ pub async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Connects to a name or address with a port: to the first of its addresses that answers.
+/// Connects to a name or address with a port: to the first of its addresses that answers, and that the guard allows.
 ///
 /// # Errors
 /// The system's, of the last address.
-pub async fn connect_to(authority: &str) -> io::Result<TcpStream> {
+pub async fn connect_to(authority: &str, guard: Option<&Guard>) -> io::Result<TcpStream> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in lookup_host(authority).await? {
+        if let Some(forbidden) = forbidden(guard, address) {
+            failed = forbidden;
+            continue;
+        }
         match connect(address).await {
             Ok(stream) => return Ok(stream),
             Err(error) => failed = error,
@@ -60,15 +65,25 @@ pub async fn connect_to(authority: &str) -> io::Result<TcpStream> {
 ///
 /// # Errors
 /// The system's, of the last address.
-pub async fn datagrams_to(authority: &str) -> io::Result<UdpSocket> {
+pub async fn datagrams_to(authority: &str, guard: Option<&Guard>) -> io::Result<UdpSocket> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in lookup_host(authority).await? {
+        if let Some(forbidden) = forbidden(guard, address) {
+            failed = forbidden;
+            continue;
+        }
         match datagrams(address).await {
             Ok(socket) => return Ok(socket),
             Err(error) => failed = error,
         }
     }
     Err(failed)
+}
+
+fn forbidden(guard: Option<&Guard>, address: SocketAddr) -> Option<io::Error> {
+    let why = guard?.forbids(address.ip())?;
+    let fact = format!("{address} {why}, and `ssrf_guard` forbids it");
+    Some(io::Error::new(io::ErrorKind::PermissionDenied, fact))
 }
 
 async fn datagrams(address: SocketAddr) -> io::Result<UdpSocket> {
@@ -232,7 +247,7 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         watch();
 
-        let stream = connect_to(&format!("localhost:{port}")).await;
+        let stream = connect_to(&format!("localhost:{port}"), None).await;
         // Where `localhost` is IPv6 first, the other family is tried as well.
         let stream = stream.unwrap();
 

@@ -23,12 +23,13 @@ use tokio_openssl::SslStream;
 use windrose_plugins::contract::{Far, Wire, WireFailure, WireFuture, WireSettings, Wires};
 
 use super::own;
+use super::ssrf::Guard;
 
-/// Opens wires to one peer.
+/// Opens wires to one peer, as far as the guard allows.
 ///
 /// # Errors
 /// The authorities cannot be used.
-pub fn wires(settings: &WireSettings) -> Result<Arc<dyn Wires>, String> {
+pub fn wires(settings: &WireSettings, guard: Option<Arc<Guard>>) -> Result<Arc<dyn Wires>, String> {
     let way = match &settings.far {
         Far::Udp { .. } => Way::Udp,
         Far::Tcp { .. } => Way::Tcp,
@@ -50,6 +51,7 @@ pub fn wires(settings: &WireSettings) -> Result<Arc<dyn Wires>, String> {
     Ok(Arc::new(Line {
         way,
         authority,
+        guard,
         time: settings.timeout,
     }))
 }
@@ -72,6 +74,7 @@ struct Line {
     way: Way,
     /// Host and port.
     authority: String,
+    guard: Option<Arc<Guard>>,
     time: Duration,
 }
 
@@ -102,7 +105,9 @@ impl Line {
         let said = |error: io::Error| error.to_string();
         Ok(match &self.way {
             Way::Udp => {
-                let socket = own::datagrams_to(&self.authority).await.map_err(said)?;
+                let socket = own::datagrams_to(&self.authority, self.guard())
+                    .await
+                    .map_err(said)?;
                 Box::new(Datagrams {
                     to: To::Udp(socket),
                     time,
@@ -128,8 +133,12 @@ impl Line {
         })
     }
 
+    fn guard(&self) -> Option<&Guard> {
+        self.guard.as_deref()
+    }
+
     async fn connected(&self) -> io::Result<TcpStream> {
-        let stream = own::connect_to(&self.authority).await?;
+        let stream = own::connect_to(&self.authority, self.guard()).await?;
         // Nobody answers, so only this tells that what is sent arrives nowhere.
         SockRef::from(&stream).set_tcp_user_timeout(Some(self.time))?;
         Ok(stream)

@@ -12,7 +12,7 @@ use windrose_plugins::contract::{
 
 use super::{pools, Means};
 use crate::config::report::Report;
-use crate::config::schema::{self, Config};
+use crate::config::schema::{self, Config, Guarded};
 use crate::snapshot::call::Line;
 use crate::snapshot::pool::{Pool, PoolProtocol};
 use crate::snapshot::wire;
@@ -86,9 +86,18 @@ impl<'a> Lines<'a> {
             let remedy = "write the services as pools, and name them by `pool`";
             return Err(Problem::at("url", fact).help(remedy));
         }
+        let guard = self.means.guard.of_kind(Guarded::Calls);
+        let literal = guard.as_ref().zip(origin.address());
+        if let Some(why) = literal.and_then(|(guard, address)| guard.forbids(address)) {
+            let fact = format!("\"{name}\" {why}, and `ssrf_guard` forbids it");
+            let remedy = "put its network into `ssrf_guard.allow` if it is meant";
+            return Err(Problem::at("url", fact).help(remedy));
+        }
         // Nothing here reads a file, so that nothing can be wrong with it.
         let mut report = Report::new();
-        let pool = pools::prototype(&schema_of(origin), path, self.means, &mut report);
+        let mut pool = schema_of(origin);
+        pool.ssrf_guard = Some(guard.is_some());
+        let pool = pools::prototype(&pool, path, self.means, &mut report);
         let pool = Arc::new(pool);
         self.made.borrow_mut().insert(name, pool.clone());
         Ok(pool)
@@ -108,7 +117,9 @@ impl Carriers for LinesAt<'_> {
     }
 
     fn wires(&self, settings: &WireSettings) -> Result<Arc<dyn Wires>, Problem> {
-        wire::wires(settings).map_err(|error| Problem::at("", format!("cannot be used: {error}")))
+        let guard = self.lines.means.guard.of_kind(Guarded::Calls);
+        wire::wires(settings, guard)
+            .map_err(|error| Problem::at("", format!("cannot be used: {error}")))
     }
 }
 

@@ -18,6 +18,7 @@ use crate::snapshot::pool::{Passthrough, PASSTHROUGH};
 use crate::snapshot::route::{
     Action, Candidate, Conditions, HeaderOps, PathPattern, Retry, Rewrite, Rule, Timeouts,
 };
+use crate::snapshot::ssrf::Guard;
 
 /// `None` for listeners that do not capture.
 pub(super) fn capture(
@@ -52,6 +53,7 @@ pub(super) fn capture(
         unknown,
         detect_timeout: listener.detect_timeout.map_or(DETECT, |time| time.0),
         hints: Arc::new(hints.collect()),
+        guard: guard(workshop),
         learned: previous.map_or_else(Arc::default, |it| it.learned.clone()),
     })
 }
@@ -67,8 +69,13 @@ pub(super) fn kept(workshop: &Workshop<'_>, name: &str, running: &Capture) -> Ca
     };
     Capture {
         unknown,
+        guard: guard(workshop),
         ..running.clone()
     }
+}
+
+fn guard(workshop: &Workshop<'_>) -> Option<Arc<Guard>> {
+    workshop.means.guard.of_kind(schema::Guarded::Passthrough)
 }
 
 /// What knows the destinations so far.

@@ -8,6 +8,7 @@ mod capture;
 mod consumers;
 mod ejection;
 mod experiment;
+mod guard;
 mod identity;
 mod listeners;
 mod mirror;
@@ -21,6 +22,7 @@ mod split;
 mod stores;
 
 pub(super) use capture::LONG_IDLE;
+pub(in crate::config) use guard::Guards;
 pub(super) use listeners::bind;
 
 use std::path::{Path, PathBuf};
@@ -63,6 +65,8 @@ pub struct Means<'a> {
     pub folder: &'a Path,
     /// Where a path of the configuration stands, as `file:line`.
     pub place: &'a dyn Fn(&str) -> String,
+    /// Where the proxy's own connections may lead.
+    pub guard: Guards,
 }
 
 impl Means<'_> {

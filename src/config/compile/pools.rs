@@ -217,6 +217,7 @@ fn settings(
             .as_ref()
             .and_then(|settings| tls(settings, &format!("{path}.tls"), means, report))
             .map(Arc::new),
+        guard: means.guard.of_pool(pool),
         mtls: None,
         balance: balance::balance(&pool.balance, &pool.name),
         ejection: super::ejection::ejection(&pool.ejection),

@@ -18,6 +18,7 @@ pub(super) fn check(config: &Config, subsets: &Subsets<'_>, report: &mut Report)
     for (at, pool) in pools.filter(|(_, pool)| !pool.is_quarantined) {
         let path = format!("pools[{at}]");
         sources::check(pool, &path, report);
+        sources::guarded(config, pool, &path, report);
         super::identity::pool(config, pool, &path, report);
         speaks(pool, &path, report);
         balance::check(pool, &path, report);

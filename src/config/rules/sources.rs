@@ -3,10 +3,12 @@
 //! Called by `config::rules::pools` for each pool.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use super::values::{accept, endpoint, given, host, positive, within};
+use crate::config::compile::Guards;
 use crate::config::report::Report;
-use crate::config::schema::{Discovery, DnsDiscovery, DnsRecord, Endpoint, Pool};
+use crate::config::schema::{Config, Discovery, DnsDiscovery, DnsRecord, Endpoint, Pool};
 use crate::snapshot::pool::MAX_PRIORITY;
 
 /// Checks that a pool has one source of endpoints, and that it makes sense.
@@ -31,6 +33,34 @@ pub(super) fn check(pool: &Pool, path: &str, report: &mut Report) {
             given(report, &format!("{path}.discovery.file.path"), &it.path)
         }
         None => {}
+    }
+}
+
+/// Checks what `ssrf_guard` has to say of a pool: endpoints that are written down are judged now.
+pub(super) fn guarded(config: &Config, pool: &Pool, path: &str, report: &mut Report) {
+    if pool.ssrf_guard.is_some() && config.ssrf_guard.is_none() {
+        report.error(
+            format!("{path}.ssrf_guard"),
+            "is not used: there is no top-level `ssrf_guard`",
+            "add `ssrf_guard: {}` to the configuration, or remove this line",
+        );
+    }
+    let Some(guard) = Guards::of(config).of_pool(pool) else {
+        return;
+    };
+    for (at, entry) in pool.endpoints.iter().enumerate() {
+        let (text, place) = match entry {
+            Endpoint::Address(text) => (text, format!("{path}.endpoints[{at}]")),
+            Endpoint::Full(full) => (&full.address, format!("{path}.endpoints[{at}].address")),
+        };
+        let address = text.parse::<SocketAddr>().ok();
+        if let Some(why) = address.and_then(|address| guard.forbids(address.ip())) {
+            report.error(
+                place,
+                format!("\"{text}\" {why}, and `ssrf_guard` forbids it"),
+                "put its network into `ssrf_guard.allow` if it is meant",
+            );
+        }
     }
 }
 

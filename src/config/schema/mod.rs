@@ -15,6 +15,7 @@ mod redis;
 mod route;
 mod server;
 mod service;
+mod ssrf;
 mod tests;
 
 pub use capture::*;
@@ -30,6 +31,7 @@ pub use redis::*;
 pub use route::*;
 pub use server::*;
 pub use service::*;
+pub use ssrf::*;
 pub use tests::*;
 
 use std::collections::BTreeMap;
@@ -74,6 +76,9 @@ pub struct Config {
     pub policies: Vec<Policy>,
     /// What holds where no policy decides.
     pub authorization: Authorization,
+    /// Where the proxy's own connections may lead. Default: anywhere, but for what captured connections go on to, which is never this machine's loopback nor link-local.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ssrf_guard: Option<SsrfGuard>,
     /// Refusing the least important requests when the process is overloaded. Default: nothing is refused for that, because a bound that does not fit the machine would refuse good traffic; `overload: {}` turns it on with its defaults. A reload changes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overload: Option<Overload>,

@@ -67,6 +67,9 @@ pub(super) struct PoolView {
     pub(super) total: usize,
     pub(super) available: usize,
     pub(super) endpoints: Vec<EndpointView>,
+    /// Endpoints that `ssrf_guard` forbids, with why.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    forbidden: BTreeMap<String, &'static str>,
     /// Endpoints that left the pool and still have requests.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     draining: Vec<DrainingView>,
@@ -184,6 +187,14 @@ fn pool_view(pool: &Pool, keeper: &PoolKeeper) -> PoolView {
         total: endpoints.len(),
         available: endpoints.iter().filter(is_available).count(),
         endpoints,
+        forbidden: set
+            .forbidden
+            .iter()
+            .filter_map(|(_, spec)| {
+                let why = settings.forbids(&spec.address)?;
+                Some((spec.address.to_string(), why))
+            })
+            .collect(),
         draining: outlier::draining(pool, keeper),
     }
 }

@@ -28,6 +28,7 @@ pub(in crate::control) async fn until(what: &str, is_so: impl Fn() -> bool) {
 
 pub(in crate::control) fn settings(source: Source, health: Option<Health>) -> PoolSettings {
     PoolSettings {
+        guard: None,
         mtls: None,
         protocol: PoolProtocol::Http1,
         tls: None,

@@ -69,7 +69,7 @@ async fn stream(settings: &Settings) -> Result<Pin<Box<dyn Bytes>>, String> {
         } => {
             let authority = settings.address.to_string();
             debug_assert!(authority.ends_with(&port.to_string()));
-            let stream = own::connect_to(&authority).await;
+            let stream = own::connect_to(&authority, None).await;
             let stream = stream.map_err(|error| error.to_string())?;
             // Commands are small, and somebody waits for each.
             stream

@@ -118,7 +118,7 @@ async fn exchange(job: &Job, mirror: &Mirror, until: Instant) -> Result<Answer, 
     let answered = exchange::exchange(&order).await;
     answered.map_err(|failed| match failed.why {
         Failure::TimedOut => MirrorResult::TimedOut,
-        Failure::NoEndpoint => MirrorResult::NoEndpoint,
+        Failure::NoEndpoint | Failure::Forbidden => MirrorResult::NoEndpoint,
         Failure::Full => MirrorResult::EndpointsFull,
         Failure::Broken(_) => MirrorResult::Failed,
     })

@@ -39,7 +39,7 @@ pub(in crate::proxy) enum Outcome {
 pub(super) fn choose(session: &Session, ctx: &mut Ctx, pool: &Pool, now: u64) -> Outcome {
     let set = pool.set.load_full();
     if set.members.is_empty() {
-        return Outcome::Nobody(&causes::NO_ENDPOINT);
+        return Outcome::Nobody(set.nobody());
     }
     let same_set = ctx
         .attempt

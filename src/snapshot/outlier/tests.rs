@@ -69,6 +69,7 @@ impl Scene {
             sessions: None,
             local: None,
             birth: None,
+            forbidden: Box::default(),
             template: Default::default(),
         };
         Scene { rules, set }

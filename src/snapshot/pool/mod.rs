@@ -24,6 +24,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use pingora::upstreams::peer::HttpPeer;
+use windrose_plugins::contract::{causes, Cause};
 
 use super::balance::Table;
 use super::budget::Budget;
@@ -91,6 +92,7 @@ impl Pool {
             birth: None,
             template: Template::default(),
             members,
+            forbidden: Box::default(),
         };
         Pool {
             name: self.name.clone(),
@@ -171,6 +173,8 @@ pub struct EndpointSet {
     pub local: Option<Box<[bool]>>,
     /// Set where a source has named no endpoints yet.
     pub birth: Option<Birth>,
+    /// Endpoints that the source named and the pool's guard forbids, with their place among all.
+    pub forbidden: Box<[(usize, EndpointSpec)]>,
     /// How to connect to any of them; `None` for pools of bytes. Made by the first who does.
     pub template: Template,
 }
@@ -192,8 +196,10 @@ impl EndpointSet {
         endpoints: &Endpoints,
         metrics: &Metrics,
     ) -> EndpointSet {
+        let forbids = |spec: &&EndpointSpec| settings.forbids(&spec.address).is_some();
         let members: Box<[Member]> = specs
             .iter()
+            .filter(|spec| !forbids(spec))
             .map(|spec| {
                 let endpoint = endpoints.endpoint(pool, &spec.address, metrics);
                 Member {
@@ -210,7 +216,13 @@ impl EndpointSet {
         let is_local = |member: &Member| zone.is_some_and(|one| one.distance(&member.labels) == 0);
         EndpointSet {
             local: zone.map(|_| members.iter().map(is_local).collect()),
-            birth: members.is_empty().then(Birth::now),
+            birth: specs.is_empty().then(Birth::now),
+            forbidden: specs
+                .iter()
+                .enumerate()
+                .filter(|(_, spec)| forbids(spec))
+                .map(|(at, spec)| (at, spec.clone()))
+                .collect(),
             template: Template::default(),
             members,
             table,
@@ -272,6 +284,28 @@ impl EndpointSet {
             labels: member.labels.clone(),
             priority: member.priority,
         };
-        self.members.iter().map(spec).collect()
+        let mut specs: Vec<_> = self.members.iter().map(spec).collect();
+        for (at, spec) in &self.forbidden {
+            specs.insert((*at).min(specs.len()), spec.clone());
+        }
+        specs
+    }
+
+    /// Why there is no member, where there is none.
+    pub fn nobody(&self) -> &'static Cause {
+        match self.forbidden.is_empty() {
+            true => &causes::NO_ENDPOINT,
+            false => &causes::ADDRESS_FORBIDDEN,
+        }
+    }
+}
+
+impl PoolSettings {
+    /// Why nothing is to connect to an endpoint at this address; `None` where it may.
+    pub fn forbids(&self, address: &Address) -> Option<&'static str> {
+        match (&self.guard, address) {
+            (Some(guard), Address::Tcp(address)) => guard.forbids(address.ip()),
+            (None, _) | (_, Address::Unix(_)) => None,
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::{Balance, Ejection};
 use crate::snapshot::mtls::Outbound;
+use crate::snapshot::ssrf::Guard;
 use crate::snapshot::tls::PeerTls;
 
 /// What endpoints speak.
@@ -117,6 +118,8 @@ pub struct PoolSettings {
     pub protocol: PoolProtocol,
     /// TLS to endpoints.
     pub tls: Option<Arc<PeerTls>>,
+    /// What forbids addresses of endpoints; `None` for nothing.
+    pub guard: Option<Arc<Guard>>,
     /// Mutual TLS to endpoints.
     pub mtls: Option<Arc<Outbound>>,
     /// How an endpoint is chosen.
