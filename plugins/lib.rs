@@ -26,6 +26,7 @@ pub mod decompress;
 pub mod expression;
 pub mod ext_authz;
 pub mod forward_auth;
+pub mod geo;
 mod granted;
 pub mod graphql_limits;
 pub mod grpc_web;
@@ -78,6 +79,7 @@ pub const BUILTIN: &[PluginDef] = &[
     decompress::PLUGIN,
     ext_authz::PLUGIN,
     forward_auth::PLUGIN,
+    geo::PLUGIN,
     graphql_limits::PLUGIN,
     grpc_web::PLUGIN,
     headers::PLUGIN,

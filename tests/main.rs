@@ -37,6 +37,7 @@ mod fair;
 mod fault;
 mod forwarded;
 mod gateway_api;
+mod geo;
 mod hbone;
 mod hold;
 mod house;

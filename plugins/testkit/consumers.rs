@@ -26,7 +26,7 @@ impl Kit {
     }
 
     /// What the examples of built-in plugins name: the consumers `ann` of the group `staff`, who has a key and a certificate, and `mallory`, and the
-    /// store `shared`.
+    /// store `shared`; files are those of this crate's tests.
     pub fn for_examples() -> Kit {
         let consumer = |name: &str, group: Option<&str>| Consumer {
             name: name.to_owned(),
@@ -46,6 +46,7 @@ impl Kit {
             .with_consumer(consumer("ann", Some("staff")), credentials)
             .with_consumer(consumer("mallory", None), [])
             .with_store("shared")
+            .in_folder("vectors/geo")
     }
 }
 
