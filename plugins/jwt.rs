@@ -3,14 +3,14 @@
 //! Called by the chain of a listener or route that names it.
 
 pub mod causes;
-mod claims;
+pub(crate) mod claims;
 mod remembered;
 mod remote;
-mod settings;
+pub(crate) mod settings;
 mod source;
 #[cfg(test)]
-mod tests;
-mod token;
+pub(crate) mod tests;
+pub(crate) mod token;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use http::header::WWW_AUTHENTICATE;
 use http::{HeaderName, HeaderValue};
 
 use crate::contract::{
-    Answer, Build, Cause, Claims, Clock, Consumers, Counter, Effects, Hooks, Plugin, PluginDef,
-    Principal, Problem, Request, Safety, Verdict,
+    Answer, Build, Cause, Clock, Consumers, Counter, Effects, Hooks, Plugin, PluginDef, Principal,
+    Problem, Request, Safety, Verdict,
 };
 use crate::granted::Granted;
-use crate::keys::{Algorithm, Key, KeySet, Pick};
+use crate::keys::{Algorithm, KeySet};
 use crate::place::{Found, Places};
 
 use claims::{Demands, Span};
@@ -51,7 +51,10 @@ impl Plugin for Config {
         let asking = gate.clone();
         let hooks = match keys {
             Source::Fixed(set) => {
-                let keys = Keys { set, number: 0 };
+                let keys = Keys {
+                    value: set,
+                    number: 0,
+                };
                 Hooks::new().on_request(move |request| asking.check(&keys, request))
             }
             Source::Remote(remote) => {
@@ -136,25 +139,22 @@ impl Gate {
             Ok(None) => return Verdict::Continue,
             Err(cause) => return self.settle(Err(cause), request),
         };
-        let mut keys = match remote.keys(effects) {
-            Ok(keys) => keys,
+        let keys = match remote.keys(effects).await {
+            Ok(Some(keys)) => keys,
+            Ok(None) => {
+                return Verdict::Failed {
+                    cause: &causes::KEYS_UNAVAILABLE,
+                    reason: remote.reason(),
+                }
+            }
             Err(unknown) => return Verdict::Unknown(unknown),
-        };
-        if keys.is_none() && effects.is_live() && remote.again().await {
-            keys = remote.keys(effects).unwrap_or_default();
-        }
-        let Some(keys) = keys else {
-            return Verdict::Failed {
-                cause: &causes::KEYS_UNAVAILABLE,
-                reason: remote.reason(),
-            };
         };
         let mut outcome = self.prove(&token, &keys, effects);
         let is_unknown = outcome
             .as_ref()
             .is_err_and(|cause| **cause == causes::KEY_UNKNOWN);
-        if is_unknown && effects.is_live() && remote.again().await {
-            if let Ok(Some(keys)) = remote.keys(effects) {
+        if is_unknown {
+            if let Some(keys) = remote.newer(effects).await {
                 outcome = self.prove(&token, &keys, effects);
             }
         }
@@ -221,20 +221,7 @@ impl Gate {
     }
 
     fn verify(&self, text: &[u8], keys: &Keys) -> Result<Proven, &'static Cause> {
-        let token = Token::read(text)?;
-        let is_taken = self.algorithms.is_empty() || self.algorithms.contains(&token.algorithm);
-        if !is_taken {
-            return Err(&causes::ALGORITHM);
-        }
-        let picked = match keys.set.pick(token.algorithm, token.key.as_deref()) {
-            Pick::Keys(keys) => keys,
-            Pick::NotForThis => return Err(&causes::ALGORITHM),
-            Pick::NoSuchId | Pick::TooMany => return Err(&causes::KEY_UNKNOWN),
-        };
-        let signs = |key: &&Key| key.verifies(token.algorithm, token.signed, &token.signature);
-        if !picked.iter().any(signs) {
-            return Err(&causes::SIGNATURE);
-        }
+        let token = Token::signed(text, &keys.value, &self.algorithms)?;
         self.believe(&token, keys.number)
     }
 
@@ -248,7 +235,7 @@ impl Gate {
         let span = self.demands.judge(&claims)?;
         span.holds(self.clock.unix())?;
         let fields = claims::fields(&claims, &self.fields);
-        let name = self.who(&claims)?;
+        let name = claims::who(&self.consumer, &self.consumers, &claims)?;
         let principal = Principal {
             claims: Some(Arc::new(claims)),
             ..Principal::consumer(name)
@@ -259,28 +246,6 @@ impl Gate {
             principal,
             fields,
         })
-    }
-
-    /// The name of the consumer whom the claims mean.
-    fn who(&self, claims: &Claims) -> Result<String, &'static Cause> {
-        let name = claims::find(claims, &self.consumer.claim).and_then(|claim| claim.as_str());
-        let name = name.filter(|name| !name.is_empty() && name.len() <= LONGEST_NAME);
-        let name = name.filter(|name| !name.contains(char::is_control));
-        let name = name.ok_or(&causes::CLAIM)?;
-        match self.consumer.by {
-            By::Name if !self.consumer.required => Ok(name.to_owned()),
-            By::Name => match self.consumers.named(name) {
-                Some(consumer) => Ok(consumer.name.clone()),
-                None => Err(&causes::CONSUMER),
-            },
-            By::Subject => {
-                let issuer = claims.get("iss").and_then(|issuer| issuer.as_str());
-                let found = self
-                    .consumers
-                    .with_subject(issuer.unwrap_or_default(), name);
-                found.map(|one| one.name.clone()).ok_or(&causes::CONSUMER)
-            }
-        }
     }
 }
 
@@ -296,6 +261,3 @@ impl Challenges {
         wrong.map_or(&self.bare, |(_, value)| value).clone()
     }
 }
-
-/// Bytes of a name: it goes into logs and metrics of later plugins.
-const LONGEST_NAME: usize = 256;

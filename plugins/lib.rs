@@ -25,6 +25,7 @@ mod date;
 pub mod decompress;
 pub mod expression;
 pub mod ext_authz;
+mod fetched;
 pub mod forward_auth;
 pub mod geo;
 mod granted;

@@ -219,10 +219,16 @@ fn without_parameter(head: &mut RequestHeader, name: &str) {
 }
 
 fn without_cookie(head: &mut RequestHeader, name: &str) {
+    without_cookies(head, |one| one == name.as_bytes());
+}
+
+/// Takes cookies of these names out of a request.
+pub(crate) fn without_cookies(head: &mut RequestHeader, is_taken: impl Fn(&[u8]) -> bool) {
     let fields: Vec<HeaderValue> = head.headers.get_all(COOKIE).iter().cloned().collect();
     let is_key = |pair: &&[u8]| {
-        let rest = pair.trim_ascii().strip_prefix(name.as_bytes());
-        rest.is_some_and(|rest| rest.starts_with(b"="))
+        let pair = pair.trim_ascii();
+        let equals = pair.iter().position(|byte| *byte == b'=');
+        equals.is_some_and(|equals| is_taken(&pair[..equals]))
     };
     if !fields.iter().any(|field| {
         field

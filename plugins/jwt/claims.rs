@@ -9,35 +9,36 @@ use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 use super::causes;
-use crate::contract::Cause;
+use super::settings::{By, Consumer};
+use crate::contract::{Cause, Consumers};
 
 /// What is asked of claims.
 #[derive(Debug, Default)]
-pub(super) struct Demands {
+pub(crate) struct Demands {
     /// Who may have issued it; empty for anybody.
-    pub(super) issuers: Vec<String>,
+    pub(crate) issuers: Vec<String>,
     /// Whom it may be for; empty for anybody.
-    pub(super) audiences: Vec<String>,
-    pub(super) skew: Duration,
-    pub(super) needs_end: bool,
+    pub(crate) audiences: Vec<String>,
+    pub(crate) skew: Duration,
+    pub(crate) needs_end: bool,
     /// Claims that have to be there.
-    pub(super) required: Vec<String>,
+    pub(crate) required: Vec<String>,
     /// Claims that have to be, or hold, one of these.
-    pub(super) values: BTreeMap<String, Vec<String>>,
-    pub(super) scopes: Vec<String>,
+    pub(crate) values: BTreeMap<String, Vec<String>>,
+    pub(crate) scopes: Vec<String>,
 }
 
 /// From when to when claims hold, with the skew; as time since 1970.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Span {
-    pub(super) from: f64,
-    pub(super) until: f64,
+pub(crate) struct Span {
+    pub(crate) from: f64,
+    pub(crate) until: f64,
 }
 
 impl Span {
     /// # Errors
     /// Whether it is over or has not begun.
-    pub(super) fn holds(&self, now: Duration) -> Result<(), &'static Cause> {
+    pub(crate) fn holds(&self, now: Duration) -> Result<(), &'static Cause> {
         let now = now.as_secs_f64();
         match (now < self.until, now >= self.from) {
             (true, true) => Ok(()),
@@ -52,7 +53,7 @@ impl Demands {
     ///
     /// # Errors
     /// What is wrong with them.
-    pub(super) fn judge(&self, claims: &Map<String, Value>) -> Result<Span, &'static Cause> {
+    pub(crate) fn judge(&self, claims: &Map<String, Value>) -> Result<Span, &'static Cause> {
         let span = self.span(claims)?;
         let issuer = claims.get("iss").and_then(Value::as_str);
         let is_known = |issuer: &str| self.issuers.iter().any(|one| one == issuer);
@@ -112,7 +113,7 @@ fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<f64>, &'static
 }
 
 /// A claim by its name, or, beginning with a slash, by where it is inside another one (RFC 6901).
-pub(super) fn find<'c>(claims: &'c Map<String, Value>, name: &str) -> Option<&'c Value> {
+pub(crate) fn find<'c>(claims: &'c Map<String, Value>, name: &str) -> Option<&'c Value> {
     let Some(path) = name.strip_prefix('/') else {
         return claims.get(name);
     };
@@ -126,8 +127,35 @@ pub(super) fn find<'c>(claims: &'c Map<String, Value>, name: &str) -> Option<&'c
     })
 }
 
+/// The name of the consumer whom the claims mean.
+///
+/// # Errors
+/// That they name nobody, or nobody who is known.
+pub(crate) fn who(
+    consumer: &Consumer,
+    consumers: &Consumers,
+    claims: &Map<String, Value>,
+) -> Result<String, &'static Cause> {
+    let name = find(claims, &consumer.claim).and_then(Value::as_str);
+    let name = name.filter(|name| !name.is_empty() && name.len() <= LONGEST_NAME);
+    let name = name.filter(|name| !name.contains(char::is_control));
+    let name = name.ok_or(&causes::CLAIM)?;
+    match consumer.by {
+        By::Name if !consumer.required => Ok(name.to_owned()),
+        By::Name => match consumers.named(name) {
+            Some(consumer) => Ok(consumer.name.clone()),
+            None => Err(&causes::CONSUMER),
+        },
+        By::Subject => {
+            let issuer = claims.get("iss").and_then(Value::as_str);
+            let found = consumers.with_subject(issuer.unwrap_or_default(), name);
+            found.map(|one| one.name.clone()).ok_or(&causes::CONSUMER)
+        }
+    }
+}
+
 /// Whether a claim is one of these texts, or a list that holds one.
-fn holds_any(claim: Option<&Value>, values: &[String]) -> bool {
+pub(crate) fn holds_any(claim: Option<&Value>, values: &[String]) -> bool {
     let is_one = |value: &Value| match value {
         Value::String(text) => values.contains(text),
         Value::Bool(_) | Value::Number(_) => values.contains(&value.to_string()),
@@ -141,7 +169,7 @@ fn holds_any(claim: Option<&Value>, values: &[String]) -> bool {
 }
 
 /// The fields that claims become. A claim that no field can carry becomes none.
-pub(super) fn fields(
+pub(crate) fn fields(
     claims: &Map<String, Value>,
     wanted: &[(HeaderName, String)],
 ) -> Vec<(HeaderName, HeaderValue)> {
@@ -172,3 +200,6 @@ fn carried(claim: &Value) -> Option<String> {
         }
     }
 }
+
+/// Bytes of a name: it goes into logs and metrics of later plugins.
+const LONGEST_NAME: usize = 256;

@@ -1,21 +1,15 @@
 //! An issuer's keys by URL: got beside the traffic, kept while the issuer fails, asked for again when a token names another one.
 //! It must not know tokens.
-//! Its task is the only one that asks the issuer; requests that need keys wait for what it brings, all for the same call.
+//! Used by plugins that verify tokens of an issuer; `fetched` says when it is asked.
 
-use std::collections::BTreeMap;
-use std::future::{poll_fn, Future};
-use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Poll;
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::sync::{watch, Notify};
 
-use crate::contract::{
-    Build, Caller, Clock, Counter, Effects, Life, Origin, Problem, Shared, Target, Time, Unknown,
-};
+use crate::contract::{Build, Caller, Effects, Life, Origin, Problem, Target, Time, Unknown};
+use crate::fetched::{Current, Fetched, Pace};
 use crate::json;
 use crate::keys::KeySet;
 
@@ -58,53 +52,20 @@ fn five_seconds() -> Time {
 }
 
 /// A set of keys, and which one of those that came.
-#[derive(Clone)]
-pub(super) struct Keys {
-    pub(super) set: Arc<KeySet>,
-    pub(super) number: u64,
-}
-
-/// What came from one URL. Outlives reloads.
-struct Fetched {
-    state: Mutex<State>,
-    /// How many attempts there were.
-    attempts: watch::Sender<u64>,
-    wanted: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    keys: Option<Keys>,
-    text: Vec<u8>,
-    /// When keys came last, and when they were asked for last.
-    came: Duration,
-    asked: Option<Duration>,
-    /// Why the last attempt failed.
-    failed: Option<String>,
-}
-
-/// By URL, so that a changed one begins anew.
-type ByUrl = Mutex<BTreeMap<String, Arc<Fetched>>>;
+pub(crate) type Keys = Current<KeySet>;
 
 /// The keys of an issuer.
-pub(super) struct Remote {
-    fetched: Arc<Fetched>,
-    /// Only what a dry run may see.
-    shared: Shared<ByUrl>,
+pub(crate) struct Remote {
+    fetched: Fetched<KeySet>,
     caller: Caller,
     origin: Origin,
     is_discovery: bool,
     issuers: Vec<String>,
-    refresh: Duration,
-    keep: Duration,
     timeout: Duration,
-    clock: Clock,
-    got: Counter,
-    failed: Counter,
 }
 
 impl Remote {
-    pub(super) fn of(
+    pub(crate) fn of(
         settings: &Jwks,
         issuers: &[String],
         build: &Build<'_>,
@@ -122,135 +83,45 @@ impl Remote {
         };
         let caller = build.caller(below, target);
         let caller = caller.map_err(|problem| problems.push(problem)).ok()?;
-        let origin = target.origin(below).ok()?;
-        let shared = build.shared("the issuer's keys", ByUrl::default);
-        let name = format!("{below} {}", caller.about());
-        // Building changes nothing that traffic has: a new URL gets a place of its own, which is forgotten if nobody takes it.
-        let place = |all: &ByUrl| {
-            let mut all = lock(all);
-            all.retain(|_, one| Arc::strong_count(one) > 1);
-            all.entry(name)
-                .or_insert_with(|| Arc::new(Fetched::new()))
-                .clone()
-        };
-        Some(Remote {
-            fetched: shared.with(Effects::Live, place).ok()?,
-            shared,
-            caller,
-            origin,
-            is_discovery,
-            issuers: issuers.to_vec(),
+        let pace = Pace {
             refresh: settings.refresh.0,
             keep: settings.keep.0,
             timeout: settings.timeout.0,
-            clock: build.clock.clone(),
-            got: build.counter("keys_got"),
-            failed: build.counter("keys_failed"),
+        };
+        let url = format!("{below} {}", caller.about());
+        let events = ("keys_got", "keys_failed");
+        let what = ("the issuer's keys", &*url);
+        Some(Remote {
+            fetched: Fetched::of(what, caller.about(), pace, events, build)?,
+            origin: target.origin(below).ok()?,
+            caller,
+            is_discovery,
+            issuers: issuers.to_vec(),
+            timeout: settings.timeout.0,
         })
     }
 
-    /// The keys that may be used now; none where there are none.
-    pub(super) fn keys(&self, effects: Effects) -> Result<Option<Keys>, Unknown> {
-        self.shared.peek(effects, |_| ())?;
-        let state = lock(&self.fetched.state);
-        let is_kept = self.clock.elapsed() < state.came + self.keep;
-        Ok(state.keys.clone().filter(|_| is_kept))
+    /// The keys that may be used now, waited for where there are none yet.
+    pub(crate) async fn keys(&self, effects: Effects) -> Result<Option<Keys>, Unknown> {
+        self.fetched.wanted(effects).await
     }
 
-    /// Waits for the next attempt, which is made at once unless there was one lately. Whether there was an attempt.
-    pub(super) async fn again(&self) -> bool {
-        let mut attempts = self.fetched.attempts.subscribe();
-        attempts.borrow_and_update();
-        let lately = {
-            let state = lock(&self.fetched.state);
-            let since = state
-                .asked
-                .map(|asked| self.clock.elapsed().saturating_sub(asked));
-            let has_keys = state.keys.is_some();
-            since.is_some_and(|since| since < if has_keys { COOL } else { FIRST_PAUSE })
-        };
-        if lately {
-            return false;
-        }
-        self.fetched.wanted.notify_one();
-        let came = attempts.changed();
-        match self.clock {
-            // The task may be gone for a moment, such as in a reload.
-            Clock::System => tokio::time::timeout(self.timeout * 2, came).await.is_ok(),
-            Clock::Fake(_) => came.await.is_ok(),
+    /// The keys after another attempt, for a token whose key is not known; nothing where there was none.
+    pub(crate) async fn newer(&self, effects: Effects) -> Option<Keys> {
+        match effects.is_live() && self.fetched.again().await {
+            true => self.fetched.current(effects).ok()?,
+            false => None,
         }
     }
 
     /// Why there are no keys.
-    pub(super) fn reason(&self) -> String {
-        let state = lock(&self.fetched.state);
-        let why = state.failed.as_deref().unwrap_or("did not answer yet");
-        format!("{} {why}", self.caller.about())
+    pub(crate) fn reason(&self) -> String {
+        self.fetched.reason()
     }
 
     /// The task: gets keys now and then.
-    pub(super) async fn run(self: Arc<Remote>, life: Life) {
-        let mut pause = FIRST_PAUSE;
-        while !life.is_over() {
-            let outcome = self.get().await;
-            let rest = match self.take(outcome) {
-                true => {
-                    pause = FIRST_PAUSE;
-                    self.refresh
-                }
-                false => {
-                    let rest = pause;
-                    pause = (pause * 2).min(LONGEST_PAUSE);
-                    rest
-                }
-            };
-            if !self.rest(&life, rest).await {
-                return;
-            }
-        }
-    }
-
-    /// Rests, unless somebody wants keys. `false` when the task shall end.
-    async fn rest(&self, life: &Life, time: Duration) -> bool {
-        let mut rest = pin!(life.rest(time));
-        // Who asked while the last attempt was under way has its answer: after it nobody may ask for a while.
-        self.fetched.wanted.notify_one();
-        self.fetched.wanted.notified().await;
-        let mut wanted = pin!(self.fetched.wanted.notified());
-        poll_fn(|cx| match rest.as_mut().poll(cx) {
-            Poll::Ready(goes_on) => Poll::Ready(goes_on),
-            Poll::Pending => wanted.as_mut().poll(cx).map(|()| true),
-        })
-        .await
-    }
-
-    /// Notes what came of an attempt; keys that were there stay when it failed.
-    fn take(&self, outcome: Result<(Vec<u8>, KeySet), String>) -> bool {
-        let now = self.clock.elapsed();
-        let is_right = outcome.is_ok();
-        {
-            let mut state = lock(&self.fetched.state);
-            state.asked = Some(now);
-            match outcome {
-                Ok((text, set)) => {
-                    state.came = now;
-                    state.failed = None;
-                    if state.keys.is_none() || state.text != text {
-                        let number = state.keys.as_ref().map_or(0, |keys| keys.number) + 1;
-                        let set = Arc::new(set);
-                        state.keys = Some(Keys { set, number });
-                        state.text = text;
-                    }
-                }
-                Err(why) => state.failed = Some(why),
-            }
-        }
-        self.fetched.attempts.send_modify(|attempts| *attempts += 1);
-        match is_right {
-            true => (self.got)(1),
-            false => (self.failed)(1),
-        }
-        is_right
+    pub(crate) async fn run(self: Arc<Remote>, life: Life) {
+        self.fetched.run(life, || self.get()).await;
     }
 
     async fn get(&self) -> Result<(Vec<u8>, KeySet), String> {
@@ -306,16 +177,6 @@ impl Remote {
     }
 }
 
-impl Fetched {
-    fn new() -> Fetched {
-        Fetched {
-            state: Mutex::default(),
-            attempts: watch::channel(0).0,
-            wanted: Notify::new(),
-        }
-    }
-}
-
 impl Jwks {
     fn bounds(&self, problems: &mut Vec<Problem>) {
         let day = Duration::from_secs(86_400);
@@ -335,12 +196,4 @@ impl Jwks {
     }
 }
 
-fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
-    what.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// Between two attempts for tokens whose key is not known: anybody can send those.
-const COOL: Duration = Duration::from_secs(30);
 const MOST_BYTES: usize = 512 * 1024;

@@ -120,6 +120,28 @@ pub enum By {
     Subject,
 }
 
+impl Consumer {
+    pub(crate) fn check(&self, build: &Build<'_>, problems: &mut Vec<Problem>) {
+        if self.claim.is_empty() {
+            let problem = Problem::at("consumer.claim", "is empty");
+            problems.push(problem.help("name a claim"));
+        }
+        if self.by == By::Name {
+            return;
+        }
+        if self.required {
+            let fact = "by `subject` somebody always has to be known";
+            let problem = Problem::at("consumer.required", fact);
+            problems.push(problem.help("remove this line"));
+        }
+        if !build.consumers.have_subjects() {
+            let fact = "no consumer has `subjects`, so nobody could be proven";
+            let problem = Problem::at("consumer.by", fact);
+            problems.push(problem.help("give `consumers` some, or let the claim be a `name`"));
+        }
+    }
+}
+
 impl Default for Consumer {
     fn default() -> Consumer {
         Consumer {
@@ -165,7 +187,7 @@ impl Config {
         let places = Places::of(&self.from, &["Bearer"], &mut problems);
         let demands = self.demands(&mut problems);
         let keys = self.source(&demands.issuers, build, &mut problems);
-        let fields = self.fields(&mut problems);
+        let fields = claim_fields(&self.headers, &mut problems);
         let mut names = Names::default();
         fields.iter().for_each(|(name, _)| names.add(name.clone()));
         let challenges = self.challenges(&mut problems);
@@ -253,27 +275,11 @@ impl Config {
             let fact = format!("must be at most 1000000, found {}", self.remember);
             problems.push(Problem::at("remember", fact));
         }
-        if self.consumer.by == By::Subject {
-            if self.consumer.required {
-                let fact = "by `subject` somebody always has to be known";
-                let problem = Problem::at("consumer.required", fact);
-                problems.push(problem.help("remove this line"));
-            }
-            if !build.consumers.have_subjects() {
-                let fact = "no consumer has `subjects`, so nobody could be proven";
-                let problem = Problem::at("consumer.by", fact);
-                problems.push(problem.help("give `consumers` some, or let the claim be a `name`"));
-            }
-        }
-        let paths = [("consumer.claim".to_owned(), &self.consumer.claim)];
+        self.consumer.check(build, problems);
         let required = self.required.iter().enumerate();
-        let required = required.map(|(at, name)| (format!("required[{at}]"), name));
-        for (path, _) in paths
-            .into_iter()
-            .chain(required)
-            .filter(|(_, name)| name.is_empty())
-        {
-            problems.push(Problem::at(path, "is empty").help("name a claim"));
+        for (at, _) in required.filter(|(_, name)| name.is_empty()) {
+            let problem = Problem::at(format!("required[{at}]"), "is empty");
+            problems.push(problem.help("name a claim"));
         }
     }
 
@@ -303,28 +309,6 @@ impl Config {
         }
     }
 
-    fn fields(&self, problems: &mut Vec<Problem>) -> Vec<(HeaderName, String)> {
-        let mut fields = Vec::new();
-        if self.headers.len() > MOST_FIELDS {
-            let fact = format!(
-                "has {} fields; {MOST_FIELDS} are the most",
-                self.headers.len()
-            );
-            problems.push(Problem::at("headers", fact));
-        }
-        for (name, claim) in &self.headers {
-            match field_name(Side::Request, &format!("headers.{name}"), name) {
-                Ok(name) if REFUSED.contains(&name) => {
-                    let fact = format!("a claim must not become \"{name}\"");
-                    problems.push(Problem::at(format!("headers.{name}"), fact));
-                }
-                Ok(name) => fields.push((name, claim.clone())),
-                Err(problem) => problems.push(problem),
-            }
-        }
-        fields
-    }
-
     fn challenges(&self, problems: &mut Vec<Problem>) -> Option<Challenges> {
         let escaped = self.realm.replace('\\', "\\\\").replace('"', "\\\"");
         let bare = format!("Bearer realm=\"{escaped}\"");
@@ -347,6 +331,29 @@ impl Config {
     }
 }
 
+/// Fields, and the claim that each carries.
+pub(crate) fn claim_fields(
+    headers: &BTreeMap<String, String>,
+    problems: &mut Vec<Problem>,
+) -> Vec<(HeaderName, String)> {
+    let mut fields = Vec::new();
+    if headers.len() > MOST_FIELDS {
+        let fact = format!("has {} fields; {MOST_FIELDS} are the most", headers.len());
+        problems.push(Problem::at("headers", fact));
+    }
+    for (name, claim) in headers {
+        match field_name(Side::Request, &format!("headers.{name}"), name) {
+            Ok(name) if REFUSED.contains(&name) => {
+                let fact = format!("a claim must not become \"{name}\"");
+                problems.push(Problem::at(format!("headers.{name}"), fact));
+            }
+            Ok(name) => fields.push((name, claim.clone())),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    fields
+}
+
 /// The list, empty for `any`.
 fn any_or(path: &str, texts: &Texts, problems: &mut Vec<Problem>) -> Vec<String> {
     if texts.0.is_empty() {
@@ -365,7 +372,7 @@ fn any_or(path: &str, texts: &Texts, problems: &mut Vec<Problem>) -> Vec<String>
 }
 
 /// RFC 6749 section 3.3.
-fn is_scope(byte: u8) -> bool {
+pub(crate) fn is_scope(byte: u8) -> bool {
     byte.is_ascii_graphic() && byte != b'"' && byte != b'\\'
 }
 

@@ -9,19 +9,19 @@ use serde_json::{Map, Value};
 use super::causes;
 use crate::contract::Cause;
 use crate::json;
-use crate::keys::Algorithm;
+use crate::keys::{Algorithm, Key, KeySet, Pick};
 
 /// A token, taken apart.
 #[derive(Debug)]
-pub(super) struct Token<'a> {
-    pub(super) algorithm: Algorithm,
+pub(crate) struct Token<'a> {
+    pub(crate) algorithm: Algorithm,
     /// What the signer calls its key. Compared with names of keys that are there, and used for nothing else.
-    pub(super) key: Option<String>,
+    pub(crate) key: Option<String>,
     /// What kind of token it says to be.
-    pub(super) kind: Option<String>,
+    pub(crate) kind: Option<String>,
     /// What was signed.
-    pub(super) signed: &'a [u8],
-    pub(super) signature: Vec<u8>,
+    pub(crate) signed: &'a [u8],
+    pub(crate) signature: Vec<u8>,
     payload: Vec<u8>,
 }
 
@@ -30,7 +30,7 @@ impl<'a> Token<'a> {
     ///
     /// # Errors
     /// Whatever is no token, or asks for what is not done here.
-    pub(super) fn read(text: &'a [u8]) -> Result<Token<'a>, &'static Cause> {
+    pub(crate) fn read(text: &'a [u8]) -> Result<Token<'a>, &'static Cause> {
         let mut parts = text.split(|byte| *byte == b'.');
         // Five parts are an encrypted token (JWE).
         let (Some(header), Some(payload), Some(signature), None) =
@@ -65,17 +65,42 @@ impl<'a> Token<'a> {
         })
     }
 
+    /// Takes one apart whose signature one of these keys has made, by one of these algorithms; by any where none is named.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn signed(
+        text: &'a [u8],
+        keys: &KeySet,
+        algorithms: &[Algorithm],
+    ) -> Result<Token<'a>, &'static Cause> {
+        let token = Token::read(text)?;
+        if !algorithms.is_empty() && !algorithms.contains(&token.algorithm) {
+            return Err(&causes::ALGORITHM);
+        }
+        let picked = match keys.pick(token.algorithm, token.key.as_deref()) {
+            Pick::Keys(keys) => keys,
+            Pick::NotForThis => return Err(&causes::ALGORITHM),
+            Pick::NoSuchId | Pick::TooMany => return Err(&causes::KEY_UNKNOWN),
+        };
+        let signs = |key: &&Key| key.verifies(token.algorithm, token.signed, &token.signature);
+        match picked.iter().any(signs) {
+            true => Ok(token),
+            false => Err(&causes::SIGNATURE),
+        }
+    }
+
     /// Its claims. Only to be read once the signature is known to be right.
     ///
     /// # Errors
     /// A payload that is no object, or has a member twice.
-    pub(super) fn claims(&self) -> Result<Map<String, Value>, &'static Cause> {
+    pub(crate) fn claims(&self) -> Result<Map<String, Value>, &'static Cause> {
         json::strict_object(&self.payload).map_err(|_| &causes::MALFORMED)
     }
 }
 
 /// Whether both mean the same type: case does not matter, nor does `application/` (RFC 7515 section 4.1.9).
-pub(super) fn same_type(one: &str, other: &str) -> bool {
+pub(crate) fn same_type(one: &str, other: &str) -> bool {
     let bare = |text: &str| {
         let lower = text.to_ascii_lowercase();
         lower
