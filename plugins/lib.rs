@@ -47,6 +47,7 @@ mod logged;
 mod media;
 pub mod mtls_auth;
 pub mod oauth2_introspection;
+pub mod oidc;
 pub mod opa;
 pub mod openapi;
 pub mod place;
@@ -95,6 +96,7 @@ pub const BUILTIN: &[PluginDef] = &[
     log_syslog::PLUGIN,
     mtls_auth::PLUGIN,
     oauth2_introspection::PLUGIN,
+    oidc::PLUGIN,
     opa::PLUGIN,
     openapi::PLUGIN,
     quota::PLUGIN,

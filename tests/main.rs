@@ -64,6 +64,7 @@ mod plugins;
 mod plugins_ask;
 mod plugins_auth;
 mod plugins_mtls;
+mod plugins_oidc;
 mod plugins_transform;
 mod plugins_validate;
 mod policies;

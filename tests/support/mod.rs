@@ -10,6 +10,7 @@ pub(crate) mod load;
 pub(crate) mod names;
 pub(crate) mod netns;
 pub(crate) mod node;
+pub(crate) mod provider;
 pub(crate) mod proxy;
 pub(crate) mod redis;
 pub(crate) mod stream;

@@ -19,7 +19,7 @@ mod settings;
 mod vectors;
 
 /// Somebody who signs.
-struct Issuer {
+pub(crate) struct Issuer {
     algorithm: &'static str,
     key: PKey<Private>,
 }
@@ -27,7 +27,7 @@ struct Issuer {
 const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 impl Issuer {
-    fn of(algorithm: &'static str) -> Issuer {
+    pub(crate) fn of(algorithm: &'static str) -> Issuer {
         let curve = |curve| {
             let group = EcGroup::from_curve_name(curve).unwrap();
             PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap()
@@ -51,7 +51,31 @@ impl Issuer {
         }
     }
 
-    fn pem(&self) -> String {
+    /// Signs with a secret.
+    pub(crate) fn with_secret(secret: &[u8]) -> Issuer {
+        Issuer {
+            algorithm: "HS256",
+            key: PKey::hmac(secret).unwrap(),
+        }
+    }
+
+    /// Its public key in a set, under this name.
+    pub(crate) fn jwks(&self, kid: &str) -> String {
+        let coded = |bytes: Vec<u8>| URL_SAFE_NO_PAD.encode(bytes);
+        let key = match self.key.rsa() {
+            Ok(rsa) => {
+                let (n, e) = (coded(rsa.n().to_vec()), coded(rsa.e().to_vec()));
+                format!(r#""kty":"RSA","n":"{n}","e":"{e}""#)
+            }
+            Err(_) => {
+                let x = coded(self.key.raw_public_key().unwrap());
+                format!(r#""kty":"OKP","crv":"Ed25519","x":"{x}""#)
+            }
+        };
+        format!(r#"{{"keys":[{{{key},"kid":"{kid}","use":"sig"}}]}}"#)
+    }
+
+    pub(crate) fn pem(&self) -> String {
         String::from_utf8(self.key.public_key_to_pem().unwrap()).unwrap()
     }
 
@@ -82,7 +106,7 @@ impl Issuer {
     }
 
     /// A token of this header and these claims, whatever they are.
-    fn raw(&self, header: &str, claims: &str) -> String {
+    pub(crate) fn raw(&self, header: &str, claims: &str) -> String {
         let coded = |text: &str| URL_SAFE_NO_PAD.encode(text);
         let signed = format!("{}.{}", coded(header), coded(claims));
         let signature = URL_SAFE_NO_PAD.encode(self.sign(signed.as_bytes()));

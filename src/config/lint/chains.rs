@@ -52,28 +52,30 @@ fn credentials(config: &Config, report: &mut Report) {
         nested(&one.config, &mut kinds);
     }
     for (at, consumer) in config.consumers.iter().enumerate() {
-        let has = [
-            ("keys", "key_auth", !consumer.keys.is_empty()),
-            ("password", "basic_auth", consumer.password.is_some()),
-            ("subjects", "jwt", !consumer.subjects.is_empty()),
+        let has: [(&str, &[&str], bool); 5] = [
+            ("keys", &["key_auth"], !consumer.keys.is_empty()),
+            ("password", &["basic_auth"], consumer.password.is_some()),
+            ("subjects", &["jwt", "oidc"], !consumer.subjects.is_empty()),
             (
                 "certificates",
-                "mtls_auth",
+                &["mtls_auth"],
                 !consumer.certificates.is_empty(),
             ),
             (
                 "signing_keys",
-                "hmac_auth",
+                &["hmac_auth"],
                 !consumer.signing_keys.is_empty(),
             ),
         ];
-        for (key, kind, _) in has
+        let is_asked = |all: &[&str]| all.iter().any(|kind| kinds.contains(kind));
+        for (key, asking, _) in has
             .into_iter()
-            .filter(|(_, kind, has)| *has && !kinds.contains(kind))
+            .filter(|(_, asking, has)| *has && !is_asked(asking))
         {
+            let (kind, kinds) = (asking[0], asking.join("` or `"));
             report.warning(
                 format!("consumers[{at}].{key}"),
-                format!("[unused_credentials] nothing asks for it: there is no `{kind}` plugin"),
+                format!("[unused_credentials] nothing asks for it: there is no `{kinds}` plugin"),
                 format!("add `{kind}` to a listener or route, or remove the `{key}`"),
             );
         }

@@ -26,7 +26,7 @@ pub struct Consumer {
     /// A password's bcrypt hash for the plugin `basic_auth` (`htpasswd -nbB NAME PASSWORD` prints one after the colon); the name is the user's. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
-    /// What issuers of tokens call it, for the plugin `jwt` with `consumer: {by: subject}`. Default: nothing.
+    /// What issuers of tokens call it, for the plugins `jwt` and `oidc` with `consumer: {by: subject}`. Default: nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subjects: Vec<TokenSubject>,
     /// Keys that it signs requests with, for the plugin `hmac_auth`. Several make it possible to change one without a gap. Default: none.

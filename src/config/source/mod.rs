@@ -309,9 +309,11 @@ pub(super) fn redact(value: &mut Value, node: Option<&Node>) {
 
 const REDACTED: &str = "[redacted]";
 /// Keys whose values are never shown, wherever they stand.
-const SENSITIVE: [&str; 6] = [
+const SENSITIVE: [&str; 8] = [
     "password",
     "secret",
+    "secrets",
+    "private_key",
     "token",
     "users",
     "keys",
