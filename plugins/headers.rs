@@ -8,7 +8,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, HeaderName};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -17,6 +17,7 @@ use crate::contract::{
     Problem, Request, Response, Safety, Side, Slot, Texts, Verdict,
 };
 
+use crate::statuses::Statuses;
 use template::{Facts, Template};
 
 /// The table line.
@@ -90,7 +91,7 @@ response:
     fn build(self, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
         let mut problems = Vec::new();
         let request = Compiled::of(Side::Request, &self.request, &mut problems);
-        let statuses = statuses(&self.response.statuses, &mut problems);
+        let statuses = Statuses::of("response.statuses", &self.response.statuses, &mut problems);
         let edits = Edits {
             set: self.response.set,
             add: self.response.add,
@@ -111,7 +112,7 @@ response:
 fn hooks(
     request: Compiled,
     response: Compiled,
-    statuses: Vec<(u16, u16)>,
+    statuses: Statuses,
     caller: Slot<Principal>,
 ) -> Hooks {
     let mut hooks = Hooks::new();
@@ -126,7 +127,7 @@ fn hooks(
     }
     if !response.is_empty() {
         hooks = hooks.on_response(move |message| {
-            if is_among(&statuses, message.head.status) {
+            if statuses.is_empty() || statuses.has(message.head.status) {
                 edit_response(&response, message, caller);
             }
             Verdict::Continue
@@ -270,42 +271,4 @@ fn removable(side: Side, path: &str, name: &str) -> Result<HeaderName, Problem> 
         ),
         false => Ok(name),
     }
-}
-
-fn statuses(texts: &Texts, problems: &mut Vec<Problem>) -> Vec<(u16, u16)> {
-    let mut ranges = Vec::new();
-    for (index, text) in texts.0.iter().enumerate() {
-        match range(text) {
-            Some(range) => ranges.push(range),
-            None => problems.push(
-                Problem::at(
-                    format!("response.statuses[{index}]"),
-                    format!("\"{text}\" is not a status, class or range of statuses"),
-                )
-                .help("write a code such as 404, a class such as 5xx or a range such as 300-303"),
-            ),
-        }
-    }
-    ranges
-}
-
-fn range(text: &str) -> Option<(u16, u16)> {
-    let code = |text: &str| {
-        let code = text.trim().parse::<u16>().ok()?;
-        (100..=599).contains(&code).then_some(code)
-    };
-    if let Some(class) = text.strip_suffix("xx") {
-        let first = code(&format!("{class}00"))?;
-        return Some((first, first + 99));
-    }
-    match text.split_once('-') {
-        Some((first, last)) => Some((code(first)?, code(last)?)).filter(|(a, b)| a <= b),
-        None => code(text).map(|code| (code, code)),
-    }
-}
-
-fn is_among(ranges: &[(u16, u16)], status: StatusCode) -> bool {
-    let status = status.as_u16();
-    let mut ranges_with_it = ranges.iter().filter(|(a, b)| (*a..=*b).contains(&status));
-    ranges.is_empty() || ranges_with_it.next().is_some()
 }

@@ -61,6 +61,7 @@ pub mod respond;
 pub mod rewrite;
 mod schema;
 pub mod security_headers;
+mod statuses;
 pub mod waf_lite;
 
 pub use contract::PluginDef;

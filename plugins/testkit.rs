@@ -7,6 +7,7 @@ mod certificates;
 mod consumers;
 mod counters;
 mod facts;
+mod held;
 mod looks;
 mod store;
 mod tasks;
@@ -28,8 +29,8 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 use crate::contract::{
     Answer, Build, Cause, ClientCertificate, Clock, ConnectionView, Consumers, Effects, Finished,
-    Hooks, Larger, PluginDef, Principal, Problem, RequestHook, Response, Said, Slots,
-    StateRegistry, Upstream, Verdict, WholeBody,
+    Hooks, PluginDef, Principal, Problem, RequestHook, Said, Slots, StateRegistry, TooLarge,
+    Upstream, Verdict, WholeBody,
 };
 
 pub use calls::{reply, Asked};
@@ -196,8 +197,8 @@ impl Instance {
         let wish = wish.filter(|_| asked.is_none_or(|wanted| wanted(&request)));
         let seen = match wish {
             Some(wish) if body.len() as u64 > wish.most => match wish.larger {
-                Larger::Refused(cause) => return Answer::of(cause).into(),
-                Larger::Cut => {
+                TooLarge::Refused(cause) => return Answer::of(cause).into(),
+                TooLarge::Cut => {
                     let most = usize::try_from(wish.most).unwrap_or(usize::MAX);
                     Some(WholeBody::cut(body.slice(..most)))
                 }
@@ -253,17 +254,8 @@ impl Instance {
 
     /// Runs the response hook on [`Exchange::response`].
     pub fn response(&self, exchange: &mut Exchange) -> Verdict {
-        let client = exchange.facts.view();
-        let mut response = Response {
-            head: &mut exchange.response,
-            request: &exchange.request,
-            client: &client,
-            cause: exchange.cause,
-            slots: &mut exchange.seen.slots,
-            effects: exchange.seen.effects,
-        };
         match &self.hooks.response {
-            Some(hook) => hook(&mut response),
+            Some(hook) => exchange.responding(|response| hook(response)),
             None => Verdict::Continue,
         }
     }

@@ -39,6 +39,7 @@ mod forwarded;
 mod gateway_api;
 mod geo;
 mod hbone;
+mod held_responses;
 mod hold;
 mod house;
 mod http;

@@ -99,6 +99,7 @@ fn only_authenticates(hooks: &Hooks) -> bool {
         && !matches!(hooks.upstream_request, Some(RequestHook::Async(_)))
         && hooks.response.is_none()
         && hooks.response_body.is_none()
+        && hooks.held_response.is_none()
         && hooks.response_trailers.is_none()
         && hooks.finish.is_none()
 }

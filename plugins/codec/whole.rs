@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use super::decode::{Bound, Decoder, Wrong};
-use super::{coding, Coded};
+use super::{coding, Coded, Coding};
 
 /// Why there is no plain body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,11 +24,18 @@ pub(crate) enum NotPlain {
 /// # Errors
 /// Why there is none.
 pub(crate) fn plain(headers: &HeaderMap, body: &Bytes, most: u64) -> Result<Bytes, NotPlain> {
-    let coding = match coding(headers) {
-        Coded::Plain => return Ok(body.clone()),
-        Coded::Otherwise => return Err(NotPlain::Unknown),
-        Coded::As(coding) => coding,
-    };
+    match coding(headers) {
+        Coded::Plain => Ok(body.clone()),
+        Coded::Otherwise => Err(NotPlain::Unknown),
+        Coded::As(coding) => decoded(coding, body, most),
+    }
+}
+
+/// As [`plain`], of what is in this coding.
+///
+/// # Errors
+/// As there.
+pub(crate) fn decoded(coding: Coding, body: &[u8], most: u64) -> Result<Bytes, NotPlain> {
     let bound = Bound {
         size: most,
         ratio: RATIO,
@@ -53,7 +60,6 @@ const RATIO: u64 = 100;
 #[cfg(test)]
 mod tests {
     use super::super::encode::Encoder;
-    use super::super::Coding;
     use super::*;
 
     fn headers(coding: &'static str) -> HeaderMap {

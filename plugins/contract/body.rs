@@ -1,6 +1,7 @@
-//! The whole body of a request, for hooks that ask to see it before they decide.
+//! The whole body of a message, for hooks that ask to see it before they decide.
 //! It must not know how it was read; the proxy reads it once for all hooks that ask, within their bounds.
-//! Given to request hooks in [`Request::body`](super::Request); what a hook puts in its place is what goes upstream.
+//! Given to request hooks in [`Request::body`](super::Request) and to those on responses in [`Held`](super::Held); what a hook puts in
+//! its place is what goes on.
 
 use bytes::Bytes;
 
@@ -32,7 +33,7 @@ impl WholeBody {
         }
     }
 
-    /// What it holds; still encoded where the request says so in `Content-Encoding`.
+    /// What it holds; still encoded where the message says so in `Content-Encoding`.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
@@ -67,12 +68,12 @@ pub struct BodyWish {
     /// The most bytes.
     pub most: u64,
     /// What becomes of a larger one.
-    pub larger: Larger,
+    pub larger: TooLarge,
 }
 
 /// What becomes of a body that is larger than a hook wants to see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Larger {
+pub enum TooLarge {
     /// The request is refused with this cause: a 413 of the plugin's own.
     Refused(&'static Cause),
     /// The hook sees its begin.

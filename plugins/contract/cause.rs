@@ -159,7 +159,7 @@ causes! {
         "The process is overloaded by the bounds of `overload`, and the request's class (`priority`) is among those that are refused first.",
         "Open /pools on the admin address: it shows how much of each bound is used. Add instances or memory, or give what matters a higher `priority`.";
     BODIES_HELD = "overloaded.bodies", Proxy, 503, "Service unavailable",
-        "A plugin waits for the whole body of the request, and as many bytes of bodies are held for that already as `limits.held_bodies` allows in the whole process.",
+        "A plugin waits for the whole body of the request or of its response, and as many bytes of bodies are held for that already as `limits.held_bodies` allows in the whole process.",
         "`windrose_held_body_bytes` shows how much is held. Raise `limits.held_bodies` if the memory is there, lower `limits.held_body_time` against slow clients, or the bound of the plugin.";
     POOL_OVERLOADED = "pool_overloaded", Upstream, 503, "Service unavailable",
         "The pool, or every endpoint of it that may be chosen, has as many requests under way as its `limits` allow, and its queue is full or it has none.",

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{
-    Background, BodyWish, Cause, ConnectionView, Finished, Larger, Life, Request, Response, Unknown,
+    Background, BodyWish, Cause, ConnectionView, Finished, Held, HeldResponse, Hold, Life, Request,
+    Response, TooLarge, Unknown,
 };
 
 /// What a hook says about the request.
@@ -126,6 +127,8 @@ pub struct Hooks {
     pub response: Option<ResponseHook>,
     /// Pieces of the response body. Must not wait.
     pub response_body: Option<BodyHook<super::Slots>>,
+    /// See [`HeldResponse`].
+    pub held_response: Option<HeldResponse>,
     /// See [`TrailersHook`].
     pub response_trailers: Option<TrailersHook>,
     /// See [`FinishHook`].
@@ -176,7 +179,7 @@ impl Hooks {
     /// refused with `too_large` and the hook does not run; all bodies held at a time, and the time a client takes to send one, are
     /// bounded by `limits` of the configuration. Not for calls that stream: their body never ends.
     pub fn with_whole_body(mut self, most: u64, too_large: &'static Cause) -> Hooks {
-        let larger = Larger::Refused(too_large);
+        let larger = TooLarge::Refused(too_large);
         self.whole_body = Some(BodyWish { most, larger });
         self
     }
@@ -184,7 +187,7 @@ impl Hooks {
     /// As [`Hooks::with_whole_body`], but of a body of more than `most` bytes the hook sees the first ones: `Request::body` is cut then,
     /// and cannot be changed. What follows goes on as it comes, and such a request is not sent again to another endpoint.
     pub fn with_begin_of_body(mut self, most: u64) -> Hooks {
-        let larger = Larger::Cut;
+        let larger = TooLarge::Cut;
         self.whole_body = Some(BodyWish { most, larger });
         self
     }
@@ -246,6 +249,22 @@ impl Hooks {
             + 'static,
     {
         self.response_body = Some(Box::new(hook));
+        self
+    }
+
+    /// Holds responses back: `wish` says of a response's head whether and how far, `hook` sees head and body together and may change
+    /// both, status and all. A response that breaks off while it is held, and one that the hook answers otherwise, becomes a whole
+    /// answer of the proxy, as nothing of it was sent. All that is held counts for `limits.held_bodies`. Not for responses that
+    /// stream: their end never comes.
+    pub fn on_held_response<W, F>(mut self, wish: W, hook: F) -> Hooks
+    where
+        W: Fn(&mut Response<'_>) -> Hold + Send + Sync + 'static,
+        F: for<'a> Fn(&mut Response<'a>, &mut Held) -> Verdict + Send + Sync + 'static,
+    {
+        self.held_response = Some(HeldResponse {
+            wish: Box::new(wish),
+            hook: Box::new(hook),
+        });
         self
     }
 

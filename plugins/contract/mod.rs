@@ -54,6 +54,7 @@ mod distinguished;
 mod encoding;
 mod field;
 mod fields;
+mod held;
 mod hooks;
 mod location;
 mod message;
@@ -66,7 +67,7 @@ mod task;
 mod units;
 mod wire;
 
-pub use body::{BodyWish, Larger, WholeBody};
+pub use body::{BodyWish, TooLarge, WholeBody};
 pub use build::{Build, Counter, CounterFactory, Plugin, PluginDef, Safety};
 pub use call::{Call, CallFailure, CallFuture, Caller, Carrier, Carriers, Reply, Trace};
 pub use canonical::{canonical_host, canonical_path, BadHost, BadPath, Host};
@@ -78,6 +79,7 @@ pub use consumer::{key_hash, Consumer, Consumers, Credential, SigningKey};
 pub use encoding::Encoding;
 pub use field::{did_you_mean, field_name, field_value, Side, Texts};
 pub use fields::{change_request, change_response};
+pub use held::{Held, HeldHook, HeldResponse, Hold, HoldHook, Larger};
 pub use hooks::{
     Answer, BodyHook, BodyQuestion, ConnectionHook, FinishHook, HookFuture, Hooks, ReopenHook,
     RequestHook, ResponseHook, TrailersHook, Verdict,

@@ -85,6 +85,10 @@ fn moments(hooks: &Hooks) -> Vec<&'static str> {
             "on each piece of the response's body",
         ),
         (
+            hooks.held_response.is_some(),
+            "on responses that it holds back, head and body together",
+        ),
+        (
             hooks.response_trailers.is_some(),
             "on the response's trailers",
         ),

@@ -147,6 +147,7 @@ pub(super) fn holds(
     shared: &Shared,
     to_come: impl FnOnce() -> u64,
 ) -> Result<(), &'static Cause> {
+    let kept = ctx.held_bytes();
     let share = ctx.share.as_mut().filter(|share| share.is_weighed());
     let Some(share) = share else {
         return Ok(());
@@ -161,6 +162,7 @@ pub(super) fn holds(
         None => ctx.request_bytes.min(REPLAY + TRANSIT + PIECE),
     };
     let down = ctx.response_bytes.max(to_come()).min(TRANSIT + window);
+    let down = down.max(kept);
     let copied = ctx.mirroring.as_ref().map_or(0, |copy| copy.longest_body());
     let copied = ctx.request_bytes.min(copied as u64);
     let held = share.hold(REQUEST + up + down + copied);

@@ -12,6 +12,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 use windrose_plugins::contract::{causes, change_response, Answer, Effects, Response, Upstream};
 
+use super::hold::{self, Ending};
 use super::request::{refuse, walk, Attempt, Ctx};
 use super::{fair, finish, upstream, Shared};
 use crate::decide::{self, attempts, Hop, Silent, REQUEST_ID};
@@ -77,7 +78,7 @@ fn upstream_of<'a>(
 }
 
 /// Ends the exchange with an answer once Pingora gives control back.
-fn plan<T>(ctx: &mut Ctx, answer: Box<Answer>) -> Result<T> {
+pub(super) fn plan<T>(ctx: &mut Ctx, answer: Box<Answer>) -> Result<T> {
     ctx.cause = Some(answer.cause);
     let mut error = Error::explain(ErrorType::HTTPStatus(answer.status), answer.cause.name);
     error.set_retry(false);
@@ -193,6 +194,9 @@ pub(super) fn response(
         false => 0,
     };
     correct(session.req_header(), head, ctx, &candidate.rule, room);
+    if ctx.loan.is_some() && ctx.may_hold() {
+        return hold::head(session.req_header(), head, ctx, shared);
+    }
     for chain in chains {
         if !chain.has_response() {
             continue;
@@ -210,7 +214,16 @@ pub(super) fn response(
             return plan(ctx, answer);
         }
     }
-    frame(session.req_header(), head)?;
+    sent(session.req_header(), head, ctx)
+}
+
+/// What is written into a head that all plugins have seen, and taken note of as it goes to the client.
+pub(super) fn sent(
+    request: &RequestHeader,
+    head: &mut ResponseHeader,
+    ctx: &mut Ctx,
+) -> Result<()> {
+    frame(request, head)?;
     let status = head.status;
     let told = ctx.told(None);
     change_response(head, |headers| {
@@ -220,9 +233,9 @@ pub(super) fn response(
     if ctx.is_endless && goes_on(head) {
         ctx.due = None;
     }
-    if ctx.is_stream && !ctx.is_open {
-        ctx.is_open = true;
+    if let (true, false, Some(candidate)) = (ctx.is_stream, ctx.is_open, &ctx.candidate) {
         candidate.metrics.stream_opened();
+        ctx.is_open = true;
     }
     if let Some(unfinished) = &mut ctx.unfinished {
         unfinished.status = head.status.as_u16();
@@ -311,6 +324,7 @@ fn strip_nominated(fields: &mut HeaderMap) {
 
 /// A piece of the response body.
 pub(super) fn response_body(
+    request: &RequestHeader,
     body: &mut Option<Bytes>,
     end: bool,
     ctx: &mut Ctx,
@@ -322,6 +336,9 @@ pub(super) fn response_body(
     if let Err(cause) = fair::holds(ctx, shared, || 0) {
         ctx.cause = Some(cause);
         return Error::e_explain(ErrorType::HTTPStatus(cause.status), cause.name);
+    }
+    if ctx.is_holding() {
+        return hold::piece(request, body, end, ctx).map(|()| None);
     }
     let (Some(candidate), Some(listener)) = (&ctx.candidate, &ctx.listener) else {
         return Ok(None);
@@ -339,11 +356,19 @@ pub(super) fn response_body(
 }
 
 /// The response's trailers; what plugins make of them ends the body in their place.
-pub(super) fn response_trailers(trailers: &mut HeaderMap, ctx: &mut Ctx) -> Option<Bytes> {
+pub(super) fn response_trailers(
+    request: &RequestHeader,
+    trailers: &mut HeaderMap,
+    ctx: &mut Ctx,
+) -> Option<Bytes> {
+    let mut piece = match hold::trailers(request, trailers, ctx) {
+        Ending::Free => None,
+        Ending::Trailers => return None,
+        Ending::Piece(bytes) => return Some(bytes),
+    };
     let (Some(candidate), Some(listener)) = (&ctx.candidate, &ctx.listener) else {
         return None;
     };
-    let mut piece = None;
     for chain in [&candidate.rule.chain, &listener.chain] {
         chain.response_trailers(&mut ctx.slots, trailers, &mut piece);
     }

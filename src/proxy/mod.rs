@@ -23,6 +23,7 @@ mod forward;
 mod guard;
 mod handshake;
 pub mod hello;
+mod hold;
 mod inject;
 mod inside;
 mod line;
@@ -230,7 +231,7 @@ impl ProxyHttp for Gateway {
 
     fn response_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         end_of_stream: bool,
         ctx: &mut Box<Ctx>,
@@ -238,17 +239,21 @@ impl ProxyHttp for Gateway {
         if let Some(mirroring) = &mut ctx.mirroring {
             mirroring.response_piece(body.as_ref());
         }
-        forward::response_body(body, end_of_stream, ctx, &self.shared)
+        forward::response_body(session.req_header(), body, end_of_stream, ctx, &self.shared)
     }
 
     async fn response_trailer_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         trailers: &mut http::HeaderMap,
         ctx: &mut Box<Ctx>,
     ) -> Result<Option<Bytes>> {
         upstream::trailers(trailers, ctx);
-        Ok(forward::response_trailers(trailers, ctx))
+        Ok(forward::response_trailers(
+            session.req_header(),
+            trailers,
+            ctx,
+        ))
     }
 
     fn error_while_proxy(
@@ -279,6 +284,9 @@ impl ProxyHttp for Gateway {
         e: &Error,
         ctx: &mut Box<Ctx>,
     ) -> FailToProxy {
+        if let Some(finished) = Box::pin(hold::ended(session, e, ctx)).await {
+            return finished;
+        }
         whole::end(session, ctx);
         fault::failed(session, e, ctx).await
     }

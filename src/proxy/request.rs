@@ -17,7 +17,7 @@ use super::finish::Unfinished;
 use super::mirror::Mirroring;
 use super::tunnel::Through;
 use super::upstream::{Held, Watched};
-use super::whole::{self, Gathered};
+use super::whole::{self, Gathered, Loan};
 use super::{admit, fair, finish, inject, permit, random, serve, Shared};
 use crate::decide::attempts::{self, Told};
 use crate::decide::policy::Ruled;
@@ -56,6 +56,8 @@ pub struct Ctx {
     pub(super) attempt: Attempt,
     /// Its body, where a plugin wanted to see it whole.
     pub(super) gathered: Option<Box<Gathered>>,
+    /// The client's session, while Pingora has it in a cover; absent for most.
+    pub(super) loan: Option<Box<Loan>>,
     /// What it holds of a pool with limits.
     pub(super) held: Option<Box<Held>>,
     pub(super) priority: Priority,
@@ -162,6 +164,7 @@ impl Ctx {
             pool: None,
             attempt: Attempt::default(),
             gathered: None,
+            loan: None,
             held: None,
             priority: Priority::Normal,
             cause: None,

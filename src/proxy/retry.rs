@@ -9,6 +9,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorSource, ErrorType, Result, RetryType};
 use windrose_plugins::contract::{builtin_causes, causes, Cause};
 
+use super::hold;
 use super::random;
 use super::request::{grpc_status, Ctx};
 use super::upstream;
@@ -76,6 +77,11 @@ pub(super) fn broken(
         error.set_retry(true);
         return error;
     }
+    if hold::is_end(&error) {
+        // Nothing broke: the response is finished where answers are written.
+        error.set_retry(false);
+        return error;
+    }
     let upstream_broke = *error.esource() == ErrorSource::Upstream;
     if ctx.cause.is_none() {
         ctx.cause = Some(broken_cause(ctx, &error, upstream_broke));
@@ -91,6 +97,7 @@ pub(super) fn broken(
     let name = ctx.cause.map_or("", |cause| cause.name);
     let again = upstream_broke
         && session.response_written().is_none()
+        && !ctx.has_held()
         && (is_free(session, ctx, failure, reused) || again(session, ctx, failure, name));
     // Always decided here: an undecided `ReusedOnly` would panic in Pingora.
     error.set_retry(again);

@@ -4,6 +4,7 @@
 
 mod body;
 mod call;
+mod held;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,12 +13,13 @@ use crate::observe::metrics::IntCounter;
 use bytes::Bytes;
 use http::HeaderMap;
 use windrose_plugins::contract::{
-    causes, Answer, BodyHook, BodyWish, Cause, ConnectionView, Effects, Finished, Hooks, Larger,
-    Part, Request, RequestHook, Response, Slots, Verdict,
+    causes, Answer, BodyHook, BodyWish, Cause, ConnectionView, Effects, Finished, Hooks, Part,
+    Request, RequestHook, Response, Slots, TooLarge, Verdict,
 };
 
 pub use body::{BodyFuture, BodySource, NoBody, Unread};
 use call::{call, call_on_copy, caught, on_copy};
+pub use held::{Met, Way};
 
 use super::shadow::Examples;
 use crate::observe::event;
@@ -157,8 +159,8 @@ impl Instance {
             return Ok(self.ask(hook, request).await);
         }
         let (body, too_large) = match wish.larger {
-            Larger::Refused(cause) => (bodies.whole(wish.most).await, cause),
-            Larger::Cut => (bodies.begin(wish.most).await, &causes::BODY_TOO_LARGE),
+            TooLarge::Refused(cause) => (bodies.whole(wish.most).await, cause),
+            TooLarge::Cut => (bodies.begin(wish.most).await, &causes::BODY_TOO_LARGE),
         };
         request.body = match body {
             Ok(body) => Some(body),
@@ -234,6 +236,8 @@ pub struct Chain {
     response_body: Instances,
     /// Those with a hook on trailers or on the body, which may have to take what others made of trailers.
     ends: Instances,
+    /// Whether any plugin may hold responses back.
+    holds: bool,
     finish: Instances,
 }
 
@@ -255,6 +259,7 @@ impl Chain {
             response: with(|hooks| hooks.response.is_some()),
             response_body: with(|hooks| hooks.response_body.is_some()),
             ends: with(|hooks| hooks.response_trailers.is_some() || hooks.response_body.is_some()),
+            holds: all.iter().any(|one| one.hooks.held_response.is_some()),
             finish: with(|hooks| hooks.finish.is_some()),
             all: all.into(),
         }
@@ -366,7 +371,7 @@ impl Chain {
             let hook = one.hooks.response.as_ref()?;
             let verdict = match one.mode {
                 Mode::Enforce => caught(|| hook(response)),
-                Mode::Shadow => caught(|| on_copy(hook, response)),
+                Mode::Shadow => caught(|| on_copy(response, |copy| hook(copy))),
             };
             let id = response.client.request_id;
             one.settle_of(id, verdict, response.effects, &mut |_, _| {})
@@ -402,19 +407,7 @@ impl Chain {
         piece: &mut Option<Bytes>,
     ) {
         for one in self.ends.iter().rev() {
-            let verdict = match (&one.hooks.response_trailers, &one.hooks.response_body) {
-                (Some(hook), _) => caught(|| {
-                    match one.mode {
-                        Mode::Enforce => hook(slots, trailers, piece),
-                        Mode::Shadow => hook(slots, &mut trailers.clone(), &mut piece.clone()),
-                    }
-                    Verdict::Continue
-                }),
-                (None, Some(hook)) if piece.is_some() => one.ask_body(hook, slots, piece, true),
-                (None, _) => continue,
-            };
-            // The response has begun and all of its body is sent: there is nothing left to answer or cut.
-            let _ = one.settle_live(verdict);
+            one.end(slots, trailers, piece);
         }
     }
 

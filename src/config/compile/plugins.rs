@@ -140,7 +140,8 @@ fn reachable(instance: &Instance, path: &str, stand: Stand, report: &mut Report)
         && hooks.response.is_none()
         && hooks.upstream_request.is_none()
         && hooks.request_body.is_none()
-        && hooks.response_body.is_none();
+        && hooks.response_body.is_none()
+        && hooks.held_response.is_none();
     if matches!(stand, Stand::Route(_)) && only_connection {
         let remedy = "move it to the listener's `plugins`, or let it act on requests";
         report.error(

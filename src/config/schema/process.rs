@@ -10,7 +10,7 @@ use windrose_plugins::contract::{Size, Time};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProcessLimits {
-    /// Bytes of request bodies that are held at a time because plugins want to see them whole; a body is held until its request is over. Requests beyond it are refused with 503 and `overloaded.bodies`. What a plugin puts in place of a body is bounded by the plugin. Default: 64MiB; 1MiB to 1TiB.
+    /// Bytes of bodies that are held at a time because plugins want to see them whole: of requests until they are over, of responses until they are sent on. Requests beyond it are refused with 503 and `overloaded.bodies`. What a plugin puts in place of a body is bounded by the plugin. Default: 64MiB; 1MiB to 1TiB.
     pub held_bodies: Size,
     /// How long a client may take to send a body that a plugin wants to see whole; then it gets 408 and `body_timeout`. Default: 30s; 1s to 1h.
     pub held_body_time: Time,

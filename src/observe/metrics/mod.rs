@@ -153,7 +153,7 @@ impl Metrics {
             held_bodies: make
                 .gauges(
                     "windrose_held_body_bytes",
-                    "Bytes of request bodies that are held because a plugin wants to see them whole.",
+                    "Bytes of bodies that are held because a plugin wants to see them whole.",
                     &[],
                 )
                 .with(&[]),

@@ -21,8 +21,7 @@ use crate::observe::metrics::IntGauge;
 use crate::snapshot::chain::{BodyFuture, BodySource, Unread};
 use crate::snapshot::route::Candidate;
 use crate::snapshot::BodyBounds;
-use replay::Returned;
-pub(super) use replay::{begin, end};
+pub(super) use replay::{begin, end, Loan};
 
 /// A body that was read, or the begin of one that turned out too large.
 pub(super) struct Gathered {
@@ -33,8 +32,6 @@ pub(super) struct Gathered {
     /// Whether the request has no body, so that nothing has to be handed on.
     is_none: bool,
     room: Room,
-    /// Where the client's session comes back to when it was lent.
-    returned: Option<Returned>,
 }
 
 impl Gathered {
@@ -45,14 +42,22 @@ impl Gathered {
 }
 
 /// What bodies take of the bytes that the process may hold.
-struct Room {
+pub(super) struct Room {
     held: IntGauge,
     bytes: i64,
 }
 
 impl Room {
+    /// None of it yet.
+    pub(super) fn new(held: &IntGauge) -> Room {
+        Room {
+            held: held.clone(),
+            bytes: 0,
+        }
+    }
+
     /// Takes more, unless that would be too much for the process.
-    fn take(&mut self, bytes: usize, most: u64) -> bool {
+    pub(super) fn take(&mut self, bytes: usize, most: u64) -> bool {
         let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
         let all = self.held.add(bytes);
         if u64::try_from(all).is_ok_and(|all| all > most) {
@@ -169,11 +174,7 @@ impl<'a> Reading<'a> {
             is_whole: is_none,
             is_changed: false,
             is_none,
-            room: Room {
-                held: self.held.clone(),
-                bytes: 0,
-            },
-            returned: None,
+            room: Room::new(self.held),
         }))
     }
 }
@@ -275,10 +276,7 @@ mod tests {
     #[test]
     fn room_is_bounded_for_all_together_and_comes_back() {
         let held = IntGauge::default();
-        let room = || Room {
-            held: held.clone(),
-            bytes: 0,
-        };
+        let room = || Room::new(&held);
         let (mut one, mut other) = (room(), room());
 
         assert!(one.take(60, 100) && other.take(40, 100));

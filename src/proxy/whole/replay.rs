@@ -1,6 +1,6 @@
-//! The client's session with a body that was read before: Pingora keeps 64 KiB of a body for further attempts and sends nothing of
-//! larger ones that were read already, so it is lent a session whose body is the one that is held.
-//! It must not know who read the body. Everything but the body is the session's own, which comes back when the lent one goes.
+//! The client's session, lent to Pingora in a cover: with a body that was read before, as Pingora keeps 64 KiB of one for further attempts
+//! and sends nothing of larger ones that were read already, or with an outlet that keeps responses back.
+//! It must not know who read or holds what. Everything else is the session's own, which comes back when the lent one goes.
 
 use std::mem::replace;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,46 +21,58 @@ use pingora::proxy::Session;
 use pingora::Result;
 
 use super::Ctx;
+use crate::proxy::hold::{Hold, Outlet};
 
 /// Where a session comes back to.
 pub(in crate::proxy) type Returned = Arc<Mutex<Option<Box<HttpSession>>>>;
 
-/// Lends Pingora the session with the body that was read, if one was.
+/// Lends Pingora the session, where a body was read or a plugin may hold the response back.
 pub(in crate::proxy) fn begin(session: &mut Session, ctx: &mut Ctx) {
-    let Some(gathered) = ctx.gathered.as_deref_mut() else {
-        return;
-    };
-    if gathered.is_none && !gathered.is_changed {
+    let gathered = ctx.gathered.as_deref();
+    let body = gathered.filter(|body| !body.is_none || body.is_changed);
+    let outlet = ctx.may_hold().then(Outlet::default);
+    if body.is_none() && outlet.is_none() {
         return;
     }
     let returned = Returned::default();
     let inner = replace(&mut session.downstream_session, nobody());
     let lent = Lent {
         inner,
-        body: gathered.bytes.clone(),
-        is_whole: gathered.is_whole,
-        has_more: false,
+        read: body.map(|body| Read {
+            body: body.bytes.clone(),
+            is_whole: body.is_whole,
+            has_more: false,
+        }),
+        outlet: outlet.clone(),
         returned: returned.clone(),
     };
     *session.downstream_session = HttpSession::new_custom(Box::new(lent));
-    gathered.returned = Some(returned);
+    ctx.loan = Some(Box::new(Loan {
+        returned,
+        hold: outlet.map(Hold::new),
+    }));
 }
 
 /// Takes the session back: for an answer of our own, and at the end, where Pingora looks whether the connection can be used again.
 pub(in crate::proxy) fn end(session: &mut Session, ctx: &mut Ctx) {
-    let gathered = ctx.gathered.as_deref_mut();
-    let Some(returned) = gathered.and_then(|body| body.returned.take()) else {
+    let Some(loan) = ctx.loan.take() else {
         return;
     };
     drop(replace(&mut session.downstream_session, nobody()));
-    let inner = returned
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take();
+    let mut returned = loan.returned.lock().unwrap_or_else(PoisonError::into_inner);
+    let inner = returned.take();
     debug_assert!(inner.is_some(), "a lent session comes back when it goes");
     if let Some(inner) = inner {
         session.downstream_session = inner;
     }
+}
+
+/// A session that was lent.
+pub(in crate::proxy) struct Loan {
+    /// Where it comes back to.
+    returned: Returned,
+    /// What is held of the response, where that may be.
+    pub(in crate::proxy) hold: Option<Hold>,
 }
 
 /// Stands where a session was moved away, for no longer than a moment.
@@ -68,16 +80,34 @@ fn nobody() -> Box<HttpSession> {
     Box::new(HttpSession::new_custom(Box::new(())))
 }
 
-/// A session whose body was read.
+/// A session in its cover.
 struct Lent {
     inner: Box<HttpSession>,
-    /// What was read.
+    read: Option<Read>,
+    outlet: Option<Outlet>,
+    returned: Returned,
+}
+
+/// A body that was read.
+struct Read {
     body: Bytes,
     /// Whether that is all.
     is_whole: bool,
     /// Whether more was read since, which is kept nowhere.
     has_more: bool,
-    returned: Returned,
+}
+
+impl Lent {
+    /// Whether no more of the body comes than was read.
+    fn is_read(&self) -> bool {
+        self.read.as_ref().is_some_and(|read| read.is_whole)
+    }
+
+    fn came(&mut self, piece: &Option<Bytes>) {
+        if let Some(read) = &mut self.read {
+            read.has_more |= piece.is_some();
+        }
+    }
 }
 
 impl Drop for Lent {
@@ -101,11 +131,11 @@ impl CustomSession for Lent {
     }
 
     async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
-        if self.is_whole {
+        if self.is_read() {
             return Ok(None);
         }
         let piece = self.inner.read_request_body().await?;
-        self.has_more |= piece.is_some();
+        self.came(&piece);
         Ok(piece)
     }
 
@@ -135,7 +165,14 @@ impl CustomSession for Lent {
     }
 
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        self.inner.response_duplex_vec(tasks).await
+        let tasks = match &self.outlet {
+            None => tasks,
+            Some(outlet) => outlet.sift(tasks)?,
+        };
+        match tasks.is_empty() {
+            true => Ok(false),
+            false => self.inner.response_duplex_vec(tasks).await,
+        }
     }
 
     fn proxy_tasks_enabled(&self) -> bool {
@@ -195,7 +232,7 @@ impl CustomSession for Lent {
     }
 
     fn is_body_done(&mut self) -> bool {
-        self.is_whole || self.inner.is_body_done()
+        self.is_read() || self.inner.is_body_done()
     }
 
     async fn finish(&mut self) -> Result<()> {
@@ -203,12 +240,15 @@ impl CustomSession for Lent {
     }
 
     fn is_body_empty(&mut self) -> bool {
-        self.is_whole && self.body.is_empty()
+        match &self.read {
+            Some(read) => read.is_whole && read.body.is_empty(),
+            None => self.inner.is_body_empty(),
+        }
     }
 
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
         let piece = self.inner.read_body_or_idle(no_body_expected).await?;
-        self.has_more |= piece.is_some();
+        self.came(&piece);
         Ok(piece)
     }
 
@@ -240,15 +280,25 @@ impl CustomSession for Lent {
         self.inner.to_h1_raw()
     }
 
-    /// It is kept already.
-    fn enable_retry_buffering(&mut self) {}
+    /// What was read is kept already.
+    fn enable_retry_buffering(&mut self) {
+        if self.read.is_none() {
+            self.inner.enable_retry_buffering();
+        }
+    }
 
     fn retry_buffer_truncated(&self) -> bool {
-        self.has_more
+        match &self.read {
+            Some(read) => read.has_more,
+            None => self.inner.retry_buffer_truncated(),
+        }
     }
 
     fn get_retry_buffer(&self) -> Option<Bytes> {
-        (!self.has_more && !self.body.is_empty()).then(|| self.body.clone())
+        match &self.read {
+            Some(read) => (!read.has_more && !read.body.is_empty()).then(|| read.body.clone()),
+            None => self.inner.get_retry_buffer(),
+        }
     }
 
     async fn finish_custom(&mut self) -> Result<()> {

@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::task::Poll;
 
-use windrose_plugins::contract::{causes, Request, RequestHook, Response, ResponseHook, Verdict};
+use windrose_plugins::contract::{causes, Request, RequestHook, Response, Verdict};
 
 /// Calls a hook with a copy of the request. Its own state stays its own, so that its later hooks see what it kept.
 pub(super) async fn call_on_copy(hook: &RequestHook, request: &mut Request<'_>) -> Verdict {
@@ -25,7 +25,10 @@ pub(super) async fn call_on_copy(hook: &RequestHook, request: &mut Request<'_>) 
 }
 
 /// Calls a hook with a copy of the response.
-pub(super) fn on_copy(hook: &ResponseHook, response: &mut Response<'_>) -> Verdict {
+pub(super) fn on_copy(
+    response: &mut Response<'_>,
+    hook: impl FnOnce(&mut Response<'_>) -> Verdict,
+) -> Verdict {
     let mut head = response.head.clone();
     let mut copy = Response {
         head: &mut head,

@@ -1,3 +1,6 @@
+mod responses;
+mod templates;
+
 use proptest::prelude::*;
 
 use super::*;
