@@ -30,6 +30,7 @@ pub mod forward_auth;
 pub mod geo;
 mod granted;
 pub mod graphql_limits;
+pub mod grpc_json;
 pub mod grpc_web;
 pub mod headers;
 pub mod hmac_auth;
@@ -84,6 +85,7 @@ pub const BUILTIN: &[PluginDef] = &[
     forward_auth::PLUGIN,
     geo::PLUGIN,
     graphql_limits::PLUGIN,
+    grpc_json::PLUGIN,
     grpc_web::PLUGIN,
     headers::PLUGIN,
     hmac_auth::PLUGIN,

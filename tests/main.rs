@@ -38,6 +38,7 @@ mod fault;
 mod forwarded;
 mod gateway_api;
 mod geo;
+mod grpc_json;
 mod hbone;
 mod held_responses;
 mod hold;
