@@ -8,6 +8,7 @@ pub mod testkit;
 mod keyed;
 
 pub mod acl;
+pub mod aggregate;
 pub mod auth;
 pub mod authorization;
 pub mod basic_auth;
@@ -70,6 +71,7 @@ pub use contract::PluginDef;
 /// Every built-in plugin, sorted by kind. Registering a plugin is one line here.
 pub const BUILTIN: &[PluginDef] = &[
     acl::PLUGIN,
+    aggregate::PLUGIN,
     auth::PLUGIN,
     basic_auth::PLUGIN,
     body::PLUGIN,

@@ -7,6 +7,7 @@
     reason = "a test whose scene cannot be set should stop right there"
 )]
 
+mod aggregate;
 mod amplification;
 mod authorities;
 mod balance;
