@@ -60,6 +60,7 @@ pub mod redirect;
 pub mod referer;
 pub mod request_id;
 pub mod respond;
+pub mod response_cache;
 pub mod rewrite;
 mod schema;
 pub mod security_headers;
@@ -110,6 +111,7 @@ pub const BUILTIN: &[PluginDef] = &[
     referer::PLUGIN,
     request_id::PLUGIN,
     respond::PLUGIN,
+    response_cache::PLUGIN,
     rewrite::PLUGIN,
     security_headers::PLUGIN,
     waf_lite::PLUGIN,
@@ -145,7 +147,8 @@ mod tests {
                 || hooks.request.is_some()
                 || hooks.upstream_request.is_some()
                 || hooks.response.is_some()
-                || hooks.finish.is_some();
+                || hooks.finish.is_some()
+                || hooks.cache.is_some();
             assert!(attached, "{}", plugin.kind);
             assert!(!plugin.about.is_empty());
         }

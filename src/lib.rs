@@ -26,7 +26,8 @@
 //! runs go as well: trust, canonical host and path, listener plugins, the decision, the request's class (where `snapshot::limits`
 //! may shed it), route plugins, who may call it (`policy`), the rule's action with its share, its deadline (`due`) and what is
 //! injected on purpose (`inject`). A connection of bytes is decided by `decide::opaque`, which explains it as well.
-//! `upstream` takes a place in the pool (`admission`), chooses an endpoint and hears from it (`outcome`, `snapshot::outlier`);
+//! Where a plugin has a cache (`decide::caching` asks for its wish), `cache` lends its store to Pingora's cache engine, and only what is
+//! not answered from there goes on. `upstream` takes a place in the pool (`admission`), chooses an endpoint and hears from it (`outcome`, `snapshot::outlier`);
 //! `dial` connects where Pingora's connector cannot, `forward` hands messages on (`Walk::send` makes the request that an endpoint
 //! gets), `mirror` sends copies elsewhere and `call` what plugins ask (both by `exchange`), `retry` judges failures (`decide::again`, `snapshot::budget`), `fault` writes the
 //! proxy's own answers, `finish` accounts and records.

@@ -12,6 +12,8 @@ mod amplification;
 mod authorities;
 mod balance;
 mod bodies;
+mod cache;
+mod cache_store;
 mod calls;
 mod capture;
 mod capture_groups;

@@ -102,6 +102,7 @@ fn only_authenticates(hooks: &Hooks) -> bool {
         && hooks.held_response.is_none()
         && hooks.response_trailers.is_none()
         && hooks.finish.is_none()
+        && hooks.cache.is_none()
 }
 
 const MOST: usize = 8;

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{
     Background, BodyWish, Cause, ConnectionView, Finished, Held, HeldResponse, Hold, Life, Request,
-    Response, TooLarge, Unknown,
+    Response, ResponseCache, TooLarge, Unknown,
 };
 
 /// What a hook says about the request.
@@ -139,6 +139,8 @@ pub struct Hooks {
     pub background: Vec<Background>,
     /// Whether the request hook has nothing to do where clients show no certificates.
     pub client_certificates: bool,
+    /// See [`ResponseCache`].
+    pub cache: Option<Arc<dyn ResponseCache>>,
 }
 
 impl Hooks {
@@ -278,6 +280,14 @@ impl Hooks {
             name,
             begin: Arc::new(move |life| Box::pin(begin(life))),
         });
+        self
+    }
+
+    /// Lets a cache answer requests. It is asked after every request hook, also of plugins that are named after it, and after the
+    /// policies: whoever may refuse has had its turn. Response hooks run on what it answers as on any other response. A request is
+    /// answered from one cache, that of its route before that of its listener.
+    pub fn with_cache(mut self, cache: Arc<dyn ResponseCache>) -> Hooks {
+        self.cache = Some(cache);
         self
     }
 

@@ -45,6 +45,7 @@
 
 mod body;
 mod build;
+mod cache;
 mod call;
 mod canonical;
 mod cause;
@@ -69,6 +70,10 @@ mod wire;
 
 pub use body::{BodyWish, TooLarge, WholeBody};
 pub use build::{Build, Counter, CounterFactory, Plugin, PluginDef, Safety};
+pub use cache::{
+    CacheAsks, CacheFill, CacheName, CacheRequest, CacheResult, CacheWish, Purge, ResponseCache,
+    Reuse, Stored, Terms, Wanted, Written,
+};
 pub use call::{Call, CallFailure, CallFuture, Caller, Carrier, Carriers, Reply, Trace};
 pub use canonical::{canonical_host, canonical_path, BadHost, BadPath, Host};
 pub use cause::{builtin_causes, causes, Blame, Cause};

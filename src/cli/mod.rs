@@ -20,6 +20,7 @@ macro_rules! println {
 }
 
 mod ca;
+mod cache;
 mod capture;
 mod certs;
 mod client;
@@ -197,6 +198,13 @@ enum CliCommand {
         #[command(flatten)]
         wish: replay::Wish,
     },
+    /// Show what the caches of the running process hold, or purge them.
+    Cache {
+        #[command(flatten)]
+        file: File,
+        #[command(subcommand)]
+        act: cache::Act,
+    },
     /// Show the clock of every certificate of the running process: how long its source may stay away, and who falls first. Exit code 1 for an alarm, 2 if no process answers.
     Certs {
         #[command(flatten)]
@@ -283,6 +291,7 @@ pub fn main(tables: &[&[PluginDef]]) -> ExitCode {
         }
         Some(CliCommand::Bundle { file, output }) => why::bundle(&file.config, output.as_deref()),
         Some(CliCommand::Replay { file, wish }) => replay::run(&file.config, &wish, plugins),
+        Some(CliCommand::Cache { file, act }) => cache::run(&file.config, &act),
         Some(CliCommand::Certs { file, json }) => certs::certs(&file.config, json),
         Some(CliCommand::Ca { act }) => ca::run(act),
         Some(CliCommand::Capture { file, act }) => capture::run(&file.config, &act, plugins),

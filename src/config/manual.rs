@@ -92,6 +92,7 @@ fn moments(hooks: &Hooks) -> Vec<&'static str> {
             hooks.response_trailers.is_some(),
             "on the response's trailers",
         ),
+        (hooks.cache.is_some(), "before an endpoint is asked"),
         (hooks.finish.is_some(), "when the request is over"),
         (
             !hooks.background.is_empty(),

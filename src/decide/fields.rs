@@ -4,8 +4,25 @@
 
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, UPGRADE};
 use http::{HeaderMap, HeaderValue};
+use pingora::http::RequestHeader;
+use pingora::{ErrorType, OrErr, Result};
 
 use super::deadline::{brought, Deadline};
+
+/// Puts another query into a request, or none.
+///
+/// # Errors
+/// When it is no query, which a part of one is.
+pub fn set_query(head: &mut RequestHeader, query: &str) -> Result<()> {
+    let path = head.uri.path();
+    let target = match query {
+        "" => path.to_owned(),
+        query => format!("{path}?{query}"),
+    };
+    let uri = target.parse().or_err(ErrorType::InternalError, "a query")?;
+    head.set_uri(uri);
+    Ok(())
+}
 
 /// The value of a cookie; of a repeated one the first.
 pub fn cookie<'h>(headers: &'h HeaderMap, wanted: &str) -> Option<&'h [u8]> {

@@ -4,6 +4,7 @@
 
 mod again;
 pub mod attempts;
+mod caching;
 mod class;
 mod conditions;
 mod deadline;
@@ -22,6 +23,7 @@ mod walk;
 mod wire;
 
 pub use again::{again, Failure, No};
+pub use caching::Caching;
 pub use class::class;
 pub use conditions::{Condition, Verdict};
 pub use deadline::{Deadline, SetBy};
@@ -33,7 +35,9 @@ pub use onward::{Hop, MIRROR, REQUEST_ID};
 pub use share::share_of_connection;
 pub use target::{location, rewritten_path};
 pub use walk::{Next, Tls, Walk};
-pub use windrose_plugins::contract::{canonical_host, canonical_path, BadHost, BadPath, Host};
+pub use windrose_plugins::contract::{
+    canonical_host, canonical_path, BadHost, BadPath, CacheWish, Host,
+};
 pub use wire::WireText;
 
 use std::net::{IpAddr, SocketAddr};
@@ -107,6 +111,8 @@ pub trait Trace: Send {
     fn fault(&mut self, plan: &FaultPlan);
     /// Copies of this request may be made.
     fn mirrors(&mut self, mirrors: &[Mirror]);
+    /// What a cache would do with the request.
+    fn caching(&mut self, stage: Stage, plugin: &Instance, wish: &CacheWish);
 }
 
 /// Nobody listens.
@@ -131,6 +137,7 @@ impl Trace for Silent {
     fn fault(&mut self, _: &FaultPlan) {}
 
     fn mirrors(&mut self, _: &[Mirror]) {}
+    fn caching(&mut self, _: Stage, _: &Instance, _: &CacheWish) {}
 }
 
 /// The most specific rule whose conditions all hold: host, then path, then method, headers, query, then order.

@@ -12,6 +12,7 @@ use windrose_plugins::contract::{
     causes, Answer, Cause, ClientFacts, Effects, Principal, Request, Slots,
 };
 
+use super::caching::Caching;
 use super::deadline::{self, Deadline};
 use super::fault::{self, Injected};
 use super::fields::Nature;
@@ -74,6 +75,8 @@ pub struct Next {
     pub injected: Option<Box<Injected>>,
     /// The mirrors of the rule that get a copy, as bits.
     pub mirrors: u8,
+    /// What a cache says of it, where one is asked.
+    pub caching: Option<Box<Caching>>,
 }
 
 type Refused = Box<Answer>;
@@ -175,6 +178,7 @@ impl Walk<'_> {
                 onto(pool, rule, head)
             }
         }?;
+        next.caching = self.caching(candidate, head, &next, trace);
         if let Some(experiments) = &rule.experiments {
             self.try_out(experiments, head, random, &mut next, trace);
         }
@@ -475,6 +479,7 @@ fn onto(pool: &Arc<Pool>, rule: &Rule, head: &RequestHeader) -> Result<Next, Ref
         nature,
         injected: None,
         mirrors: 0,
+        caching: None,
     })
 }
 

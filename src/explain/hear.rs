@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use windrose_plugins::contract::{Answer, Part, PartTurn};
+use windrose_plugins::contract::{Answer, CacheWish, Part, PartTurn};
 
 use super::ruling::{self, PolicySeen, RulingSeen};
 use super::view::{CandidateSeen, ConditionSeen, PartSeen, PluginSeen, ShareSeen};
@@ -82,6 +82,13 @@ impl Trace for Heard {
 
     fn mirrors(&mut self, mirrors: &[Mirror]) {
         self.mirrors = mirrors.iter().map(words::mirror).collect();
+    }
+
+    fn caching(&mut self, stage: Stage, plugin: &Instance, wish: &CacheWish) {
+        self.turns.push(PluginSeen {
+            says: words::caching(wish),
+            ..mute(stage, plugin)
+        });
     }
 }
 
@@ -189,7 +196,8 @@ impl Heard {
 /// Why a plugin had no turn.
 fn silence(plugin: &Instance, decided: bool) -> &'static str {
     let hooks = &plugin.hooks;
-    let acts_on_requests = hooks.request.is_some() || hooks.upstream_request.is_some();
+    let acts_on_requests =
+        hooks.request.is_some() || hooks.upstream_request.is_some() || hooks.cache.is_some();
     match (acts_on_requests, decided) {
         (true, _) => "is not reached",
         (false, true) => "acts on bodies, the response or the end",

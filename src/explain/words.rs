@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use std::fmt::Write;
 
 use http::Method;
-use windrose_plugins::contract::Time;
+use windrose_plugins::contract::{CacheWish, Time};
 
 use crate::decide::Condition;
 use crate::snapshot::balance::{warmth, Rank, FULL};
@@ -311,6 +311,30 @@ pub fn mirror(mirror: &Mirror) -> String {
     };
     let percent = mirror.chance.percent();
     format!("{}{broken}, chance {percent} %{compared}", mirror.name)
+}
+
+/// What a cache does with a request.
+pub fn caching(wish: &CacheWish) -> String {
+    match wish {
+        CacheWish::Bypass(why) => format!("is passed by: {why}"),
+        CacheWish::Write(_) => {
+            "takes out what it holds of this URL once the request succeeded".to_owned()
+        }
+        CacheWish::Look(wanted) => {
+            let key: String = wanted.key[..8]
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
+            let fills = match wanted.fills {
+                true => "keeps what comes",
+                false => "keeps nothing of HEAD and ranges",
+            };
+            format!(
+                "looks for {} (key {key}), and {fills}; what it holds is unknown here",
+                wanted.told
+            )
+        }
+    }
 }
 
 /// A fault: what may be injected, and into which requests.

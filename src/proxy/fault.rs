@@ -21,10 +21,7 @@ const WHY: HeaderName = HeaderName::from_static("x-windrose-why");
 /// Sends an answer of the proxy's own.
 pub(super) async fn answer(session: &mut Session, ctx: &mut Ctx, answer: Answer) -> Result<()> {
     ctx.cause = Some(answer.cause);
-    let sees_cause = ctx
-        .facts
-        .client
-        .is_some_and(|client| ctx.snapshot.show_cause_to.contains(client));
+    let sees_cause = sees_cause(ctx);
     let (mut head, mut body) = render(session, ctx, answer, sees_cause)?;
     ctx.note_own_grpc_status(&head.headers);
     respond_hooks(session, ctx, &mut head);
@@ -52,6 +49,21 @@ pub(super) async fn answer(session: &mut Session, ctx: &mut Ctx, answer: Answer)
     write(session, head, &body).await?;
     ctx.response_bytes += body.len() as u64;
     Ok(())
+}
+
+/// Whether the client may see causes.
+fn sees_cause(ctx: &Ctx) -> bool {
+    let client = ctx.facts.client;
+    client.is_some_and(|client| ctx.snapshot.show_cause_to.contains(client))
+}
+
+/// An answer of the proxy's own in the place of a response whose hooks have run.
+pub(super) fn rendered(
+    session: &Session,
+    ctx: &Ctx,
+    answer: Answer,
+) -> Result<(ResponseHeader, Bytes)> {
+    render(session, ctx, answer, sees_cause(ctx))
 }
 
 /// Sends the answer for a request that gets no place in its pool, unless nobody is there to read it.

@@ -9,7 +9,7 @@ use http::Version;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
-use windrose_plugins::contract::{causes, Cause, Finished, Principal, Said, Slots};
+use windrose_plugins::contract::{causes, CacheResult, Cause, Finished, Principal, Said, Slots};
 
 use super::request::Ctx;
 use super::Shared;
@@ -277,6 +277,7 @@ fn tell(
         principal: principal.as_deref(),
         policy: ctx.ruled.as_ref().map_or("", |ruled| &ruled.policy),
         audit: ctx.ruled.as_ref().map_or("", |ruled| &ruled.audit),
+        cache: cached(ctx),
         user_agent: bytes(http::header::USER_AGENT),
         referer: bytes(http::header::REFERER),
         tls_version: tls.map(|tls| tls.version),
@@ -284,6 +285,12 @@ fn tell(
         grpc_status: ctx.grpc_status,
         notes,
     });
+}
+
+/// What a cache did.
+fn cached(ctx: &Ctx) -> &'static str {
+    let result = ctx.caching.as_ref().and_then(|caching| caching.result);
+    result.map_or("", CacheResult::as_str)
 }
 
 /// The client as text: made with the connection, unless a trusted peer named another one.

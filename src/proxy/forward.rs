@@ -14,8 +14,8 @@ use windrose_plugins::contract::{causes, change_response, Answer, Effects, Respo
 
 use super::hold::{self, Ending};
 use super::request::{refuse, walk, Attempt, Ctx};
-use super::{fair, finish, upstream, Shared};
-use crate::decide::{self, attempts, Hop, Silent, REQUEST_ID};
+use super::{cache, fair, finish, upstream, Shared};
+use crate::decide::{self, attempts, fields, Hop, Silent, REQUEST_ID};
 use crate::observe::clock;
 use crate::observe::trace::TraceContext;
 use crate::snapshot::chain::Chain;
@@ -30,6 +30,9 @@ const ADDED: usize = 16;
 
 /// The request as it goes upstream.
 pub(super) async fn request(head: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
+    if let Some(query) = ctx.caching.as_ref().and_then(|it| it.query()) {
+        fields::set_query(head, query)?;
+    }
     let (Some(candidate), Some(connection), Some(listener)) = (
         ctx.candidate.clone(),
         ctx.connection.clone(),
@@ -187,6 +190,7 @@ pub(super) fn response(
     if let Err(cause) = fair::holds(ctx, shared, || length(session, head)) {
         return plan(ctx, refuse(cause));
     }
+    cache::response(session, head, ctx)?;
     let chains = [&candidate.rule.chain, &listener.chain];
     // Plugins that tell of limits or of security add a dozen fields; growing twice costs more than the room.
     let room = match chains.iter().any(|chain| chain.has_response()) {
@@ -210,9 +214,15 @@ pub(super) fn response(
             slots: &mut ctx.slots,
             effects: Effects::Live,
         };
-        if let Some(answer) = chain.response(&mut response) {
+        let Some(answer) = chain.response(&mut response) else {
+            continue;
+        };
+        if ctx.caching.is_none() || !cache::is_stored(session) {
             return plan(ctx, answer);
         }
+        // Pingora would answer a bare 500.
+        cache::answers_instead(session, head, ctx, *answer)?;
+        break;
     }
     sent(session.req_header(), head, ctx)
 }
@@ -230,6 +240,12 @@ pub(super) fn sent(
         headers.insert(REQUEST_ID, ctx.facts.request_id.value());
         attempts::ask(headers, status, told);
     });
+    begun(head, ctx);
+    Ok(())
+}
+
+/// Takes note of a response that begins.
+fn begun(head: &ResponseHeader, ctx: &mut Ctx) {
     if ctx.is_endless && goes_on(head) {
         ctx.due = None;
     }
@@ -240,7 +256,6 @@ pub(super) fn sent(
     if let Some(unfinished) = &mut ctx.unfinished {
         unfinished.status = head.status.as_u16();
     }
-    Ok(())
 }
 
 /// Corrects what came from the endpoint, and adds what is the proxy's and the rule's.
@@ -330,6 +345,12 @@ pub(super) fn response_body(
     ctx: &mut Ctx,
     shared: &Shared,
 ) -> Result<Option<Duration>> {
+    let instead = ctx.caching.as_mut().and_then(|it| it.instead.as_mut());
+    if let Some(instead) = instead {
+        *body = Some(std::mem::take(instead));
+        ctx.response_bytes += body.as_ref().map_or(0, |piece| piece.len() as u64);
+        return Ok(None);
+    }
     ctx.response_bytes += body.as_ref().map_or(0, |piece| piece.len() as u64);
     refused(ctx)?;
     cut(ctx)?;

@@ -5,6 +5,7 @@
 mod accept;
 mod admit;
 mod aside;
+mod cache;
 mod call;
 mod caller;
 mod capture;
@@ -66,6 +67,8 @@ use pingora::protocols::Digest;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
+use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
+use pingora_proxy::{range_header_filter, RangeType};
 use windrose_plugins::contract::causes;
 
 use crate::observe::access_log::AccessLog;
@@ -136,6 +139,10 @@ impl ProxyHttp for Gateway {
                 return Ok(true);
             }
         }
+        // What may be answered from a store takes a place in the pool only when it is not.
+        if cache::looks(ctx) {
+            return Ok(false);
+        }
         // Here and not where the endpoint is chosen, because after a refusal there Pingora closes the connection.
         match upstream::enter(session, ctx).await {
             Ok(()) => {
@@ -144,6 +151,50 @@ impl ProxyHttp for Gateway {
             }
             Err(cause) => Box::pin(fault::refused(session, ctx, cause)).await,
         }
+    }
+
+    fn request_cache_filter(&self, session: &mut Session, ctx: &mut Box<Ctx>) -> Result<()> {
+        cache::enable(session, ctx);
+        Ok(())
+    }
+
+    fn cache_key_callback(&self, _: &Session, ctx: &mut Box<Ctx>) -> Result<CacheKey> {
+        cache::key(ctx)
+    }
+
+    async fn cache_hit_filter(
+        &self,
+        session: &mut Session,
+        _: &CacheMeta,
+        _: &mut HitHandler,
+        _: bool,
+        ctx: &mut Box<Ctx>,
+    ) -> Result<Option<ForcedFreshness>> {
+        Ok(cache::found(session, ctx, &self.shared).await)
+    }
+
+    fn range_header_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        _: &mut Box<Ctx>,
+    ) -> RangeType {
+        match cache::is_weak_range(session.req_header(), response) {
+            true => RangeType::None,
+            false => range_header_filter(session.req_header(), response, Some(MOST_RANGES)),
+        }
+    }
+
+    fn cache_miss(&self, session: &mut Session, ctx: &mut Box<Ctx>) {
+        cache::missed(session, ctx);
+    }
+
+    async fn proxy_upstream_filter(
+        &self,
+        session: &mut Session,
+        ctx: &mut Box<Ctx>,
+    ) -> Result<bool> {
+        cache::goes_on(session, ctx).await
     }
 
     async fn upstream_peer(
@@ -217,7 +268,28 @@ impl ProxyHttp for Gateway {
         if let Some(mirroring) = &mut ctx.mirroring {
             mirroring.responded(upstream_response, ctx.attempt.started);
         }
+        cache::responded(session, upstream_response, ctx);
         retry::responded(session, upstream_response, ctx)
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        ctx: &mut Box<Ctx>,
+    ) -> Result<Option<Duration>> {
+        cache::piece(session, body.as_ref(), ctx);
+        Ok(None)
+    }
+
+    fn response_cache_filter(
+        &self,
+        _: &Session,
+        response: &ResponseHeader,
+        ctx: &mut Box<Ctx>,
+    ) -> Result<RespCacheable> {
+        Ok(cache::judge(response, ctx))
     }
 
     async fn response_filter(
@@ -267,6 +339,15 @@ impl ProxyHttp for Gateway {
         retry::broken(session, ctx, e, client_reused)
     }
 
+    fn should_serve_stale(
+        &self,
+        _: &mut Session,
+        ctx: &mut Box<Ctx>,
+        error: Option<&Error>,
+    ) -> bool {
+        cache::stands_in(ctx, error)
+    }
+
     /// The access log and the cause say it; a second line for each attempt would only flood.
     fn suppress_proxy_warn_log(
         &self,
@@ -303,3 +384,6 @@ impl ProxyHttp for Gateway {
         finish::account(session, e, ctx, &self.shared);
     }
 }
+
+/// Ranges that one request may ask a stored response for; one that asks for more gets all of it.
+const MOST_RANGES: usize = 16;

@@ -10,6 +10,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 use windrose_plugins::contract::{causes, Answer, Cause, Effects, Principal, Slots};
 
+use super::cache::Caching;
 use super::capture::is_own;
 use super::connection::{Connection, TlsFacts};
 use super::due::Due;
@@ -75,6 +76,8 @@ pub struct Ctx {
     pub(super) share: Option<Box<Share>>,
     /// What is gathered for its copies; absent for most.
     pub(super) mirroring: Option<Box<Mirroring>>,
+    /// What a cache has to do with it; absent for most.
+    pub(super) caching: Option<Box<Caching>>,
     /// Whether it begins something long-lived: other times and bounds hold for it.
     pub(super) is_stream: bool,
     /// Whether the stream has had a response's header, and is counted as open.
@@ -176,6 +179,7 @@ impl Ctx {
             due: None,
             unfinished: None,
             mirroring: None,
+            caching: None,
             share: None,
             is_stream: false,
             is_open: false,
@@ -388,6 +392,9 @@ fn settle(
             connection.caller.clone(),
             next.mirrors,
         ));
+    }
+    if let Some(caching) = next.caching {
+        ctx.caching = Some(Caching::new(*caching, session.req_header()));
     }
     Ok(next.injected)
 }

@@ -448,6 +448,7 @@ impl Way<'_> {
             principal: principal.as_deref(),
             policy: stream.ruled.as_ref().map_or("", |ruled| &ruled.policy),
             audit: stream.ruled.as_ref().map_or("", |ruled| &ruled.audit),
+            cache: "",
             user_agent: None,
             referer: None,
             notes: &[],

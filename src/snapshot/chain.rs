@@ -3,6 +3,7 @@
 //! Built by `config::compile`; run by the proxy and by dry runs alike.
 
 mod body;
+mod cache;
 mod call;
 mod held;
 
@@ -239,6 +240,7 @@ pub struct Chain {
     /// Whether any plugin may hold responses back.
     holds: bool,
     finish: Instances,
+    cache: Option<Arc<Instance>>,
 }
 
 impl Chain {
@@ -261,6 +263,7 @@ impl Chain {
             ends: with(|hooks| hooks.response_trailers.is_some() || hooks.response_body.is_some()),
             holds: all.iter().any(|one| one.hooks.held_response.is_some()),
             finish: with(|hooks| hooks.finish.is_some()),
+            cache: all.iter().find(|one| one.hooks.cache.is_some()).cloned(),
             all: all.into(),
         }
     }

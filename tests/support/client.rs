@@ -126,15 +126,19 @@ impl<S: Read + Write> Conn<S> {
     /// Reads a reply with its body.
     pub(crate) fn reply(&mut self) -> io::Result<Reply> {
         let mut reply = self.head()?;
-        let chunked = reply.header("transfer-encoding") == Some("chunked");
-        let length = reply.header("content-length").map(str::to_owned);
-        reply.body = match length {
-            _ if matches!(reply.status, 101 | 204 | 304) => Vec::new(),
-            _ if chunked => self.chunks()?,
-            Some(length) => self.exactly(length.parse().map_err(io::Error::other)?)?,
-            None => self.rest()?,
-        };
+        reply.body = self.body_of(&reply)?;
         Ok(reply)
+    }
+
+    /// Reads the body that follows a head.
+    pub(crate) fn body_of(&mut self, head: &Reply) -> io::Result<Vec<u8>> {
+        let chunked = head.header("transfer-encoding") == Some("chunked");
+        match head.header("content-length") {
+            _ if matches!(head.status, 101 | 204 | 304) => Ok(Vec::new()),
+            _ if chunked => self.chunks(),
+            Some(length) => self.exactly(length.parse().map_err(io::Error::other)?),
+            None => self.rest(),
+        }
     }
 
     fn chunks(&mut self) -> io::Result<Vec<u8>> {

@@ -104,6 +104,7 @@ pub(super) fn chain(
             };
             let Some(instance) = instance else { continue };
             reachable(&instance, &path, stand, report);
+            alone(&instance, &all, &path, report);
             all.push(instance);
         }
     }
@@ -132,6 +133,18 @@ pub(super) fn closed(listener: &Listener, path: &str, stand: Stand, means: &Mean
     })])
 }
 
+/// A request is answered from one cache: another one behind it would be silently without effect.
+fn alone(instance: &Arc<Instance>, before: &[Arc<Instance>], path: &str, report: &mut Report) {
+    let first = before.iter().find(|one| one.hooks.cache.is_some());
+    if let (true, Some(first)) = (instance.hooks.cache.is_some(), first) {
+        let fact = format!(
+            "a second cache: requests are answered from \"{}\"",
+            first.name
+        );
+        report.error(path, fact, "remove one of them, or give a rule its own");
+    }
+}
+
 /// A plugin none of whose hooks can run where it stands would be silently without effect.
 fn reachable(instance: &Instance, path: &str, stand: Stand, report: &mut Report) {
     let hooks = &instance.hooks;
@@ -141,7 +154,8 @@ fn reachable(instance: &Instance, path: &str, stand: Stand, report: &mut Report)
         && hooks.upstream_request.is_none()
         && hooks.request_body.is_none()
         && hooks.response_body.is_none()
-        && hooks.held_response.is_none();
+        && hooks.held_response.is_none()
+        && hooks.cache.is_none();
     if matches!(stand, Stand::Route(_)) && only_connection {
         let remedy = "move it to the listener's `plugins`, or let it act on requests";
         report.error(

@@ -5,6 +5,7 @@
 mod answer;
 mod balance;
 mod budget;
+mod caches;
 mod identity;
 mod limits;
 mod mesh;
@@ -176,9 +177,12 @@ impl Desk {
                 Method::POST => self.act(entry.place, asked).await,
                 _ => answer::not_allowed("POST"),
             },
+            (Place::CachePurge, _) if asked.method == Method::POST => self.purge(asked),
             (Place::Explain, _) if asked.method == Method::POST => self.explain(asked).await,
             (Place::MeshProbe, _) if asked.method == Method::POST => self.prove(asked).await,
-            (Place::Explain | Place::MeshProbe, _) => answer::not_allowed("POST"),
+            (Place::CachePurge | Place::Explain | Place::MeshProbe, _) => {
+                answer::not_allowed("POST")
+            }
             (_, false) => answer::not_allowed("GET, HEAD"),
             (place, true) => self.view(place, asked),
         }
@@ -213,6 +217,7 @@ impl Desk {
             Place::Plugins => {
                 answer::json(StatusCode::OK, &plugins::view(&snapshot, &tasks.view()))
             }
+            Place::Cache => answer::json(StatusCode::OK, &caches::view(&snapshot)),
             Place::Mirrors => answer::without_secrets(&snapshot, &mirrors::view(&snapshot)),
             Place::Policies => answer::without_secrets(&snapshot, &policies::view(&snapshot)),
             Place::Mesh => {
@@ -234,7 +239,8 @@ impl Desk {
                 answer::json(StatusCode::OK, &overview)
             }
             Place::Probation => answer::json(StatusCode::OK, &state::probation(status)),
-            Place::Explain
+            Place::CachePurge
+            | Place::Explain
             | Place::MeshProbe
             | Place::Reload
             | Place::Confirm
@@ -264,6 +270,12 @@ impl Desk {
             Ok(explanation) => answer::json(StatusCode::OK, &explanation),
             Err(problem) => answer::refusal(StatusCode::BAD_REQUEST, &problem),
         }
+    }
+
+    /// Takes stored responses out.
+    fn purge(&self, asked: &Asked) -> Response<Vec<u8>> {
+        let refusal = unmeant(asked);
+        refusal.unwrap_or_else(|| caches::purge(&self.admin.current.load(), &asked.query))
     }
 
     /// Who the endpoints of mesh pools prove to be, one question at a time: each is many handshakes.

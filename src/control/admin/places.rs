@@ -13,6 +13,8 @@ pub(super) enum Place {
     Routes,
     Pools,
     Plugins,
+    Cache,
+    CachePurge,
     Mirrors,
     Policies,
     Mesh,
@@ -73,6 +75,12 @@ pub(super) const PLACES: &[Entry] = &[
         "/plugins",
         Place::Plugins,
         "plugin instances: mode, answers, and what those in the shadow would have answered",
+    ),
+    entry("/cache", Place::Cache, "caches: what their stores hold"),
+    entry(
+        "/cache/purge",
+        Place::CachePurge,
+        "POST with the field x-windrose-admin: reload takes stored responses out: ?url= ?tag= or ?all, &plugin= for one cache",
     ),
     entry(
         "/mirrors",

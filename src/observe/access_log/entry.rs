@@ -69,6 +69,8 @@ pub struct Entry<'a> {
     pub policy: &'a str,
     /// What policies in audit mode would have changed; empty for nothing.
     pub audit: &'a str,
+    /// What a cache did, in one word; empty where none was asked.
+    pub cache: &'a str,
     /// The `user-agent` field as received.
     pub user_agent: Option<&'a [u8]>,
     /// The `referer` field as received; its query is redacted as that of `path`.
@@ -138,6 +140,7 @@ impl Entry<'_> {
             object.name(key!("route"), self.route);
             object.number(key!("rule"), self.rule as u64);
         }
+        object.name(key!("cache"), self.cache);
         object.name(key!("pool"), self.pool);
         if !self.endpoint.is_empty() {
             object.text(key!("endpoint"), self.endpoint);

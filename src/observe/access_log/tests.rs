@@ -42,6 +42,7 @@ fn entry() -> Entry<'static> {
         principal: Some("consumer:ann lee"),
         policy: "",
         audit: "",
+        cache: "",
         user_agent: Some(b"curl/8 \xff\"x\""),
         referer: Some(b"https://a.example/?code=1&x=2"),
         notes: &[],

@@ -57,6 +57,7 @@ fn entry<'a>(request_id: &'a str, trace_id: &'a str) -> Entry<'a> {
         principal: Some("spiffe://a/b"),
         policy: "",
         audit: "",
+        cache: "",
         user_agent: None,
         referer: None,
         notes: &[],

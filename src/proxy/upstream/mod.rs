@@ -183,6 +183,9 @@ async fn chosen(
     pool: &Pool,
     now: u64,
 ) -> Result<(Chosen, u64), &'static Cause> {
+    if let Some(lack) = ctx.caching.as_ref().and_then(|it| it.lack) {
+        return Err(lack);
+    }
     let first = ctx.held.as_mut().and_then(|held| held.first.take());
     if let Some(chosen) = first {
         return Ok((chosen, now));

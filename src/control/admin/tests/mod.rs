@@ -178,6 +178,7 @@ async fn every_place_answers_and_says_its_length() {
     let bench = Bench::new().await;
 
     let posted = [
+        Place::CachePurge,
         Place::Explain,
         Place::MeshProbe,
         Place::Reload,
