@@ -295,6 +295,12 @@ impl Config {
     }
 }
 
+/// A status whose responses may be kept.
+fn kept_status(text: &str) -> Option<u16> {
+    let status: StatusCode = text.parse().ok()?;
+    terms::may_be_kept(status).then_some(status.as_u16())
+}
+
 fn names(side: Side, list: &str, names: &[String], problems: &mut Vec<Problem>) -> Vec<HeaderName> {
     let mut found = Vec::new();
     for (at, name) in names.iter().enumerate() {

@@ -63,7 +63,12 @@ pub(super) fn rendered(
     ctx: &Ctx,
     answer: Answer,
 ) -> Result<(ResponseHeader, Bytes)> {
-    render(session, ctx, answer, sees_cause(ctx))
+    let (sees_cause, cause) = (sees_cause(ctx), answer.cause);
+    let (mut head, body) = render(session, ctx, answer, sees_cause)?;
+    if sees_cause {
+        head.insert_header(WHY, cause.name)?;
+    }
+    Ok((head, body))
 }
 
 /// Sends the answer for a request that gets no place in its pool, unless nobody is there to read it.
