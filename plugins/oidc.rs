@@ -59,6 +59,7 @@ scopes: [openid, email, offline_access]
 headers: {x-user: sub, x-mail: email}";
     const SAFETY: Safety = Safety::Guard;
     const CAUSES: &'static [&'static Cause] = causes::ALL;
+    const ABSENT: Option<&'static Cause> = Some(&causes::MISSING);
 
     fn build(self, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
         let gate = Arc::new(Gate::of(&self, build)?);
