@@ -37,6 +37,9 @@
 //! connections; a request never waits for one to be made. `control::tasks` runs what plugins do beside requests, one task of an
 //! instance at a time, from one configuration to the next. Where a plugin wants the whole body of a request, `proxy::whole` reads it
 //! when it is that plugin's turn (`chain::BodySource`), and lends Pingora a session that hands it on as often as there are attempts.
+//! Where one wants a whole response, `proxy::hold` keeps it back with its head, through the same lent session, so that status and
+//! fields may still change (`chain::held`). `snapshot::wire` opens what plugins speak other than HTTP. Pools, plugins and
+//! passthrough connect to no address that `ssrf_guard` forbids (`snapshot::ssrf`): it is judged where names have become addresses.
 //!
 //! # Identities
 //! `control::identity` runs the one source of certificates and puts what it brings into `snapshot::identity`, which outlives reloads.
