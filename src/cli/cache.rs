@@ -23,7 +23,7 @@ pub(super) enum Act {
 #[derive(Args)]
 #[command(group(ArgGroup::new("what").required(true).args(["url", "tag", "all"])))]
 pub(super) struct Wish {
-    /// Everything stored of this URL, such as https://shop.example.com/a?b=1.
+    /// Everything stored of this URL, such as `https://shop.example.com/a?b=1`.
     #[arg(long)]
     url: Option<String>,
     /// Everything that carries this tag.
