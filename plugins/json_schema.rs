@@ -20,8 +20,10 @@ use crate::contract::{
 use crate::json::{bounded, Flaw};
 use crate::media::{self, Kind};
 use crate::schema::refusal::Refusal;
+use crate::schema::responses::{attach, Terms};
 use crate::schema::{Said, Schema};
 pub use causes::*;
+use responses::ByType;
 pub use settings::{Config, Dialect, OfResponses, OnMismatch, Others};
 
 /// The table line.
@@ -62,7 +64,18 @@ impl Plugin for Config {
                 .with_whole_body_where(self.max.0, &TOO_LARGE, wants);
         }
         if let (Some(schema), Some(settings)) = (response, &self.response) {
-            hooks = responses::attach(hooks, schema, settings, types, build);
+            let most = settings.max.0;
+            let terms = Terms {
+                on_mismatch: settings.on_mismatch,
+                most,
+                cause: &RESPONSE,
+            };
+            let judge = ByType {
+                schema,
+                types,
+                most,
+            };
+            hooks = attach(hooks, judge, terms, build);
         }
         Ok(hooks)
     }

@@ -33,12 +33,14 @@ use crate::contract::{
 use crate::json::{bounded, Flaw};
 use crate::media;
 use crate::schema::refusal::Refusal;
+use crate::schema::responses::{attach, Terms};
 use crate::schema::{Said, Schema};
 pub use causes::*;
 use compiler::{compiled, Compiler, Methods};
 use content::{form_value, FormFlaw, Looks};
 use operation::{given, Body, Operation, Unknown};
 use paths::Paths;
+use responses::ByOperation;
 pub use settings::{Config, Fate, Leniency, OfResponses, Undeclared};
 
 /// The table line.
@@ -101,7 +103,13 @@ impl Plugin for Config {
             .with_whole_body_where(self.max.0, &TOO_LARGE, move |request| asked.wants(request));
         Ok(match self.responses.on_mismatch() {
             Some(on_mismatch) => {
-                responses::attach(hooks, found, on_mismatch, self.max_response.0, build)
+                let most = self.max_response.0;
+                let terms = Terms {
+                    on_mismatch,
+                    most,
+                    cause: &RESPONSE,
+                };
+                attach(hooks, ByOperation { found, most }, terms, build)
             }
             None => hooks,
         })

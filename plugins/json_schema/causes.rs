@@ -91,6 +91,6 @@ pub static RESPONSE: Cause = Cause {
     blame: Blame::Upstream,
     status: 502,
     title: "Bad gateway",
-    explanation: "The service's response does not fit the schema of a `json_schema` plugin whose `response.on_mismatch` is `cut`; its head was sent, its body was not.",
+    explanation: "The service's response does not fit the schema of a `json_schema` plugin whose `response.on_mismatch` is `refuse`; nothing of it was sent.",
     next_step: "Compare what the service answers with the schema; `on_mismatch: report` counts such responses and lets them through.",
 };

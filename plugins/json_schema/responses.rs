@@ -1,117 +1,39 @@
-//! The check of responses.
-//! It must not answer: the head of a response has been sent when its body is there, so all it can do is count or cut.
+//! The check of responses: those that succeeded, with a body of one of the types, by their schema.
+//! It must not know what becomes of them; that is the same for all plugins with schemas.
 //! Attached by the plugin where its settings ask for it.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
-use http::Method;
+use http::HeaderMap;
 
-use super::settings::OfResponses;
-use super::{is_of, RESPONSE};
+use super::is_of;
 use crate::codec::whole::plain;
-use crate::contract::{Answer, Build, Counter, Hooks, Response, Slot, Slots, Verdict};
+use crate::contract::Response;
 use crate::json::bounded;
 use crate::media::Kind;
-use crate::schema::held::{Held, Whole};
+use crate::schema::responses::{has_whole_body, Head, Judge};
 use crate::schema::{Said, Schema};
 
-/// Attaches what looks at responses.
-pub(super) fn attach(
-    hooks: Hooks,
-    schema: Schema,
-    settings: &OfResponses,
-    types: Vec<Kind>,
-    build: &Build<'_>,
-) -> Hooks {
-    let (most, on_mismatch) = (settings.max.0, settings.on_mismatch);
-    let watch = Arc::new(Watch {
-        schema,
-        types,
-        most,
-        slot: build.slot(),
-        mismatch: build.counter("response_mismatch"),
-        unchecked: build.counter("response_unchecked"),
-    });
-    let (pieces, trailers) = (watch.clone(), watch.clone());
-    hooks
-        .on_response(move |response| {
-            if watch.looks_at(response) {
-                let held = Held::new(usize::try_from(most).unwrap_or(usize::MAX), on_mismatch);
-                let body = Body {
-                    held,
-                    headers: response.head.headers.clone(),
-                };
-                response.slots.put(watch.slot, body);
-            }
-            Verdict::Continue
-        })
-        .on_response_body(move |slots, piece, last| pieces.piece(slots, piece, last))
-        .on_response_trailers(move |slots, _, piece| {
-            // Nothing can be cut any more: what does not fit is left out.
-            let mut rest = None;
-            if let Verdict::Continue = trailers.piece(slots, &mut rest, true) {
-                if let Some(rest) = rest.filter(|rest| !rest.is_empty()) {
-                    *piece = Some(rest);
-                }
-            }
-        })
+/// What is looked for.
+pub(super) struct ByType {
+    pub(super) schema: Schema,
+    pub(super) types: Vec<Kind>,
+    pub(super) most: u64,
 }
 
-struct Body {
-    held: Held,
-    headers: http::HeaderMap,
-}
+impl Judge for ByType {
+    type Kept = ();
 
-struct Watch {
-    schema: Schema,
-    types: Vec<Kind>,
-    most: u64,
-    slot: Slot<Body>,
-    mismatch: Counter,
-    unchecked: Counter,
-}
-
-impl Watch {
-    fn looks_at(&self, response: &Response<'_>) -> bool {
-        response.cause.is_none()
-            && response.effects.is_live()
-            && response.head.status.is_success()
-            && !matches!(response.head.status.as_u16(), 204..=206)
-            && response.request.method != Method::HEAD
-            && is_of(&self.types, &response.head.headers)
-    }
-
-    fn piece(&self, slots: &mut Slots, piece: &mut Option<Bytes>, last: bool) -> Verdict {
-        let Some(body) = slots.value_mut(self.slot) else {
-            return Verdict::Continue;
-        };
-        body.held.take(piece);
-        if !last {
-            return Verdict::Continue;
-        }
-        let all = match body.held.end() {
-            Whole::All(all) => all,
-            Whole::TooLarge => {
-                (self.unchecked)(1);
-                return Verdict::Continue;
-            }
-        };
-        if self.fits(&body.headers, &all) {
-            body.held.release(piece, all);
-            return Verdict::Continue;
-        }
-        (self.mismatch)(1);
-        match body.held.cuts() {
-            true => {
-                *piece = None;
-                Answer::of(&RESPONSE).into()
-            }
-            false => Verdict::Continue,
+    fn head(&self, response: &Response<'_>) -> Head<()> {
+        let is_looked_at = response.head.status.is_success()
+            && has_whole_body(response)
+            && is_of(&self.types, &response.head.headers);
+        match is_looked_at {
+            true => Head::Body(()),
+            false => Head::Passes,
         }
     }
 
-    fn fits(&self, headers: &http::HeaderMap, body: &Bytes) -> bool {
+    fn fits(&self, _: &(), headers: &HeaderMap, body: &Bytes) -> bool {
         let Ok(body) = plain(headers, body, self.most) else {
             return false;
         };

@@ -13,7 +13,8 @@ use serde_json::Value;
 use crate::contract::{Build, Problem, Size};
 use crate::media::{self, Kind};
 use crate::schema::beside::{self, Beside};
-pub use crate::schema::held::OnMismatch;
+use crate::schema::bounds::{one_mib, sixty_four, ten, unprocessable, yes, Bounds};
+pub use crate::schema::responses::OnMismatch;
 use crate::schema::{Reading, Schema};
 
 /// Settings of `json_schema`. Bodies in gzip, br or zstd are looked at without their coding and go on as they came. A body that has a
@@ -76,8 +77,8 @@ pub struct OfResponses {
     /// A file with the schema. Default: none.
     #[serde(default)]
     pub file: Option<String>,
-    /// What becomes of responses that do not fit: `report` counts them as `response_mismatch`, `cut` holds bodies back and cuts
-    /// the response. Default: `report`.
+    /// What becomes of responses that do not fit: `report` counts them as `response_mismatch`; `refuse` holds responses back until they
+    /// were looked at, and answers with the cause `json_schema.response` in their place. Default: `report`.
     #[serde(default)]
     pub on_mismatch: OnMismatch,
     /// The most bytes that are looked at; larger bodies go on, counted as `response_unchecked`. Default: 1MiB, at most 64MiB.
@@ -128,10 +129,6 @@ pub enum Others {
     Pass,
 }
 
-fn yes() -> bool {
-    true
-}
-
 fn json() -> Vec<String> {
     vec![
         "application/json".to_owned(),
@@ -139,48 +136,19 @@ fn json() -> Vec<String> {
     ]
 }
 
-fn one_mib() -> Size {
-    Size(1 << 20)
-}
-
-fn sixty_four() -> usize {
-    64
-}
-
-fn ten() -> usize {
-    10
-}
-
-fn unprocessable() -> u16 {
-    422
-}
-
 impl Config {
     /// What is wrong with single settings.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        let mut size = |path: &str, size: Size| {
-            if !(1..=MOST).contains(&size.0) {
-                let fact = format!("must be from 1B to 64MiB, found {size}");
-                problems.push(Problem::at(path, fact).help("leave it out for 1MiB"));
-            }
-        };
-        size("max", self.max);
-        if let Some(response) = &self.response {
-            size("response.max", response.max);
+        let mut sizes = vec![("max", self.max)];
+        sizes.extend(self.response.iter().map(|it| ("response.max", it.max)));
+        Bounds {
+            sizes: &sizes,
+            depth: self.depth,
+            errors: self.errors,
+            status: self.status,
         }
-        if !(1..=127).contains(&self.depth) {
-            let fact = format!("must be from 1 to 127, found {}", self.depth);
-            problems.push(Problem::at("depth", fact).help("leave it out for 64"));
-        }
-        if self.errors > 100 {
-            let fact = format!("must be at most 100, found {}", self.errors);
-            problems.push(Problem::at("errors", fact).help("leave it out for 10"));
-        }
-        if !matches!(self.status, 400 | 422) {
-            let fact = format!("must be 400 or 422, found {}", self.status);
-            problems.push(Problem::at("status", fact).help("leave it out for 422"));
-        }
+        .judge(&mut problems);
         if self.schema.is_none() && self.file.is_none() && self.response.is_none() {
             problems.push(
                 Problem::at("", "checks nothing").help("give `schema`, `file` or `response`"),
@@ -290,5 +258,4 @@ impl Config {
     }
 }
 
-const MOST: u64 = 64 << 20;
 const HELP: &str = "correct the schema; what it refers to has to be in it or in a file beside it";

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use serde_json::{json, Value};
 
 use super::*;
-use crate::contract::Answer;
+use crate::contract::{Answer, Held, Hold, Larger, WholeBody};
 use crate::testkit::{answered, field, went_on, Exchange, Instance, Kit};
 
 const ORDER: &str = "schema:
@@ -324,8 +324,18 @@ fn responded(plugin: &Instance, pieces: &[&str]) -> Result<String, &'static str>
     Ok(got)
 }
 
+/// What a client gets of a response that may be held back.
+fn answered_with(plugin: &Instance, body: &'static str) -> Result<String, &'static str> {
+    let mut exchange =
+        Exchange::get("http://a.test/").with_response("content-type", "application/json");
+    match plugin.respond(&mut exchange, body) {
+        Ok(body) => Ok(String::from_utf8(body.to_vec()).unwrap()),
+        Err(verdict) => Err(answered(verdict).cause.name),
+    }
+}
+
 #[test]
-fn responses_that_do_not_fit_are_counted_or_cut() {
+fn responses_that_do_not_fit_are_counted_or_refused() {
     let kit = Kit::new();
     let of = |settings: &str| {
         kit.instance(
@@ -333,41 +343,62 @@ fn responses_that_do_not_fit_are_counted_or_cut() {
             &format!("response: {{schema: {{type: object}}, max: 20B{settings}}}"),
         )
     };
-    let (report, cut) = (of(""), of(", on_mismatch: cut"));
+    let (report, refuse) = (of(""), of(", on_mismatch: refuse"));
 
     assert_eq!(
         responded(&report, &["{\"a\"", ": 1}"]).as_deref(),
         Ok("{\"a\": 1}")
     );
     assert_eq!(
-        responded(&cut, &["{\"a\"", ": 1}"]).as_deref(),
+        answered_with(&refuse, "{\"a\": 1}").as_deref(),
         Ok("{\"a\": 1}")
     );
     assert_eq!(kit.counted("response_mismatch"), 0);
-    for body in [&["[]"][..], &["{", "{"], &["{\"a\": 1,", "\"a\": 2}"]] {
-        assert_eq!(responded(&report, body).as_deref(), Ok(&*body.concat()));
-        assert_eq!(responded(&cut, body), Err("json_schema.response"));
+    for body in [["[", "]"], ["{", "{"], ["{\"a\": 1,", "\"a\": 2}"]] {
+        assert_eq!(responded(&report, &body).as_deref(), Ok(&*body.concat()));
+    }
+    for body in ["[]", "{{", "{\"a\": 1,\"a\": 2}"] {
+        assert_eq!(answered_with(&refuse, body), Err("json_schema.response"));
     }
     assert_eq!(kit.counted("response_mismatch"), 6);
+}
+
+#[test]
+fn responses_that_are_too_large_go_on_and_are_counted() {
+    let kit = Kit::new();
+    let of = |settings: &str| {
+        kit.instance(
+            &PLUGIN,
+            &format!("response: {{schema: {{type: object}}, max: 20B{settings}}}"),
+        )
+    };
     let long = ["[1, 2, 3, 4, ", "5, 6, 7, 8", ", 9]"];
-    for plugin in [&report, &cut] {
-        assert_eq!(responded(plugin, &long).as_deref(), Ok(&*long.concat()));
-    }
+    let mut exchange =
+        Exchange::get("http://a.test/").with_response("content-type", "application/json");
+    let refuse = of(", on_mismatch: refuse");
+
+    assert_eq!(responded(&of(""), &long).as_deref(), Ok(&*long.concat()));
+    assert_eq!(kit.counted("response_unchecked"), 1);
+    let hold = Hold::Within {
+        most: 20,
+        larger: Larger::Begin,
+    };
+    assert_eq!(refuse.wish(&mut exchange), hold);
+    let mut begin = Held {
+        body: WholeBody::new(Bytes::from_static(b"[1, 2, 3, 4, 5, 6, 7, 8")),
+        ..Held::default()
+    };
+    assert!(went_on(&refuse.held_response(&mut exchange, &mut begin)));
+    assert!(!begin.body.is_changed());
     assert_eq!(kit.counted("response_unchecked"), 2);
+    assert_eq!(kit.counted("response_mismatch"), 0);
 }
 
 #[test]
 fn answers_without_a_body_of_the_service_are_not_looked_at() {
-    let plugin = Kit::new().instance(&PLUGIN, "response: {schema: false, on_mismatch: cut}");
+    let plugin = Kit::new().instance(&PLUGIN, "response: {schema: false, on_mismatch: refuse}");
     let not_looked_at = |mut exchange: Exchange| {
-        assert!(went_on(&plugin.response(&mut exchange)));
-        let mut piece = Some(Bytes::from_static(b"{}"));
-        assert!(went_on(&plugin.response_body(
-            &mut exchange,
-            &mut piece,
-            true
-        )));
-        assert_eq!(piece.as_deref(), Some(&b"{}"[..]));
+        assert_eq!(plugin.wish(&mut exchange), Hold::Nothing);
     };
     let json = |exchange: Exchange| exchange.with_response("content-type", "application/json");
 
@@ -382,10 +413,8 @@ fn answers_without_a_body_of_the_service_are_not_looked_at() {
 
 #[test]
 fn a_response_that_ends_with_trailers_is_whole() {
-    let plugin = Kit::new().instance(
-        &PLUGIN,
-        "response: {schema: {type: object}, on_mismatch: cut}",
-    );
+    let kit = Kit::new();
+    let plugin = kit.instance(&PLUGIN, "response: {schema: {type: object}}");
     let end = |body: &'static str| {
         let mut exchange =
             Exchange::get("http://a.test/").with_response("content-type", "application/json");
@@ -396,12 +425,13 @@ fn a_response_that_ends_with_trailers_is_whole() {
             &mut piece,
             false
         )));
-        assert_eq!(piece.as_deref(), Some(&b""[..]));
-        plugin.response_trailers(&mut exchange, &mut http::HeaderMap::new())
+        assert_eq!(piece.as_deref(), Some(body.as_bytes()));
+        plugin.response_trailers(&mut exchange, &mut http::HeaderMap::new());
+        kit.counted("response_mismatch")
     };
 
-    assert_eq!(end("{}").as_deref(), Some(&b"{}"[..]));
-    assert_eq!(end("[]"), None);
+    assert_eq!(end("{}"), 0);
+    assert_eq!(end("[]"), 1);
 }
 
 #[test]

@@ -130,7 +130,7 @@ pub static RESPONSE: Cause = Cause {
     blame: Blame::Upstream,
     status: 502,
     title: "Bad gateway",
-    explanation: "The service's response has a status or media type that the document does not declare, or a body that does not fit, and `responses` is `cut`. Where the body is wrong its head was sent before it was there.",
+    explanation: "The service's response has a status or media type that the document does not declare, or a body that does not fit, and `responses` is `refuse`; nothing of it was sent.",
     next_step: "Compare what the service answers with the document; `responses: report` counts such responses and lets them through.",
 };
 

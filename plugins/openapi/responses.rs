@@ -1,161 +1,85 @@
-//! The check of responses: their status, media type and JSON.
-//! It must not answer once a head was sent: then it can count or cut.
+//! The check of responses: their status, media type and JSON, by what the document says of the operation.
+//! It must not know what becomes of them; that is the same for all plugins with schemas.
 //! Attached by the plugin where its settings ask for it.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method};
 
 use super::content::{Content, Looks};
 use super::operation::Operation;
-use super::RESPONSE;
 use crate::codec::whole::plain;
-use crate::contract::{Answer, Build, Counter, Hooks, Response, Slot, Slots, Verdict};
+use crate::contract::{Response, Slot};
 use crate::json::bounded;
 use crate::media;
-use crate::schema::held::{Held, OnMismatch, Whole};
-use crate::schema::Said;
+use crate::schema::responses::{has_whole_body, Head, Judge};
+use crate::schema::{Said, Schema};
 
-/// Attaches what looks at responses.
-pub(super) fn attach(
-    hooks: Hooks,
-    found: Slot<Arc<Operation>>,
-    on_mismatch: OnMismatch,
-    most: u64,
-    build: &Build<'_>,
-) -> Hooks {
-    let watch = Arc::new(Watch {
-        found,
-        body: build.slot(),
-        on_mismatch,
-        most,
-        mismatch: build.counter("response_mismatch"),
-        unchecked: build.counter("response_unchecked"),
-    });
-    let (pieces, trailers) = (watch.clone(), watch.clone());
-    hooks
-        .on_response(move |response| watch.head(response))
-        .on_response_body(move |slots, piece, last| pieces.piece(slots, piece, last))
-        .on_response_trailers(move |slots, _, piece| {
-            // Nothing can be cut any more: what does not fit is left out.
-            let mut rest = None;
-            if let Verdict::Continue = trailers.piece(slots, &mut rest, true) {
-                if let Some(rest) = rest.filter(|rest| !rest.is_empty()) {
-                    *piece = Some(rest);
-                }
-            }
-        })
+/// What is looked for.
+pub(super) struct ByOperation {
+    /// The operation that a request was found to be.
+    pub(super) found: Slot<Arc<Operation>>,
+    pub(super) most: u64,
 }
 
-struct Watch {
-    found: Slot<Arc<Operation>>,
-    body: Slot<Body>,
-    on_mismatch: OnMismatch,
-    most: u64,
-    mismatch: Counter,
-    unchecked: Counter,
-}
-
-/// A body that is looked at.
-struct Body {
-    held: Held,
-    headers: HeaderMap,
+/// The operation of a response, its status and media type.
+pub(super) struct Declared {
+    operation: Arc<Operation>,
     status: u16,
     kind: String,
 }
 
-impl Watch {
-    fn head(&self, response: &mut Response<'_>) -> Verdict {
-        if response.cause.is_some() || !response.effects.is_live() {
-            return Verdict::Continue;
-        }
+impl Judge for ByOperation {
+    type Kept = Declared;
+
+    fn head(&self, response: &Response<'_>) -> Head<Declared> {
         let Some(operation) = response.slots.value(self.found).cloned() else {
-            return Verdict::Continue;
+            return Head::Passes;
         };
         let status = response.head.status.as_u16();
         let has_body =
             response.request.method != Method::HEAD && !matches!(status, 204 | 205 | 304);
-        let kind = media::of(&response.head.headers);
-        let kind = kind.filter(|_| has_body);
-        let declared = operation
-            .responses
-            .as_ref()
-            .and_then(|all| all.of_status(status));
-        let is_declared = match (declared, &kind) {
-            (None, _) => false,
-            (Some(_), None) | (Some(None), Some(_)) => true,
-            (Some(Some(content)), Some(kind)) => content.media(kind).is_some(),
-        };
-        if !is_declared {
-            (self.mismatch)(1);
-            return match self.on_mismatch {
-                OnMismatch::Report => Verdict::Continue,
-                OnMismatch::Cut => Answer::of(&RESPONSE).into(),
-            };
-        }
-        let is_json = |content: &Content, kind: &str| matches!(content.media(kind), Some(media) if matches!(media.looks, Looks::Json(Some(_))));
-        if let (Some(Some(content)), Some(kind)) = (declared, kind) {
-            if is_json(content, &kind) && status != 206 {
-                let most = usize::try_from(self.most).unwrap_or(usize::MAX);
-                let mut headers = response.head.headers.clone();
-                headers.remove(CONTENT_TYPE);
-                let body = Body {
-                    held: Held::new(most, self.on_mismatch),
-                    headers,
-                    status,
-                    kind,
-                };
-                response.slots.put(self.body, body);
-            }
-        }
-        Verdict::Continue
-    }
-
-    fn piece(&self, slots: &mut Slots, piece: &mut Option<Bytes>, last: bool) -> Verdict {
-        let operation = slots.value(self.found).cloned();
-        let (Some(operation), Some(body)) = (operation, slots.value_mut(self.body)) else {
-            return Verdict::Continue;
-        };
-        body.held.take(piece);
-        if !last {
-            return Verdict::Continue;
-        }
-        let all = match body.held.end() {
-            Whole::All(all) => all,
-            Whole::TooLarge => {
-                (self.unchecked)(1);
-                return Verdict::Continue;
-            }
-        };
-        if self.fits(&operation, body, &all) {
-            body.held.release(piece, all);
-            return Verdict::Continue;
-        }
-        (self.mismatch)(1);
-        match body.held.cuts() {
-            true => {
-                *piece = None;
-                Answer::of(&RESPONSE).into()
-            }
-            false => Verdict::Continue,
-        }
-    }
-
-    fn fits(&self, operation: &Operation, body: &Body, all: &Bytes) -> bool {
+        let kind = media::of(&response.head.headers).filter(|_| has_body);
         let declared = operation.responses.as_ref();
+        let declared = declared.and_then(|all| all.of_status(status));
+        match (declared, kind) {
+            (None, _) => Head::Unfit,
+            (Some(_), None) | (Some(None), Some(_)) => Head::Passes,
+            (Some(Some(content)), Some(kind)) if content.media(&kind).is_none() => Head::Unfit,
+            (Some(Some(content)), Some(kind)) => {
+                match schema(content, &kind).is_some() && has_whole_body(response) {
+                    false => Head::Passes,
+                    true => Head::Body(Declared {
+                        operation,
+                        status,
+                        kind,
+                    }),
+                }
+            }
+        }
+    }
+
+    fn fits(&self, kept: &Declared, headers: &HeaderMap, body: &Bytes) -> bool {
+        let declared = kept.operation.responses.as_ref();
         let content = declared
-            .and_then(|declared| declared.of_status(body.status))
+            .and_then(|all| all.of_status(kept.status))
             .flatten();
-        let media = content.and_then(|content| content.media(&body.kind));
-        let Some(Looks::Json(Some(schema))) = media.map(|media| &media.looks) else {
+        let Some(schema) = content.and_then(|content| schema(content, &kept.kind)) else {
             return true;
         };
-        let Ok(plain) = plain(&body.headers, all, self.most) else {
+        let Ok(plain) = plain(headers, body, self.most) else {
             return false;
         };
         let value = bounded(&plain, 127);
         value.is_ok_and(|value| schema.check(&value, plain.len(), 0) == Said::Fits)
+    }
+}
+
+/// The schema of JSON of a media type, if there is one.
+fn schema<'c>(content: &'c Content, kind: &str) -> Option<&'c Schema> {
+    match &content.media(kind)?.looks {
+        Looks::Json(schema) => schema.as_deref(),
+        Looks::Presence | Looks::Form(_) => None,
     }
 }

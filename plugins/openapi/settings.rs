@@ -11,7 +11,8 @@ use serde_json::Value;
 use super::compiler::Wish;
 use super::documents::{Documents, Flaw};
 use crate::contract::{Build, Problem, Size};
-use crate::schema::held::OnMismatch;
+use crate::schema::bounds::{one_mib, sixty_four, ten, unprocessable, yes, Bounds};
+use crate::schema::responses::OnMismatch;
 
 /// Settings of `openapi`. The document is OpenAPI 3.1 or 3.0, with `$ref` into itself and to files beside it or below; nothing is
 /// fetched. Judged are path, method, parameters in all styles that the specification defines, and bodies: JSON by its schema, forms
@@ -52,7 +53,8 @@ pub struct Config {
     #[serde(default = "unprocessable")]
     pub status: u16,
     /// Whether responses are checked, by status, media type and JSON schema: `off`, `report` counts what is not declared or does not
-    /// fit (`response_mismatch`), `cut` refuses it, or cuts it where its head was sent. Default: `off`.
+    /// fit (`response_mismatch`), `refuse` holds responses back until they were looked at, and answers with the cause
+    /// `openapi.response` in their place. Default: `off`.
     #[serde(default)]
     pub responses: OfResponses,
     /// The most bytes of a response's body that are looked at; larger ones go on, counted as `response_unchecked`. Default: 1MiB, at
@@ -110,8 +112,8 @@ pub enum OfResponses {
     Off,
     /// What does not fit is counted.
     Report,
-    /// What does not fit is refused or cut.
-    Cut,
+    /// What does not fit is refused.
+    Refuse,
 }
 
 impl OfResponses {
@@ -119,53 +121,22 @@ impl OfResponses {
         match self {
             OfResponses::Off => None,
             OfResponses::Report => Some(OnMismatch::Report),
-            OfResponses::Cut => Some(OnMismatch::Cut),
+            OfResponses::Refuse => Some(OnMismatch::Refuse),
         }
     }
-}
-
-fn yes() -> bool {
-    true
-}
-
-fn one_mib() -> Size {
-    Size(1 << 20)
-}
-
-fn sixty_four() -> usize {
-    64
-}
-
-fn ten() -> usize {
-    10
-}
-
-fn unprocessable() -> u16 {
-    422
 }
 
 impl Config {
     /// What is wrong with single settings.
     pub(super) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        for (path, size) in [("max", self.max), ("max_response", self.max_response)] {
-            if !(1..=MOST).contains(&size.0) {
-                let fact = format!("must be from 1B to 64MiB, found {size}");
-                problems.push(Problem::at(path, fact).help("leave it out for 1MiB"));
-            }
+        Bounds {
+            sizes: &[("max", self.max), ("max_response", self.max_response)],
+            depth: self.depth,
+            errors: self.errors,
+            status: self.status,
         }
-        if !(1..=127).contains(&self.depth) {
-            let fact = format!("must be from 1 to 127, found {}", self.depth);
-            problems.push(Problem::at("depth", fact).help("leave it out for 64"));
-        }
-        if self.errors > 100 {
-            let fact = format!("must be at most 100, found {}", self.errors);
-            problems.push(Problem::at("errors", fact).help("leave it out for 10"));
-        }
-        if !matches!(self.status, 400 | 422) {
-            let fact = format!("must be 400 or 422, found {}", self.status);
-            problems.push(Problem::at("status", fact).help("leave it out for 422"));
-        }
+        .judge(&mut problems);
         if self.mock && self.responses != OfResponses::Off {
             let fact = "a mock has no responses of a service to check";
             problems.push(Problem::at("responses", fact).help("leave it out, or `mock`"));
@@ -225,6 +196,5 @@ impl Config {
     }
 }
 
-const MOST: u64 = 64 << 20;
 pub(super) const HELP: &str =
     "correct the document at that place; `openapi` checks requests against all of it or not at all";

@@ -309,7 +309,7 @@ fn wrong_settings_are_located() {
     assert_eq!(paths("file: none.yaml"), ["file"]);
     assert_eq!(paths("file: a\ndocument: {}"), ["file"]);
     assert_eq!(
-        paths(&format!("{}max: 0B\nmax_response: 1GiB\ndepth: 0\nerrors: 101\nstatus: 500\nmock: true\nresponses: cut\nbase_paths: [v1]", document(PETS))),
+        paths(&format!("{}max: 0B\nmax_response: 1GiB\ndepth: 0\nerrors: 101\nstatus: 500\nmock: true\nresponses: refuse\nbase_paths: [v1]", document(PETS))),
         ["max", "max_response", "depth", "errors", "status", "responses", "base_paths[0]"]
     );
     assert_eq!(

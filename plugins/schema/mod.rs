@@ -3,10 +3,11 @@
 //! Used by `json_schema` and `openapi`.
 
 pub(crate) mod beside;
+pub(crate) mod bounds;
 pub(crate) mod finding;
-pub(crate) mod held;
 mod meter;
 pub(crate) mod refusal;
+pub(crate) mod responses;
 
 use std::sync::Arc;
 
