@@ -4,14 +4,14 @@
 
 use std::collections::HashMap;
 use std::future::{poll_fn, Future};
-use std::pin::pin;
+use std::pin::{pin, Pin};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::contract::{Life, Wish};
+use crate::contract::{Counter, Life, Wish};
 
 /// Debts by the store's key, each a sum.
 #[derive(Default)]
@@ -43,6 +43,15 @@ impl Debt {
     }
 }
 
+/// A store that is told of a debt.
+pub(crate) type Telling<'a> = Pin<Box<dyn Future<Output = bool> + Send + 'a>>;
+
+/// What is counted when a store does not answer: that it did not, and debts that nobody will tell it of.
+pub(crate) struct Misses<'a> {
+    pub(crate) failed: &'a Counter,
+    pub(crate) lost: &'a Counter,
+}
+
 impl Owed {
     /// Adds to what a key owes. `false` when too many owe something, and this is forgotten.
     pub(crate) fn add(&self, key: String, debt: Debt) -> bool {
@@ -57,8 +66,43 @@ impl Owed {
         true
     }
 
+    /// Tells a store of each debt while the task lives, again until it answers, and once more at the end. `tell` says whether it did.
+    pub(crate) async fn settle<'a>(
+        &self,
+        life: &Life,
+        misses: Misses<'_>,
+        tell: impl Fn(String, Debt) -> Telling<'a> + Send + Sync,
+    ) {
+        while self.some(life).await {
+            while !self.told(&misses, &tell).await {
+                if !life.rest(AGAIN).await {
+                    break;
+                }
+            }
+        }
+        self.told(&misses, &tell).await;
+    }
+
+    /// Whether the store has heard of all of them.
+    async fn told<'a>(
+        &self,
+        misses: &Misses<'_>,
+        tell: &(impl Fn(String, Debt) -> Telling<'a> + Send + Sync),
+    ) -> bool {
+        while let Some((key, debt)) = self.next() {
+            if !tell(key.clone(), debt).await {
+                (misses.failed)(1);
+                if !self.add(key, debt) {
+                    (misses.lost)(1);
+                }
+                return false;
+            }
+        }
+        true
+    }
+
     /// One debt, which is the caller's now.
-    pub(crate) fn next(&self) -> Option<(String, Debt)> {
+    fn next(&self) -> Option<(String, Debt)> {
         let mut debts = self.debts();
         loop {
             let key = debts.keys().next()?.clone();
@@ -70,7 +114,7 @@ impl Owed {
     }
 
     /// Waits until somebody owes something. `false` when the task shall end.
-    pub(crate) async fn some(&self, life: &Life) -> bool {
+    async fn some(&self, life: &Life) -> bool {
         let mut over = pin!(life.over());
         let mut some = pin!(self.some.notified());
         poll_fn(|cx| {
@@ -90,4 +134,4 @@ impl Owed {
 /// Keys that may owe something at a time.
 const MOST: usize = 100_000;
 /// Time before a store that did not answer is told again.
-pub(crate) const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_secs(1);

@@ -13,7 +13,7 @@ use crate::contract::{
 };
 use crate::keyed::key::{Key, Settings, SharedKey};
 use crate::keyed::lease::{Lease, Step, Terms};
-use crate::keyed::owed::{Debt, Owed, AGAIN};
+use crate::keyed::owed::{Debt, Misses, Owed, Telling};
 use crate::keyed::own::Own;
 use crate::keyed::table::{Aged, Table, SHARDS};
 use crate::keyed::OnStoreFailure;
@@ -151,17 +151,21 @@ impl Budget {
         let Some(shared) = &self.shared else {
             return life.over().await;
         };
-        let Ok(owed) = shared.owed.with(Effects::Live, Arc::clone) else {
+        let owed = shared.owed.with(Effects::Live, Arc::clone);
+        let (Ok(owed), Ok(client)) = (owed, shared.store.live(Effects::Live)) else {
             return life.over().await;
         };
-        while owed.some(&life).await {
-            while !shared.told(&owed).await {
-                if !life.rest(AGAIN).await {
-                    break;
-                }
-            }
-        }
-        shared.told(&owed).await;
+        let misses = Misses {
+            failed: &shared.failed,
+            lost: &shared.lost,
+        };
+        let tell = |key: String, debt: Debt| -> Telling<'_> {
+            Box::pin(async move {
+                let told = client.add_until(&key, debt.limit, debt.wish(), debt.until);
+                told.await.is_ok()
+            })
+        };
+        owed.settle(&life, misses, tell).await;
     }
 
     /// Takes what a request is expected to use.
@@ -411,24 +415,6 @@ impl InStore {
         if self.owed.with(Effects::Live, |owed| owed.add(key, debt)) == Ok(false) {
             (self.lost)(1);
         }
-    }
-
-    /// Whether the store has heard of all that is owed.
-    async fn told(&self, owed: &Owed) -> bool {
-        let Ok(client) = self.store.live(Effects::Live) else {
-            return true;
-        };
-        while let Some((key, debt)) = owed.next() {
-            let told = client.add_until(&key, debt.limit, debt.wish(), debt.until);
-            if told.await.is_err() {
-                (self.failed)(1);
-                if !owed.add(key, debt) {
-                    (self.lost)(1);
-                }
-                return false;
-            }
-        }
-        true
     }
 }
 

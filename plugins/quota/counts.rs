@@ -12,7 +12,7 @@ use crate::contract::{
     Wish,
 };
 use crate::keyed::lease::{Lease, Step, Terms};
-use crate::keyed::owed::{Debt, Owed, AGAIN};
+use crate::keyed::owed::{Debt, Misses, Owed, Telling};
 use crate::keyed::table::{Aged, Table, SHARDS};
 use crate::keyed::{OnStoreFailure, Standing};
 
@@ -159,17 +159,21 @@ impl Counts {
         let Some(shared) = &self.shared else {
             return life.over().await;
         };
-        let Ok(owed) = shared.owed.with(Effects::Live, Arc::clone) else {
+        let owed = shared.owed.with(Effects::Live, Arc::clone);
+        let (Ok(owed), Ok(client)) = (owed, shared.store.live(Effects::Live)) else {
             return life.over().await;
         };
-        while owed.some(&life).await {
-            while !shared.settled(&owed).await {
-                if !life.rest(AGAIN).await {
-                    break;
-                }
-            }
-        }
-        shared.settled(&owed).await;
+        let misses = Misses {
+            failed: &shared.failed,
+            lost: &shared.owed_lost,
+        };
+        let tell = |key: String, debt: Debt| -> Telling<'_> {
+            Box::pin(async move {
+                let told = client.add_until(&key, debt.limit, debt.wish(), debt.until);
+                told.await.is_ok()
+            })
+        };
+        owed.settle(&life, misses, tell).await;
     }
 
     async fn take_shared(
@@ -312,26 +316,6 @@ impl InStore {
     /// The key of a request's period in the store.
     fn key(&self, ask: &Ask<'_>) -> String {
         format!("{}{}:{}", self.prefix, ask.span.name, ask.text)
-    }
-
-    /// Whether the store has heard of all that is owed.
-    async fn settled(&self, owed: &Owed) -> bool {
-        let Ok(client) = self.store.live(Effects::Live) else {
-            return true;
-        };
-        while let Some((key, debt)) = owed.next() {
-            let told = client
-                .add_until(&key, debt.limit, debt.wish(), debt.until)
-                .await;
-            if told.is_err() {
-                (self.failed)(1);
-                if !owed.add(key, debt) {
-                    (self.owed_lost)(1);
-                }
-                return false;
-            }
-        }
-        true
     }
 }
 

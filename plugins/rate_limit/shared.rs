@@ -13,7 +13,7 @@ use crate::contract::{
 };
 use crate::keyed::key::SharedKey;
 use crate::keyed::lease::{Lease, Step, Terms};
-use crate::keyed::owed::{Debt, Owed, AGAIN};
+use crate::keyed::owed::{Debt, Misses, Owed, Telling};
 use crate::keyed::table::{Table, SHARDS};
 use crate::keyed::{OnStoreFailure, Standing};
 
@@ -155,41 +155,26 @@ impl Counts {
 
     /// Tells the store what is owed, again until it answers, and once more at the end.
     pub(super) async fn settle(&self, life: Life) {
-        let Ok(owed) = self.owed.with(Effects::Live, Arc::clone) else {
+        let owed = self.owed.with(Effects::Live, Arc::clone);
+        let (Ok(owed), Ok(client)) = (owed, self.store.live(Effects::Live)) else {
             return life.over().await;
         };
-        while owed.some(&life).await {
-            while !self.settled(&owed).await {
-                if !life.rest(AGAIN).await {
-                    break;
-                }
-            }
-        }
-        self.settled(&owed).await;
-    }
-
-    /// Whether the store has heard of all of it.
-    async fn settled(&self, owed: &Owed) -> bool {
-        let Ok(client) = self.store.live(Effects::Live) else {
-            return true;
+        let misses = Misses {
+            failed: &self.failed,
+            lost: &self.owed_lost,
         };
-        while let Some((key, debt)) = owed.next() {
-            match self.ask(client, &key, debt.wish()).await {
-                Ok(told) => {
-                    let now = self.clock.elapsed();
-                    // Traffic's own table: it is there.
-                    let _ = self.lease(debt.number, Effects::Live, |lease| lease.owed(now, told));
-                }
-                Err(_) => {
-                    (self.failed)(1);
-                    if !owed.add(key, debt) {
-                        (self.owed_lost)(1);
-                    }
+        let tell = |key: String, debt: Debt| -> Telling<'_> {
+            Box::pin(async move {
+                let Ok(told) = self.ask(client, &key, debt.wish()).await else {
                     return false;
-                }
-            }
-        }
-        true
+                };
+                let now = self.clock.elapsed();
+                // Traffic's own table: it is there.
+                let _ = self.lease(debt.number, Effects::Live, |lease| lease.owed(now, told));
+                true
+            })
+        };
+        owed.settle(&life, misses, tell).await;
     }
 
     /// What there is at once.
