@@ -79,9 +79,10 @@ pub struct Config {
     /// is kept of each caller (`principal`) lies there in the clear. Default: none, memory only.
     #[serde(default)]
     pub folder: Option<String>,
-    /// The largest body that is kept, at most a half of `memory`. Larger ones pass through unhindered. Default: `1MiB`.
-    #[serde(default = "object")]
-    pub object: Size,
+    /// The largest body that is kept, at most a half of `memory`. Larger ones pass through unhindered. Default: `1MiB`, or a half of
+    /// `memory` where that is less.
+    #[serde(default)]
+    pub object: Option<Size>,
     /// Which query parameters make a difference: `all`, `none`, `{only: [NAME]}` or `{except: [NAME]}`. The endpoint gets those in
     /// the key and no others, in the order they came, so that none can change what others are answered. Default: `all`.
     #[serde(default)]
@@ -192,6 +193,7 @@ impl Plugin for Config {
         self.bounds(&mut problems);
         let headers = names(Side::Request, "headers", &self.headers, &mut problems);
         let tags = names(Side::Response, "tags", &self.tags, &mut problems);
+        let object = self.object().0;
         let query = QueryKey::of(self.query, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
@@ -217,18 +219,18 @@ impl Plugin for Config {
             wait: self.collapse.0,
         };
         let store = build.shared("the stored responses", Store::default);
-        let disk = self.folder.map(|folder| {
+        let disk = self.folder.as_ref().map(|folder| {
             let counters = Counters {
                 restored: build.counter("restored"),
                 failed: build.counter("disk_failed"),
             };
-            let folder = build.path(&folder);
+            let folder = build.path(folder);
             Disk::new(&folder, build.instance, self.memory.0, counters)
         });
         let followed = store.clone();
         let cache = Arc::new(Cache::new(
             (keying, rules),
-            (self.memory.0, self.object.0),
+            (self.memory.0, object),
             self.status,
             store,
             build,
@@ -239,27 +241,36 @@ impl Plugin for Config {
                 disk.clone().follow(followed.clone(), life)
             });
         }
-        if tags.is_empty() {
-            return Ok(hooks);
-        }
-        Ok(hooks.on_response(move |response| {
-            for name in &tags {
-                response.head.remove_header(name);
-            }
-            Verdict::Continue
-        }))
+        Ok(without(hooks, tags))
     }
 }
 
+/// Takes the fields that name tags from what clients get.
+fn without(hooks: Hooks, tags: Vec<HeaderName>) -> Hooks {
+    if tags.is_empty() {
+        return hooks;
+    }
+    hooks.on_response(move |response| {
+        for name in &tags {
+            response.head.remove_header(name);
+        }
+        Verdict::Continue
+    })
+}
+
 impl Config {
+    fn object(&self) -> Size {
+        self.object.unwrap_or(Size(OBJECT.min(self.memory.0 / 2)))
+    }
+
     fn bounds(&self, problems: &mut Vec<Problem>) {
         if self.memory.0 < LEAST_MEMORY {
             let fact = format!("must be at least 64KiB, found {}", self.memory);
             problems.push(Problem::at("memory", fact).help("to keep nothing remove this plugin"));
-        } else if self.object.0 == 0 || self.object.0 > self.memory.0 / 2 {
+        } else if !(1..=self.memory.0 / 2).contains(&self.object().0) {
             let fact = format!(
                 "must be from 1B to a half of `memory`, found {}",
-                self.object
+                self.object()
             );
             problems.push(Problem::at("object", fact).help("raise `memory`, or lower `object`"));
         }
@@ -316,10 +327,6 @@ const fn memory() -> Size {
     Size(64 << 20)
 }
 
-const fn object() -> Size {
-    Size(1 << 20)
-}
-
 const fn collapse() -> Time {
     Time::secs(5)
 }
@@ -345,4 +352,5 @@ const fn longest() -> Time {
 
 const LEAST_MEMORY: u64 = 64 << 10;
 const MOST_HEADERS: usize = 16;
+const OBJECT: u64 = 1 << 20;
 const LONGEST_COLLAPSE: Duration = Duration::from_secs(60);

@@ -140,6 +140,7 @@ fn settings_that_cannot_be_meant_are_refused_with_their_place() {
     };
 
     assert_eq!(refused("memory: 1KiB"), "memory");
+    assert_eq!(refused("memory: 1MiB"), "");
     assert_eq!(refused("memory: 1MiB\nobject: 600KiB"), "object");
     assert_eq!(refused("query: {only: []}"), "query.only");
     assert_eq!(refused("headers: [\"a b\"]"), "headers[0]");
