@@ -8,12 +8,13 @@ fn finish(plugin: &Instance, status: u16) {
     plugin.finish(&mut exchange, Duration::from_millis(5));
 }
 
-/// Waits until the file has so many lines.
+/// Waits until the file has so many whole lines; one that crosses a page of the file can be seen half written.
 fn lines(path: &std::path::Path, count: usize) -> Vec<serde_json::Value> {
     let begun = Instant::now();
     loop {
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        let lines: Vec<_> = text
+        let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
+        let lines: Vec<_> = whole
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();

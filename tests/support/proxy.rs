@@ -166,11 +166,12 @@ impl Proxy {
         found.unwrap_or_else(|| panic!("no pool {name}")).clone()
     }
 
-    /// The access log's lines so far.
+    /// The access log's whole lines so far; one that crosses a page of the file can be seen half written.
     pub(crate) fn log(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.file("access.log")).unwrap_or_default();
+        let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
         let line = |line: &str| serde_json::from_str(line).expect("a line is JSON");
-        text.lines().map(line).collect()
+        whole.lines().map(line).collect()
     }
 
     /// Waits for a line of the access log.
