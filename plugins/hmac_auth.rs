@@ -43,26 +43,30 @@ impl Plugin for Config {
         let (asking, slot) = (gate.clone(), gate.digest);
         let mut hooks = Hooks::new().on_request(move |request| asking.check(request));
         if self.digest != DigestRule::Ignored {
+            let refusing = gate.clone();
             hooks = hooks.on_request_body(move |slots, piece, last| {
                 let Some(expected) = slots.value_mut::<Expected>(slot) else {
                     return Verdict::Continue;
                 };
                 match expected.take(piece.as_deref().unwrap_or_default(), last) {
                     true => Verdict::Continue,
-                    false => Answer::of(&causes::DIGEST).into(),
+                    false => refusing.answer(&causes::DIGEST),
                 }
             });
         }
-        // Not in the request hook: another plugin of the chain may still want to read the signature.
-        Ok(match self.forward_credentials {
-            true => hooks,
-            false => hooks.on_upstream_request(move |request| {
+        let forwards = self.forward_credentials;
+        Ok(hooks.on_upstream_request(move |request| {
+            if let Some(expected) = request.slots.value_mut(slot) {
+                expected.begin();
+            }
+            // Not in the request hook: another plugin of the chain may still want to read the signature.
+            if !forwards {
                 for name in gate.own_fields() {
                     request.head.remove_header(*name);
                 }
-                Verdict::Continue
-            }),
-        })
+            }
+            Verdict::Continue
+        }))
     }
 }
 
@@ -132,6 +136,10 @@ impl Gate {
         if effects.is_live() {
             (self.refused)(1);
         }
+        self.answer(cause)
+    }
+
+    fn answer(&self, cause: &'static Cause) -> Verdict {
         let answer = Answer::of(cause).with(WWW_AUTHENTICATE, self.challenge.clone());
         answer.into()
     }
@@ -226,8 +234,7 @@ impl Gate {
         if self.digest_rule == DigestRule::Ignored {
             return Ok(());
         }
-        let headers = &request.head.headers;
-        let has_body = digest::announces_body(headers);
+        let (headers, has_body) = (&request.head.headers, request.client.sends_body);
         if has_body && !is_covered && self.digest_rule == DigestRule::Required {
             return Err(Stop::Refused(&causes::UNCOVERED));
         }

@@ -35,6 +35,7 @@ pub mod grpc_json;
 pub mod grpc_web;
 pub mod headers;
 pub mod hmac_auth;
+mod host;
 pub mod ip_filter;
 mod json;
 pub mod json_schema;

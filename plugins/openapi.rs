@@ -23,8 +23,8 @@ mod tests;
 
 use std::sync::Arc;
 
-use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Method, Version};
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method};
 
 use crate::codec::whole::{plain, NotPlain};
 use crate::contract::{
@@ -303,16 +303,11 @@ fn looks<'b>(body: &'b Body, headers: &HeaderMap) -> Option<&'b Looks> {
     body.content.media(&kind).map(|media| &media.looks)
 }
 
-/// Whether a request has a body: as it was read, or as its head says. Over HTTP/2 a head need not say, and a type speaks for one.
+/// Whether a request has a body: as it was read, or as far as is known before.
 fn has_body(request: &Request<'_>) -> bool {
-    let headers = &request.head.headers;
-    match (&request.body, headers.get(CONTENT_LENGTH)) {
-        (Some(body), _) => !body.bytes().is_empty(),
-        (None, Some(length)) => length.as_bytes().iter().any(|byte| *byte != b'0'),
-        (None, None) if request.head.version >= Version::HTTP_2 => {
-            headers.contains_key(CONTENT_TYPE)
-        }
-        (None, None) => headers.contains_key(TRANSFER_ENCODING),
+    match &request.body {
+        Some(body) => !body.bytes().is_empty(),
+        None => request.client.sends_body,
     }
 }
 

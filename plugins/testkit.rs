@@ -190,7 +190,7 @@ impl Instance {
     /// Runs the request hook inside the caller's runtime.
     pub async fn request_async(&self, exchange: &mut Exchange) -> Verdict {
         let body = exchange.body.clone();
-        let client = exchange.facts.view();
+        let client = exchange.facts.view(&exchange.request);
         let mut request = exchange.seen.request(&mut exchange.request, &client);
         let asked = self.hooks.body_wanted.as_ref();
         let wish = self.hooks.whole_body;
@@ -224,7 +224,7 @@ impl Instance {
     /// When the hook is async; built-in kinds attach none here.
     pub fn upstream_request(&self, exchange: &mut Exchange) -> Verdict {
         exchange.upstream = exchange.request.clone();
-        let client = exchange.facts.view();
+        let client = exchange.facts.view(&exchange.request);
         let at = Upstream {
             pool: "test",
             endpoint: "192.0.2.10:80",
@@ -288,7 +288,7 @@ impl Instance {
 
     /// Runs the finish hook, with the response's status as the final one. What was noted is in [`Exchange::notes`] then.
     pub fn finish(&self, exchange: &mut Exchange, duration: Duration) {
-        let client = exchange.facts.view();
+        let client = exchange.facts.view(&exchange.request);
         let status = exchange.response.status.as_u16();
         let line = move |out: &mut Vec<u8>| {
             out.extend_from_slice(format!("{{\"status\":{status}}}\n").as_bytes());
@@ -377,6 +377,7 @@ impl Exchange {
                 trusted_peer: false,
                 trace: None,
                 certificate: None,
+                streams: false,
                 host,
             },
             seen: Seen {

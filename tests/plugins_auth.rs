@@ -5,10 +5,12 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::prelude::{Engine, BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use http::Request;
 use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
 use openssl::sign::Signer;
 
+use crate::support::grpc::Client;
 use crate::support::proxy::{pool, ALL_TO_APP};
 use crate::support::{until, Proxy, Reply, Upstream};
 
@@ -138,6 +140,37 @@ fn a_signed_request_is_let_through_once_and_only_as_it_was_signed() {
     assert_eq!(service.last().header("signature"), None);
     let shown = proxy.admin_reply("/config").text();
     assert!(!shown.contains(secret), "{shown}");
+}
+
+#[tokio::test]
+async fn a_body_that_http2_does_not_announce_has_to_be_signed() {
+    let service = Upstream::echo();
+    let secret = "0123456789abcdef0123456789abcdef";
+    let proxy = Proxy::http(&format!(
+        "consumers: [{{name: ann, signing_keys: [{{id: k1, secret: {secret}}}]}}]\n{}{ALL_TO_APP}  plugins: [{{kind: hmac_auth}}]\n",
+        pool("app", &[&service])
+    ));
+    let input = format!(
+        "(\"@method\" \"@authority\" \"@path\");created={};keyid=\"k1\"",
+        now()
+    );
+    let base = format!(
+        "\"@method\": POST\n\"@authority\": test\n\"@path\": /a\n\"@signature-params\": {input}"
+    );
+    let key = PKey::hmac(secret.as_bytes()).unwrap();
+    let mut signer = Signer::new(MessageDigest::sha256(), &key).unwrap();
+    let code = BASE64_STANDARD.encode(signer.sign_oneshot_to_vec(base.as_bytes()).unwrap());
+    let client = Client::connect(proxy.address("web")).await;
+    let ask = async |body: &'static str| {
+        let request = Request::post("http://test/a")
+            .header("signature-input", format!("s={input}"))
+            .header("signature", format!("s=:{code}:"));
+        let reply = client.ask(request.body(()).unwrap(), body.into()).await;
+        reply.unwrap().head.status.as_u16()
+    };
+
+    assert_eq!([ask("").await, ask("unsigned").await], [200, 401]);
+    assert_eq!(service.requests(), 1);
 }
 
 #[test]

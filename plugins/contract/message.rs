@@ -78,6 +78,8 @@ pub struct ClientFacts<'a> {
     pub route: &'a str,
     /// Canonical host: lower case, no port.
     pub host: &'a str,
+    /// Whether a body follows that is not known to be empty. HTTP/2 need not announce one: there it is whether the stream goes on.
+    pub sends_body: bool,
     /// Canonical path: decoded where that is safe, dot segments removed. Policies must use this one.
     pub path: &'a str,
     /// The request id that is logged and forwarded.

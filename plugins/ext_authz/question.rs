@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, TE};
+use http::header::{CONTENT_LENGTH, TE};
 use http::{HeaderValue, Version};
 
 use super::message::{
@@ -15,6 +15,7 @@ use super::message::{
 use crate::authorization::{body, PARTIAL};
 use crate::contract::{Call, Caller, Clock, Request};
 use crate::granted::Names;
+use crate::host;
 
 pub(super) struct Question {
     pub(super) send: Names,
@@ -88,8 +89,6 @@ impl Question {
             .headers
             .get(CONTENT_LENGTH)
             .map(|value| value.to_str().ok()?.parse().ok());
-        let authority = head.uri.authority().map(|authority| authority.as_str());
-        let host = authority.or_else(|| head.headers.get(HOST)?.to_str().ok());
         HttpRequest {
             id: client.request_id.to_owned(),
             method: head.method.as_str().to_owned(),
@@ -99,7 +98,7 @@ impl Question {
                 Some(query) => format!("{}?{query}", client.path),
                 None => client.path.to_owned(),
             },
-            host: host.unwrap_or(client.host).to_owned(),
+            host: host::asked(head).unwrap_or(client.host).to_owned(),
             scheme: if client.secure { "https" } else { "http" }.to_owned(),
             size: size.flatten().unwrap_or(-1),
             protocol: match head.version {

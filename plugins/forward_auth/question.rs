@@ -11,6 +11,7 @@ use super::AskWith;
 use crate::authorization::{body, PARTIAL};
 use crate::contract::{field_name, Call, Caller, Request, Side};
 use crate::granted::Names;
+use crate::host;
 
 pub(super) struct Question {
     pub(super) send: Names,
@@ -53,7 +54,7 @@ impl Question {
         } else {
             "http"
         };
-        let host = host(request);
+        let host = written(request);
         let said = [
             (METHOD, request.head.method.as_str().to_owned()),
             (PROTO, scheme.to_owned()),
@@ -83,12 +84,10 @@ fn target(request: &Request<'_>) -> String {
 }
 
 /// The host as the client wrote it, with its port.
-fn host(request: &Request<'_>) -> String {
-    let uri = &request.head.uri;
-    let authority = uri.authority().map(|authority| authority.as_str());
-    let field = || request.head.headers.get(HOST)?.to_str().ok();
-    let written = authority.or_else(field);
-    written.unwrap_or(request.client.host).to_owned()
+fn written(request: &Request<'_>) -> String {
+    host::asked(request.head)
+        .unwrap_or(request.client.host)
+        .to_owned()
 }
 
 /// The request's target behind the path of the URL; the latter's query is left out.

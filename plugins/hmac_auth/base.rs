@@ -2,13 +2,14 @@
 //! It must not verify, nor know keys.
 //! Used by the gate for each request.
 
-use http::header::HOST;
 use http::{HeaderMap, HeaderName};
 use pingora_http::RequestHeader;
 use sfv::{BareItem, Dictionary, InnerList, Item, ListEntry, Parser};
 
 use super::causes;
 use crate::contract::{Cause, Request};
+use crate::host;
+use crate::query::escape;
 
 /// One signature of a request.
 pub(super) struct Signature {
@@ -212,8 +213,7 @@ fn component(request: &Request<'_>, item: &Item) -> Option<String> {
 
 /// The host as it was asked for, in lower case, without the port that goes without saying.
 pub(super) fn authority(head: &RequestHeader, secure: bool) -> Option<String> {
-    let of_field = head.headers.get(HOST).and_then(|host| host.to_str().ok());
-    let authority = of_field.or_else(|| head.uri.authority().map(|one| one.as_str()))?;
+    let authority = host::asked(head)?;
     let lower = authority.to_ascii_lowercase();
     let port = if secure { ":443" } else { ":80" };
     Some(
@@ -251,8 +251,7 @@ fn encoded(text: &str) -> Option<String> {
         match byte {
             b'+' => plain.push(b' '),
             b'%' => {
-                let digits = std::str::from_utf8(rest.get(..2)?).ok()?;
-                plain.push(u8::from_str_radix(digits, 16).ok()?);
+                plain.push(escape(rest)?);
                 rest = &rest[2..];
             }
             byte => plain.push(*byte),

@@ -2,7 +2,6 @@
 //! It must not keep the body.
 //! Made by the gate when a digest was signed; fed by the hook on the pieces.
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::HeaderMap;
 use sfv::{Dictionary, ListEntry, Parser};
 use sha2::{Digest, Sha256, Sha512};
@@ -49,6 +48,14 @@ impl Expected {
         })
     }
 
+    /// A further attempt sends the body from its begin.
+    pub(super) fn begin(&mut self) {
+        self.so_far = match self.so_far {
+            SoFar::Sha256(_) => SoFar::Sha256(Sha256::new()),
+            SoFar::Sha512(_) => SoFar::Sha512(Box::default()),
+        };
+    }
+
     /// Takes a piece; `false` when that was the last one and the body is another.
     pub(super) fn take(&mut self, piece: &[u8], last: bool) -> bool {
         match &mut self.so_far {
@@ -69,14 +76,5 @@ impl Expected {
             SoFar::Sha512(hash) => hash.finalize().to_vec(),
         };
         own == self.is
-    }
-}
-
-/// Whether a body follows. One of an unknown length may turn out to be empty.
-pub(super) fn announces_body(headers: &HeaderMap) -> bool {
-    let length = headers.get(CONTENT_LENGTH);
-    match length {
-        Some(length) => length.as_bytes() != b"0",
-        None => headers.contains_key(TRANSFER_ENCODING),
     }
 }

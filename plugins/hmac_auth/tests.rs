@@ -265,3 +265,60 @@ fn wrong_settings_are_located() {
     assert_eq!(paths("realm: \"a\\nb\""), ["realm"]);
     assert_eq!(Kit::new().problem_paths(&PLUGIN, "{}"), [""]);
 }
+
+#[test]
+fn a_body_that_no_field_announces_has_to_be_signed_as_well() {
+    let plugin = kit().instance(&PLUGIN, "{}");
+
+    // Over HTTP/2 neither a length nor a coding says that a body follows.
+    let streams = who(&plugin, &mut signed(get().streaming(), &PLAIN, NOW));
+    assert_eq!(streams, Err("auth.signature_uncovered"));
+    assert_eq!(
+        who(&plugin, &mut signed(get().over_http2(), &PLAIN, NOW)),
+        ann()
+    );
+    let nothing = "sha-256=:47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=:";
+    let mut lines = PLAIN.to_vec();
+    lines.push(("\"content-digest\"", nothing));
+    let mut streams = signed(
+        get().streaming().with("content-digest", nothing),
+        &lines,
+        NOW,
+    );
+    assert_eq!(who(&plugin, &mut streams), ann());
+    let mut piece = Some(bytes::Bytes::from_static(b"unsigned"));
+    let answer = answered(plugin.request_body(&mut streams, &mut piece, true));
+    assert_eq!(answer.cause, &causes::DIGEST);
+    assert!(field(&answer, "www-authenticate").is_some(), "as every 401");
+}
+
+#[test]
+fn a_body_that_is_sent_again_is_compared_from_its_begin() {
+    let digest = "sha-256=:X48E9qOokqqrvdts8nOJRJN3OWDUoyWxBf7kbu9DBPE=:";
+    let mut lines = PLAIN.to_vec();
+    lines.push(("\"content-digest\"", digest));
+    for config in ["{}", "forward_credentials: true"] {
+        let plugin = kit().instance(&PLUGIN, config);
+        let exchange = get().with("content-length", "18");
+        let mut exchange = signed(exchange.with("content-digest", digest), &lines, NOW);
+        assert_eq!(who(&plugin, &mut exchange), ann());
+
+        for attempt in 0..2 {
+            plugin.upstream_request(&mut exchange);
+            let mut piece = Some(bytes::Bytes::from_static(b"{\"hello\": \"world\"}"));
+            let verdict = plugin.request_body(&mut exchange, &mut piece, true);
+            assert!(matches!(verdict, Verdict::Continue), "{attempt}");
+        }
+    }
+}
+
+#[test]
+fn over_http2_the_authority_is_the_one_that_was_asked_for() {
+    let plugin = kit().instance(&PLUGIN, "{}");
+
+    let mut exchange = signed(get().over_http2().with("host", "other.test"), &PLAIN, NOW);
+    assert_eq!(who(&plugin, &mut exchange), ann());
+    let other = Exchange::get("https://other.test/a?x=1").over_http2();
+    let mut exchange = signed(other.with("host", "shop.test"), &PLAIN, NOW);
+    assert_eq!(who(&plugin, &mut exchange), Err("auth.signature_wrong"));
+}

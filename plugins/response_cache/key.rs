@@ -5,8 +5,7 @@
 use std::time::Duration;
 
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, COOKIE, HOST, IF_MATCH, IF_UNMODIFIED_SINCE,
-    PRAGMA, RANGE, TRANSFER_ENCODING,
+    AUTHORIZATION, CACHE_CONTROL, COOKIE, HOST, IF_MATCH, IF_UNMODIFIED_SINCE, PRAGMA, RANGE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use sha2::{Digest, Sha256};
@@ -247,10 +246,7 @@ impl Keying {
             // The endpoint gets bytes that are not in the URI, and so not in the key.
             return Some("target");
         }
-        let length = fields.get(CONTENT_LENGTH);
-        let has_body = fields.contains_key(TRANSFER_ENCODING)
-            || length.is_some_and(|length| length.as_bytes() != b"0");
-        if has_body {
+        if request.client.sends_body {
             return Some("body");
         }
         if fields.contains_key(IF_MATCH) || fields.contains_key(IF_UNMODIFIED_SINCE) {

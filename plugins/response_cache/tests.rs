@@ -21,6 +21,7 @@ struct Asking {
     trusted: bool,
     principal: Option<Principal>,
     pool: &'static str,
+    streams: bool,
 }
 
 fn get(target: &str) -> Asking {
@@ -36,6 +37,7 @@ fn asking(method: &str, target: &str) -> Asking {
         trusted: false,
         principal: None,
         pool: "web",
+        streams: false,
     }
 }
 
@@ -53,6 +55,9 @@ impl Asking {
             route: "shop",
             host: "shop.test",
             path: self.head.uri.path(),
+            sends_body: self.streams
+                || self.head.headers.contains_key("content-length")
+                || self.head.headers.contains_key("transfer-encoding"),
             request_id: "id",
             trusted_peer: self.trusted,
             trace: None,
@@ -210,6 +215,10 @@ fn requests_that_could_poison_the_store_pass_by() {
             .passes(&*cache),
         "body"
     );
+    // Over HTTP/2 no field says so.
+    let mut streams = get("/");
+    streams.streams = true;
+    assert_eq!(streams.passes(&*cache), "body");
     assert_eq!(
         get("/").with("if-match", "\"a\"").passes(&*cache),
         "precondition"

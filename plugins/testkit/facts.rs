@@ -5,6 +5,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::Version;
 use pingora_http::RequestHeader;
 
 use super::Exchange;
@@ -24,11 +26,20 @@ pub(super) struct Facts {
     pub(super) trusted_peer: bool,
     pub(super) trace: Option<Trace>,
     pub(super) certificate: Option<Arc<ClientCertificate>>,
+    /// A body follows that the head does not announce.
+    pub(super) streams: bool,
 }
 
 impl Facts {
-    pub(super) fn view(&self) -> ClientFacts<'_> {
+    /// What is known of the client that sent this head.
+    pub(super) fn view(&self, head: &RequestHeader) -> ClientFacts<'_> {
+        let length = head.headers.get(CONTENT_LENGTH);
+        let announces = match length {
+            Some(length) => length.as_bytes() != b"0",
+            None => head.headers.contains_key(TRANSFER_ENCODING),
+        };
         ClientFacts {
+            sends_body: announces || self.streams,
             address: self.address,
             secure: self.secure,
             listener: &self.listener,
@@ -78,6 +89,31 @@ impl Exchange {
     /// The canonical path, where it differs from the one in the request line.
     pub fn with_path(mut self, path: &str) -> Exchange {
         self.facts.path = path.to_owned();
+        self
+    }
+
+    /// A body follows whose length nobody says, as HTTP/2 allows without a word in the head.
+    pub fn streaming(mut self) -> Exchange {
+        self.facts.streams = true;
+        self.over_http2()
+    }
+
+    /// The request came over HTTP/2: its host is in the target, and there is no field of that name.
+    ///
+    /// # Panics
+    /// When the host and target are none.
+    pub fn over_http2(mut self) -> Exchange {
+        let scheme = if self.facts.secure { "https" } else { "http" };
+        let target = self
+            .request
+            .uri
+            .path_and_query()
+            .map_or("/", |it| it.as_str());
+        let uri = format!("{scheme}://{}{target}", self.facts.host);
+        self.request
+            .set_uri(uri.parse().expect("the parts were parsed before"));
+        self.request.set_version(Version::HTTP_2);
+        self.request.remove_header("host");
         self
     }
 

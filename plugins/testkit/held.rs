@@ -48,7 +48,7 @@ impl Instance {
 
 impl Exchange {
     pub(super) fn responding<T>(&mut self, work: impl FnOnce(&mut Response<'_>) -> T) -> T {
-        let client = self.facts.view();
+        let client = self.facts.view(&self.request);
         work(&mut Response {
             head: &mut self.response,
             request: &self.request,

@@ -5,6 +5,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Version};
 use pingora::http::RequestHeader;
 use windrose_plugins::contract::{causes, Cause, ClientCertificate, ClientFacts, Trace};
@@ -30,6 +31,8 @@ pub struct Facts {
     pub port: Option<u16>,
     /// Canonical path.
     pub path: String,
+    /// Whether a body follows that is not known to be empty.
+    pub sends_body: bool,
     /// The authority as it came.
     pub authority: WireText,
     /// The id that is logged and sent on.
@@ -72,6 +75,7 @@ impl Facts {
             self.host = host.name.into_owned();
         }
         self.authority = authority;
+        self.sends_body |= announces_body(&head.headers);
         let path = head.uri.path();
         self.path = match head.method == Method::OPTIONS && path == "*" {
             true => "*".to_owned(),
@@ -91,6 +95,7 @@ impl Facts {
             route,
             host: &self.host,
             path: &self.path,
+            sends_body: self.sends_body,
             request_id: &self.request_id,
             trusted_peer: self.trusted,
             trace: self.trace.as_deref(),
@@ -113,6 +118,14 @@ fn bounds(head: &RequestHeader, listener: &Listener) -> Result<(), &'static Caus
         return Err(&causes::HEADER_TOO_LARGE);
     }
     Ok(())
+}
+
+/// Whether a head says that a body follows. One of an unknown length may turn out to be empty.
+fn announces_body(headers: &HeaderMap) -> bool {
+    match headers.get(CONTENT_LENGTH) {
+        Some(length) => length.as_bytes() != b"0",
+        None => headers.contains_key(TRANSFER_ENCODING),
+    }
 }
 
 /// What the request is for: the authority of HTTP/2, else Host. The authority of an absolute target (HTTP/1) is not in the URI here;

@@ -32,8 +32,10 @@ pub(super) fn admit(
     if ctx.principal.is_none() {
         ctx.principal = connection.peer().cloned();
     }
-    if !connection.http2 {
-        strict(&session.as_downstream().to_h1_raw())?;
+    match connection.http2 {
+        // Its head need not say anything of a body (RFC 9113 section 8.1.1).
+        true => ctx.facts.sends_body = !session.as_downstream_mut().is_body_empty(),
+        false => strict(&session.as_downstream().to_h1_raw())?,
     }
     if session.req_header().has_case() {
         change_request(session.req_header_mut(), |_| {});
