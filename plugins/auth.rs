@@ -15,9 +15,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::contract::{
-    Answer, BodyHook, Build, Cause, Hooks, Life, Part, PartTurn, Plugin, PluginDef, Principal,
-    Problem, Request, RequestHook, Safety, Slots, TaskFuture, Verdict,
+    Answer, Build, Cause, Hooks, Life, Part, PartTurn, Plugin, PluginDef, Principal, Problem,
+    Request, RequestHook, Safety, Slot, TaskFuture, Verdict,
 };
+use crate::granted::Granted;
 
 use build::Parts;
 
@@ -31,7 +32,8 @@ pub const PLUGIN: PluginDef = PluginDef::of::<Config>();
 pub struct Config {
     /// `any`: the first that proves somebody decides, also where credentials for one before it were wrong. Where none does, the
     /// answer is that of the first whose credentials came, or of the first at all where none came, with the challenges of all of
-    /// them; one that could not do its work goes before refusals. `all`: each has to let the request go on, and the last one
+    /// them; one that could not do its work goes before refusals. Fields that the service gets are those of the one that decides: what
+    /// others would set is taken away. `all`: each has to let the request go on, and the last one
     /// says who it is. Default: `any`.
     #[serde(default)]
     pub need: Need,
@@ -74,49 +76,54 @@ impl Plugin for Config {
     const CAUSES: &'static [&'static Cause] = &[];
 
     fn build(self, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
-        let parts = Parts::of(&self, build)?;
-        let reads_certificates = parts.client_certificates;
+        let mut parts = Parts::of(&self, build)?;
+        let decided = build.slot();
         let gate = Gate {
             need: self.need,
             optional: self.optional,
-            requests: parts.requests,
+            requests: std::mem::take(&mut parts.requests),
             absent: build.plugins.iter().filter_map(|def| def.absent).collect(),
+            decided,
         };
+        let mut hooks = Hooks::new();
+        for one in &gate.requests {
+            hooks.granted.extend(one.granted.iter().cloned());
+        }
         let hooks = match gate.waits() {
             true => {
                 let gate = Arc::new(gate);
-                Hooks::new().on_request_async(move |request| {
+                hooks.on_request_async(move |request| {
                     let gate = gate.clone();
                     Box::pin(async move { gate.check(request).await })
                 })
             }
-            false => Hooks::new().on_request(move |request| gate.check_now(request)),
+            false => hooks.on_request(move |request| gate.check_now(request)),
         };
-        let hooks = match reads_certificates {
+        let hooks = match parts.client_certificates {
             true => hooks.with_client_certificates(),
             false => hooks,
         };
-        Ok(with_the_rest(
-            hooks,
-            parts.upstream,
-            parts.bodies,
-            parts.tasks,
-        ))
+        Ok(with_the_rest(hooks, parts, decided))
     }
 }
 
 type Begin = Arc<dyn Fn(Life) -> TaskFuture + Send + Sync>;
 
 /// Everything besides the requests' heads is for each of them: all credentials end here, whoever looked at them.
-fn with_the_rest(
-    mut hooks: Hooks,
-    upstream: Vec<RequestHook>,
-    bodies: Vec<BodyHook<Slots>>,
-    tasks: Vec<Begin>,
-) -> Hooks {
+fn with_the_rest(mut hooks: Hooks, parts: Parts, decided: Slot<usize>) -> Hooks {
+    let Parts {
+        upstream,
+        bodies,
+        tasks,
+        ..
+    } = parts;
     if !upstream.is_empty() {
         hooks = hooks.on_upstream_request(move |request| {
-            for hook in &upstream {
+            let decided = request.slots.value(decided).copied();
+            let is_it = |(at, _): &&(usize, RequestHook)| Some(*at) == decided;
+            // Who decided says last what the service is told: others take fields of the same names away.
+            let others = upstream.iter().filter(|one| !is_it(one));
+            for (_, hook) in others.chain(upstream.iter().filter(is_it)) {
                 match at_once(hook, request) {
                     Verdict::Continue => {}
                     other => return other,
@@ -168,6 +175,8 @@ struct Gate {
     requests: Vec<Asked>,
     /// Causes that say that no credentials came.
     absent: Vec<&'static Cause>,
+    /// Which of them has proven somebody, where one is enough.
+    decided: Slot<usize>,
 }
 
 /// One of them, with its name for explanations.
@@ -175,6 +184,7 @@ struct Asked {
     kind: &'static str,
     path: String,
     hook: RequestHook,
+    granted: Vec<Granted>,
 }
 
 /// What was said so far.
@@ -205,6 +215,7 @@ impl Gate {
             };
             self.tell(one, &verdict, request, inner);
             if let Some(verdict) = self.step(verdict, request, &mut so_far) {
+                self.decide(at, &verdict, request);
                 self.rest(at + 1, request);
                 return verdict;
             }
@@ -220,6 +231,7 @@ impl Gate {
             let verdict = at_once(&one.hook, request);
             self.tell(one, &verdict, request, inner);
             if let Some(verdict) = self.step(verdict, request, &mut so_far) {
+                self.decide(at, &verdict, request);
                 self.rest(at + 1, request);
                 return verdict;
             }
@@ -244,6 +256,21 @@ impl Gate {
         for part in inner {
             let depth = part.depth.saturating_add(1);
             request.slots.part(Part { depth, ..part });
+        }
+    }
+
+    /// Those that were not asked have taken nothing away of what the client says in their fields.
+    fn decide(&self, at: usize, verdict: &Verdict, request: &mut Request<'_>) {
+        if !matches!(verdict, Verdict::Continue) {
+            return;
+        }
+        request.slots.put(self.decided, at);
+        let others = self.requests[at + 1..].iter();
+        let others: Vec<&Granted> = others.flat_map(|one| &one.granted).collect();
+        if !others.is_empty() {
+            others.iter().for_each(|one| one.strip(request));
+            let own = self.requests[at].granted.iter();
+            own.for_each(|one| one.renew(request));
         }
     }
 

@@ -12,6 +12,8 @@ use crate::contract::{change_request, field_name, Hooks, Problem, Request, Side,
 pub(crate) struct Names {
     exact: Vec<HeaderName>,
     begins: Vec<String>,
+    /// Whether `_` is in one of them.
+    has_scores: bool,
 }
 
 impl Names {
@@ -22,7 +24,10 @@ impl Names {
         names: &[String],
         problems: &mut Vec<Problem>,
     ) -> Names {
-        let mut all = Names::default();
+        let mut all = Names {
+            has_scores: names.iter().any(|name| name.contains('_')),
+            ..Names::default()
+        };
         for (at, name) in names.iter().enumerate() {
             let path = format!("{path}[{at}]");
             match name.strip_suffix('*') {
@@ -48,6 +53,7 @@ impl Names {
 
     /// A single name more.
     pub(crate) fn add(&mut self, name: HeaderName) {
+        self.has_scores |= name.as_str().contains('_');
         self.exact.push(name);
     }
 
@@ -63,16 +69,19 @@ impl Names {
                 .any(|begin| name.as_str().starts_with(begin))
     }
 
-    /// Whether a service could take a field for one of these: some read `_` as `-`.
+    /// Whether a service could take a field for one of these: some read `_` and `-` as the same.
     fn is_taken_for(&self, name: &HeaderName) -> bool {
+        let dashed = |name: &str| name.replace('_', "-");
         if self.has(name) {
             return true;
         }
-        if !name.as_str().contains('_') {
+        if !self.has_scores && !name.as_str().contains('_') {
             return false;
         }
-        let twin = HeaderName::try_from(name.as_str().replace('_', "-"));
-        twin.is_ok_and(|twin| self.has(&twin))
+        let name = dashed(name.as_str());
+        let is_exact = |own: &HeaderName| dashed(own.as_str()) == name;
+        let is_begun = |begin: &String| name.starts_with(&dashed(begin));
+        self.exact.iter().any(is_exact) || self.begins.iter().any(is_begun)
     }
 
     /// The fields of a response that have these names and may go on, at most so many bytes of them.
@@ -144,13 +153,28 @@ impl Granted {
         }
     }
 
+    /// Grants again what was granted, after somebody has taken fields away.
+    pub(crate) fn renew(&self, request: &mut Request<'_>) {
+        if request.slots.value(self.kept).is_some() {
+            self.apply(request);
+        }
+    }
+
+    /// Lets a plugin around this one know of it.
+    pub(crate) fn tell(&self, mut hooks: Hooks) -> Hooks {
+        if !self.names.is_empty() {
+            hooks.granted.push(self.clone());
+        }
+        hooks
+    }
+
     /// Attaches [`Granted::apply`].
     /// `ends` is a field more that does not go on.
     pub(crate) fn attach(self, hooks: Hooks, ends: Option<HeaderName>) -> Hooks {
         if self.names.is_empty() && ends.is_none() {
             return hooks;
         }
-        hooks.on_upstream_request(move |request| {
+        self.tell(hooks).on_upstream_request(move |request| {
             if let Some(name) = &ends {
                 request.head.remove_header(name);
             }
@@ -175,3 +199,41 @@ const SHORTEST: usize = 3;
 const MOST: usize = 64;
 /// Bytes of names and values that one answer may add to a request.
 const LARGEST: usize = 16 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_taken_away_however_it_is_spelled() {
+        let mut problems = Vec::new();
+        let written = ["x-user", "x_mail", "x-auth_id", "x_team_*", "x-role-*"].map(str::to_owned);
+        let names = Names::of(Side::Request, "", &written, &mut problems);
+        assert_eq!(problems.len(), 0);
+        let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+        for name in [
+            "x-user",
+            "x_user",
+            "x-mail",
+            "x_mail",
+            "x-auth-id",
+            "x_auth_id",
+            "x-auth_id",
+            "x-team-a",
+            "x_team_a",
+            "x_role_a",
+            "x-role-a",
+            "x_other",
+            "x-other",
+            "x-role",
+        ] {
+            head.append_header(name, "1").unwrap();
+        }
+
+        names.strip(&mut head);
+
+        let mut left: Vec<&str> = head.headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["x-other", "x-role", "x_other"]);
+    }
+}

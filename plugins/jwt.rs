@@ -71,6 +71,7 @@ impl Plugin for Config {
         if forwards && gate.fields.is_empty() {
             return Ok(hooks);
         }
+        let hooks = gate.granted.tell(hooks);
         Ok(hooks.on_upstream_request(move |request| {
             if !forwards {
                 gate.places.clear(request.head);

@@ -9,7 +9,8 @@ use crate::contract::{did_you_mean, BodyHook, Build, Hooks, Problem, RequestHook
 #[derive(Default)]
 pub(super) struct Parts {
     pub(super) requests: Vec<Asked>,
-    pub(super) upstream: Vec<RequestHook>,
+    /// Each with the place of its plugin.
+    pub(super) upstream: Vec<(usize, RequestHook)>,
     pub(super) bodies: Vec<BodyHook<Slots>>,
     pub(super) tasks: Vec<Begin>,
     /// Whether one of them has nothing to do where clients show no certificates.
@@ -41,10 +42,17 @@ impl Parts {
     }
 
     fn add(&mut self, kind: &'static str, path: String, hooks: Hooks) {
-        let asked = |hook| Asked { kind, path, hook };
+        let (at, granted) = (self.requests.len(), hooks.granted);
+        let asked = |hook| Asked {
+            kind,
+            path,
+            hook,
+            granted,
+        };
         self.client_certificates |= hooks.client_certificates;
         self.requests.extend(hooks.request.map(asked));
-        self.upstream.extend(hooks.upstream_request);
+        let upstream = hooks.upstream_request.map(|hook| (at, hook));
+        self.upstream.extend(upstream);
         self.bodies.extend(hooks.request_body);
         self.tasks
             .extend(hooks.background.into_iter().map(|task| task.begin));

@@ -238,3 +238,56 @@ fn what_wants_the_body_is_no_part_of_it() {
 
     assert_eq!(kit().problem_paths(&PLUGIN, config), ["of[1].kind"]);
 }
+
+/// Two issuers, told apart by their secrets, whose tokens both say who `x-user` is.
+const ISSUERS: &str = "
+- {kind: key_auth}
+- {kind: jwt, config: {issuer: any, audience: any, require_exp: false, headers: {x-user: sub}, keys: [{secret: 0123456789abcdef0123456789abcdef}]}}
+- {kind: jwt, config: {issuer: any, audience: any, require_exp: false, headers: {x_user: sub}, keys: [{secret: fedcba9876543210fedcba9876543210}]}}";
+
+fn token(secret: &[u8]) -> String {
+    let issuer = crate::jwt::tests::Issuer::with_secret(secret);
+    let token = issuer.raw(r#"{"alg":"HS256"}"#, r#"{"sub":"eve"}"#);
+    format!("Bearer {token}")
+}
+
+#[test]
+fn what_the_one_that_decides_says_is_not_taken_away_by_others() {
+    let one = ("0123456789abcdef0123456789abcdef", "x-user");
+    let other = ("fedcba9876543210fedcba9876543210", "x_user");
+    for (secret, name) in [one, other] {
+        for config in [
+            format!("of: {ISSUERS}"),
+            format!(
+                "of:\n- {{kind: key_auth}}\n- kind: auth\n  config:\n    of: {}",
+                ISSUERS.replace('\n', "\n    ")
+            ),
+        ] {
+            let plugin = kit().instance(&PLUGIN, &config);
+            let mut exchange = get()
+                .with("authorization", &token(secret.as_bytes()))
+                .with("x-user", "admin");
+
+            assert!(matches!(plugin.request(&mut exchange), Verdict::Continue));
+            plugin.upstream_request(&mut exchange);
+
+            for head in [&exchange.request, &exchange.upstream] {
+                assert_eq!(fields(&head.headers, name), ["eve"], "{config}");
+                let spelled = ["x-user", "x_user"];
+                let count = spelled.map(|name| fields(&head.headers, name).len());
+                assert_eq!(count.iter().sum::<usize>(), 1);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_only_those_may_say_that_were_not_asked_is_taken_away_at_once() {
+    let plugin = kit().instance(&PLUGIN, &format!("of: {ISSUERS}"));
+    let mut exchange = get().with("x-api-key", "k1").with("x-user", "admin");
+
+    assert!(matches!(plugin.request(&mut exchange), Verdict::Continue));
+
+    // Also for plugins behind this one, and for policies.
+    assert!(!exchange.request.headers.contains_key("x-user"));
+}

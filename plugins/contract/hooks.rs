@@ -13,6 +13,7 @@ use super::{
     Background, BodyWish, Cause, ConnectionView, Finished, Held, HeldResponse, Hold, Life, Request,
     Response, ResponseCache, TooLarge, Unknown,
 };
+use crate::granted::Granted;
 
 /// What a hook says about the request.
 #[derive(Debug)]
@@ -141,6 +142,8 @@ pub struct Hooks {
     pub client_certificates: bool,
     /// See [`ResponseCache`].
     pub cache: Option<Arc<dyn ResponseCache>>,
+    /// Fields of the request that only this plugin may say, for one around it.
+    pub(crate) granted: Vec<Granted>,
 }
 
 impl Hooks {
