@@ -5,16 +5,17 @@
 #[cfg(test)]
 mod tests;
 
-use http::header::{HOST, ORIGIN};
-use http::{HeaderMap, HeaderName, Uri};
+use http::header::{ORIGIN, UPGRADE};
+use http::{HeaderName, Uri};
 use pingora_http::RequestHeader;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::contract::{
-    field_name, Answer, Blame, Build, Cause, Counter, Hooks, Plugin, PluginDef, Problem, Request,
-    Safety, Side, Verdict,
+    canonical_path, field_name, Answer, Blame, Build, Cause, Counter, Hooks, Plugin, PluginDef,
+    Problem, Request, Safety, Side, Verdict,
 };
+use crate::host;
 use crate::place::{Found, Place, Places};
 
 /// The table line.
@@ -40,8 +41,8 @@ pub static TOKEN: Cause = Cause {
     next_step: "Let the page's script copy the cookie into the field of `double_submit`, and the service set the cookie: a random one for each session.",
 };
 
-/// Settings of `csrf`. Requests by GET, HEAD and OPTIONS go on: they must not change anything. Of others, those that a browser
-/// says another site makes are refused; clients that are no browsers say nothing, and go on.
+/// Settings of `csrf`. Requests by GET, HEAD and OPTIONS go on: they must not change anything. Of others, and of those that open a
+/// WebSocket, those that a browser says another site makes are refused; clients that are no browsers say nothing, and go on.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -109,10 +110,13 @@ impl Config {
             }
         }
         for (at, path) in self.exempt.iter().enumerate() {
-            if !path.starts_with('/') {
-                let fact = format!("{path:?} does not begin with \"/\"");
-                problems.push(Problem::at(format!("exempt[{at}]"), fact));
+            let is_canonical = canonical_path(path).is_ok_and(|canonical| *canonical == **path);
+            if is_canonical && !path.contains(['?', '#']) {
+                continue;
             }
+            let fact = format!("{path:?} is no canonical path, and would match nothing");
+            let remedy = "begin with \"/\" and leave out \"//\", \".\", \"..\", queries and escapes of plain characters";
+            problems.push(Problem::at(format!("exempt[{at}]"), fact).help(remedy));
         }
         let twice = self.double_submit.as_ref().and_then(|double| {
             let cookie = [Place::Cookie(double.cookie.clone())];
@@ -168,13 +172,18 @@ impl Gate {
     }
 
     fn judge(&self, head: &RequestHeader, path: &str) -> Result<(), &'static Cause> {
-        if matches!(head.method.as_str(), "GET" | "HEAD" | "OPTIONS") || self.is_exempt(path) {
+        let is_safe = matches!(head.method.as_str(), "GET" | "HEAD" | "OPTIONS");
+        // A WebSocket begins as a GET, carries cookies, and no preflight asks for it: its page has to be one of ours, too.
+        let opens = head.headers.contains_key(UPGRADE);
+        if is_safe && !opens || self.is_exempt(path) {
             return Ok(());
         }
-        if self.comes_from_here(&head.headers) == Some(false) {
+        if self.comes_from_here(head) == Some(false) {
             return Err(&CROSS_ORIGIN);
         }
         match &self.twice {
+            // Pages cannot add fields to it.
+            _ if is_safe => Ok(()),
             Some((cookie, header)) if !is_repeated(head, cookie, header) => Err(&TOKEN),
             Some(_) | None => Ok(()),
         }
@@ -188,7 +197,8 @@ impl Gate {
     }
 
     /// Whether the browser says that a page of this origin, or of a trusted one, sends it; none where it says nothing.
-    fn comes_from_here(&self, headers: &HeaderMap) -> Option<bool> {
+    fn comes_from_here(&self, head: &RequestHeader) -> Option<bool> {
+        let headers = &head.headers;
         let mut origins = headers.get_all(ORIGIN).iter();
         let (origin, other) = (origins.next(), origins.next());
         let origin = origin.map(|origin| origin.to_str().unwrap_or_default());
@@ -205,10 +215,12 @@ impl Gate {
             return Some(is_own && sites.next().is_none());
         }
         // Older browsers: the origin's host is the one that was asked. `null` is nobody's.
-        let host = headers.get(HOST).map(|host| host.as_bytes());
-        let (_, of_origin) = origin?.split_once("://").unwrap_or_default();
-        Some(host.is_some_and(|host| {
-            !of_origin.is_empty() && host.eq_ignore_ascii_case(of_origin.as_bytes())
+        let (scheme, of_origin) = origin?.split_once("://").unwrap_or_default();
+        let port = if scheme == "https" { ":443" } else { ":80" };
+        Some(host::asked(head).is_some_and(|host| {
+            // Browsers leave the port out that goes without saying; what stands between need not.
+            let host = host.strip_suffix(port).unwrap_or(host);
+            !of_origin.is_empty() && host.eq_ignore_ascii_case(of_origin)
         }))
     }
 }

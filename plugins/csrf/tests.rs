@@ -151,6 +151,10 @@ fn wrong_settings_are_located() {
     assert_eq!(paths("trusted_origins: ['http://[::1]:8080']"), [""; 0]);
     assert_eq!(paths("exempt: [hooks]"), ["exempt[0]"]);
     assert_eq!(
+        paths("exempt: ['/%61/', /b, '/a?b', //a]"),
+        ["exempt[0]", "exempt[2]", "exempt[3]"]
+    );
+    assert_eq!(
         paths("double_submit: {cookie: 'a b', header: 'a b'}"),
         ["double_submit.cookie", "double_submit.header"]
     );
@@ -177,4 +181,49 @@ proptest::proptest! {
         let names_host = origin.split_once("://").is_some_and(|(_, rest)| rest.eq_ignore_ascii_case("shop.test"));
         proptest::prop_assert_eq!(outcome.is_ok(), is_own || names_host);
     }
+}
+
+#[test]
+fn over_http2_the_host_is_the_one_that_was_asked_for() {
+    let plugin = plugin("{}");
+    let says = |origin: &str| says(&plugin, post().over_http2().with("origin", origin));
+
+    assert_eq!(says("https://shop.test"), Ok(()));
+    assert_eq!(says("https://evil.test"), REFUSED);
+}
+
+#[test]
+fn a_port_that_goes_without_saying_may_be_said() {
+    let plugin = plugin("{}");
+    let mut exchange = post().with("origin", "https://shop.test");
+    exchange
+        .request
+        .insert_header("host", "shop.test:443")
+        .unwrap();
+
+    assert_eq!(says(&plugin, exchange), Ok(()));
+}
+
+#[test]
+fn a_page_of_another_site_opens_no_websocket() {
+    let config =
+        "trusted_origins: ['https://app.test']\ndouble_submit: {cookie: csrf, header: x-csrf}";
+    let plugin = plugin(config);
+    let opens = || Exchange::get("https://shop.test/live").with("upgrade", "websocket");
+
+    assert_eq!(says(&plugin, opens()), Ok(()), "a program");
+    for (origin, expected) in [
+        ("https://shop.test", Ok(())),
+        ("https://app.test", Ok(())),
+        ("https://evil.test", REFUSED),
+        ("null", REFUSED),
+    ] {
+        assert_eq!(
+            says(&plugin, opens().with("origin", origin)),
+            expected,
+            "{origin}"
+        );
+    }
+    let cross = opens().with("sec-fetch-site", "cross-site");
+    assert_eq!(says(&plugin, cross), REFUSED);
 }
