@@ -47,7 +47,9 @@ pub static WRONG: Cause = Cause {
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Where to look, in this order; the first place that holds a key decides, and one that holds several is refused. At most 8.
-    /// Of `authorization`, the key is what follows `Bearer`, `Key` or `ApiKey`. Default: `[{header: x-api-key}]`. Keys in queries end up in logs and histories: Windrose redacts them, others may not.
+    /// Of `authorization`, the key is what follows `Bearer`, `Key` or `ApiKey`. Default: `[{header: x-api-key}]`.
+    /// Keys in queries end up in logs and histories. Windrose hides values by names: of fields, parameters and cookies that are called
+    /// something with `key`, `token`, `secret`, `auth` or the like. Others would stand in its access log and flight recorder.
     #[serde(default = "in_a_field")]
     pub from: Vec<Place>,
     /// Sends the key on to the service. Default: `false`, so that keys end here.

@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::contract::{field_name, Problem, Side};
+use crate::query::{self, escape};
 
 /// A place for a credential.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -107,7 +108,7 @@ impl Spot {
                 let query = head.uri.query().unwrap_or_default();
                 let values = query.split('&').filter_map(|pair| {
                     let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-                    (key == name).then(|| Cow::Owned(decoded(value)))
+                    is_named(key, name).then(|| Cow::Owned(decoded(value)))
                 });
                 only(values)
             }
@@ -171,16 +172,18 @@ fn wrong_name(path: String, name: &str) -> Problem {
         .help("use letters, digits, \"-\", \"_\" and \".\"")
 }
 
+/// Whether a parameter has this name, however it is encoded: the service reads it decoded.
+fn is_named(key: &str, name: &str) -> bool {
+    *query::decoded(key) == *name.as_bytes()
+}
+
 /// A value of a query as it was before it was encoded; `+` stands for itself, as keys in base64 have it.
 fn decoded(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let mut plain = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
-        let pair = bytes.get(at + 1..at + 3);
-        let pair = pair.and_then(|pair| std::str::from_utf8(pair).ok());
-        let coded = pair.and_then(|pair| u8::from_str_radix(pair, 16).ok());
-        match (byte, coded) {
+        match (byte, escape(&bytes[at + 1..])) {
             (b'%', Some(coded)) => {
                 plain.push(coded);
                 at += 3;
@@ -198,7 +201,7 @@ fn without_parameter(head: &mut RequestHeader, name: &str) {
     let Some(query) = head.uri.query() else {
         return;
     };
-    let is_key = |pair: &&str| pair.split_once('=').map_or(*pair, |(key, _)| key) == name;
+    let is_key = |pair: &&str| is_named(pair.split_once('=').map_or(*pair, |(key, _)| key), name);
     if !query.split('&').any(|pair| is_key(&pair)) {
         return;
     }

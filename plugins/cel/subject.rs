@@ -88,21 +88,18 @@ impl<'a> Subject<'a> {
     fn fields(&self) -> HashMap<&str, Cow<'_, str>> {
         let headers = &self.request.head.headers;
         let fields = headers.keys();
-        let fields = fields.filter_map(|name| Some((name.as_str(), joined(headers, name)?)));
+        let fields = fields.map(|name| (name.as_str(), joined(headers, name)));
         fields.collect()
     }
 }
 
-/// The values of a field, joined as RFC 9110 section 5.3 says; none where one of them is not text.
-fn joined<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<Cow<'h, str>> {
-    let mut values = headers.get_all(name).iter();
-    let first = std::str::from_utf8(values.next()?.as_bytes()).ok()?;
-    let mut all = Cow::Borrowed(first);
-    for more in values {
-        let more = std::str::from_utf8(more.as_bytes()).ok()?;
-        all = Cow::Owned(format!("{all}, {more}"));
-    }
-    Some(all)
+/// The values of a field, joined as RFC 9110 section 5.3 says. Bytes that are not UTF-8 are replaced: a field that is there must
+/// not seem to be missing.
+fn joined<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Cow<'h, str> {
+    let values = headers.get_all(name).iter();
+    let mut texts = values.map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let first = texts.next().unwrap_or_default();
+    texts.fold(first, |all, more| Cow::Owned(format!("{all}, {more}")))
 }
 
 fn made(value: impl Serialize) -> Made {

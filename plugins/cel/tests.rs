@@ -153,3 +153,13 @@ proptest::proptest! {
         let _ = says(&plugin, exchange);
     }
 }
+
+#[test]
+fn a_field_that_is_no_text_is_still_there() {
+    let plugin = plugin("deny: \"'x-odd' in request.headers\"");
+    let mut exchange = get();
+    let odd = http::HeaderValue::from_bytes(b"a\xff").unwrap();
+    exchange.request.insert_header("x-odd", odd).unwrap();
+
+    assert_eq!(says(&plugin, exchange), Err("policy_denied.cel"));
+}

@@ -55,7 +55,7 @@ pub(super) fn fixed(
             Ok(more) => keys.extend(more),
             Err((below, fact)) => {
                 let path = format!("keys[{at}]{below}");
-                problems.push(Problem::at(path, fact).help(REMEDY));
+                problems.push(Problem::at(path, fact).help(remedy(below)));
             }
         }
     }
@@ -69,7 +69,14 @@ pub(super) fn fixed(
     }
 }
 
-const REMEDY: &str = "give exactly one of `secret`, `pem`, `pem_file`, `jwk` and `jwks_file`";
+fn remedy(below: &str) -> &'static str {
+    match below {
+        "" => "give exactly one of `secret`, `pem`, `pem_file`, `jwk` and `jwks_file`",
+        ".secret" => "`openssl rand -base64 64` prints one; the issuer needs the same, and `encoding` says how it is written",
+        ".alg" => "leave it out for all that fit the key",
+        _ => "copy the public key, or the set of keys, as the issuer publishes it",
+    }
+}
 
 /// Where below the source, and what is wrong.
 type Wrong = (&'static str, String);

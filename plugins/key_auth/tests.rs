@@ -177,3 +177,16 @@ proptest::proptest! {
         let _ = plugin.upstream_request(&mut exchange);
     }
 }
+
+#[test]
+fn a_parameter_is_known_however_its_name_is_encoded() {
+    let plugin = plugin("from: [{query: key}]");
+    let get = |query: &str| Exchange::get(&format!("https://shop.test/?{query}"));
+
+    assert!(who(&plugin, get("%6bey=k1")).is_ok());
+    assert_eq!(who(&plugin, get("key=k1&k%65y=k2")), Err("auth.key_wrong"));
+    let mut exchange = get("a=1&k%65y=k1");
+    plugin.request(&mut exchange);
+    plugin.upstream_request(&mut exchange);
+    assert_eq!(exchange.upstream.uri, "/?a=1");
+}

@@ -76,7 +76,7 @@ causes! {
     /// The provider says that it failed.
     PROVIDER = "auth.oidc_provider_error", Dependency, 502, "Bad gateway",
         "The provider sent the browser back with an error other than a refusal: it failed, or does not take what was asked for.",
-        "The log has the error's name. `invalid_scope` and `unauthorized_client` are about `scopes` and how the client is registered there.";
+        "The address that the browser shows has the error's name (`error`). `invalid_scope` and `unauthorized_client` are about `scopes` and how the client is registered there.";
     /// The code is none.
     CODE = "auth.oidc_code", Client, 400, "Bad request",
         "The provider gave no tokens for the code: it was used before, has ended, or is another login's.",
@@ -157,8 +157,8 @@ causes! {
     CONSUMER = "auth.oidc_consumer", Policy, 403, "Forbidden",
         "The user is logged in, and nobody among `consumers` is whom `consumer.claim` names.",
         "Compare the claim with the names, or the `subjects`, of `consumers`.";
-    /// Another site wants it.
+    /// Another site wants it, or it is asked for in another way.
     LOGOUT = "auth.oidc_logout_foreign", Client, 403, "Forbidden",
-        "Another site made the browser ask for a logout.",
+        "Another site made the browser ask for a logout, or the method is neither GET nor POST.",
         "Log out by a link or form of the page itself.";
 }
