@@ -37,8 +37,8 @@ pub struct Config {
     /// says who it is. Default: `any`.
     #[serde(default)]
     pub need: Need,
-    /// The plugins: `kind` and `config` of each, such as `key_auth`, `basic_auth`, `jwt`, `hmac_auth`, `mtls_auth` or another
-    /// `auth`. From 2 to 8.
+    /// The plugins: `kind` and `config` of each, such as `key_auth`, `basic_auth`, `jwt`, `hmac_auth`, `mtls_auth`, `oidc`, which
+    /// goes last, or another `auth`; also `forward_auth` and `ext_authz` with `response_headers: []`. From 2 to 8.
     pub of: Vec<One>,
     /// With `any`, lets a request for which no credentials came at all go on, unproven. Default: `false`.
     #[serde(default)]
@@ -114,6 +114,7 @@ fn with_the_rest(mut hooks: Hooks, parts: Parts, decided: Slot<usize>) -> Hooks 
     let Parts {
         upstream,
         bodies,
+        responses,
         tasks,
         ..
     } = parts;
@@ -136,6 +137,17 @@ fn with_the_rest(mut hooks: Hooks, parts: Parts, decided: Slot<usize>) -> Hooks 
         hooks = hooks.on_request_body(move |slots, piece, last| {
             for hook in &bodies {
                 match hook(slots, piece, last) {
+                    Verdict::Continue => {}
+                    other => return other,
+                }
+            }
+            Verdict::Continue
+        });
+    }
+    if !responses.is_empty() {
+        hooks = hooks.on_response(move |response| {
+            for hook in responses.iter().rev() {
+                match hook(response) {
                     Verdict::Continue => {}
                     other => return other,
                 }
@@ -344,6 +356,10 @@ impl Gate {
             .collect();
         let came = refused.iter().position(|answer| !self.is_absent(answer));
         let mut answer = refused.swap_remove(came.unwrap_or(0));
+        // A browser that is sent away to log in needs none.
+        if answer.status < 400 {
+            return answer.into();
+        }
         answer.headers.retain(|(name, _)| *name != WWW_AUTHENTICATE);
         answer.headers.extend(challenges);
         answer.into()

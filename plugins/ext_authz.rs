@@ -144,7 +144,9 @@ context: {policy: orders}";
             Some(body) => body.attach(Hooks::new(), &TOO_LARGE),
             None => Hooks::new(),
         };
-        Ok(hooks
+        let hooks = granted.tell(hooks);
+        let adds = !self.response_headers.is_empty();
+        let hooks = hooks
             .on_request_async(move |request| {
                 let gate = gate.clone();
                 Box::pin(async move { gate.check(request).await })
@@ -155,14 +157,17 @@ context: {policy: orders}";
                 }
                 granted.apply(request);
                 Verdict::Continue
-            })
-            .on_response(move |response| {
-                for (name, value) in response.slots.value(added).into_iter().flatten() {
-                    // A parsed name and value.
-                    let _ = response.head.append_header(name.clone(), value.clone());
-                }
-                Verdict::Continue
-            }))
+            });
+        if !adds {
+            return Ok(hooks);
+        }
+        Ok(hooks.on_response(move |response| {
+            for (name, value) in response.slots.value(added).into_iter().flatten() {
+                // A parsed name and value.
+                let _ = response.head.append_header(name.clone(), value.clone());
+            }
+            Verdict::Continue
+        }))
     }
 }
 

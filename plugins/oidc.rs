@@ -65,7 +65,9 @@ headers: {x-user: sub, x-mail: email}";
         let gate = Arc::new(Gate::of(&self, build)?);
         let provider = gate.provider.clone();
         let (asking, sending, added) = (gate.clone(), gate.clone(), gate.added);
-        Ok(Hooks::new()
+        Ok(gate
+            .granted
+            .tell(Hooks::new())
             .background("provider", move |life| provider.clone().run(life))
             .on_request_async(move |request| {
                 let gate = asking.clone();

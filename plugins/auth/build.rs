@@ -3,7 +3,9 @@
 //! Called while an `auth` is built.
 
 use super::{Asked, Begin, Config, Need, One};
-use crate::contract::{did_you_mean, BodyHook, Build, Hooks, Problem, RequestHook, Slots};
+use crate::contract::{
+    did_you_mean, BodyHook, Build, Hooks, Problem, RequestHook, ResponseHook, Slots,
+};
 
 /// The hooks of all of them, by what they are for.
 #[derive(Default)]
@@ -12,6 +14,8 @@ pub(super) struct Parts {
     /// Each with the place of its plugin.
     pub(super) upstream: Vec<(usize, RequestHook)>,
     pub(super) bodies: Vec<BodyHook<Slots>>,
+    /// Of those that keep something at the client, such as a session.
+    pub(super) responses: Vec<ResponseHook>,
     pub(super) tasks: Vec<Begin>,
     /// Whether one of them has nothing to do where clients show no certificates.
     pub(super) client_certificates: bool,
@@ -54,6 +58,7 @@ impl Parts {
         let upstream = hooks.upstream_request.map(|hook| (at, hook));
         self.upstream.extend(upstream);
         self.bodies.extend(hooks.request_body);
+        self.responses.extend(hooks.response);
         self.tasks
             .extend(hooks.background.into_iter().map(|task| task.begin));
     }
@@ -88,16 +93,22 @@ fn built(one: &One, at: usize, build: &Build<'_>) -> Result<(&'static str, Hooks
     };
     let hooks = (def.build)(settings, &inner);
     let hooks = hooks.map_err(|problems| problems.into_iter().map(below).collect::<Vec<_>>())?;
-    match only_authenticates(&hooks) {
-        true => Ok((def.kind, hooks)),
-        false => {
-            let fact = format!("`{}` does something else than authenticate", one.kind);
-            let problem = Problem::at(format!("{path}.kind"), fact);
-            Err(vec![problem.help(
-                "put it into the list of plugins, before or after `auth`",
-            )])
-        }
-    }
+    // One that says 401 of its own where no credentials came may keep a session at the client; what others do to responses is no
+    // part of a proof.
+    let touches_responses = hooks.response.is_some() && def.absent.is_none();
+    let (fact, remedy) = match (only_authenticates(&hooks), touches_responses) {
+        (true, false) => return Ok((def.kind, hooks)),
+        (true, true) => (
+            "changes responses, too",
+            "leave its `response_headers` empty if it has some, or put it into the list of plugins, before or after `auth`",
+        ),
+        (false, _) => (
+            "does something else than authenticate",
+            "put it into the list of plugins, before or after `auth`",
+        ),
+    };
+    let problem = Problem::at(format!("{path}.kind"), format!("`{}` {fact}", one.kind));
+    Err(vec![problem.help(remedy)])
 }
 
 fn only_authenticates(hooks: &Hooks) -> bool {
@@ -105,7 +116,6 @@ fn only_authenticates(hooks: &Hooks) -> bool {
         && hooks.whole_body.is_none()
         && hooks.connection.is_none()
         && !matches!(hooks.upstream_request, Some(RequestHook::Async(_)))
-        && hooks.response.is_none()
         && hooks.response_body.is_none()
         && hooks.held_response.is_none()
         && hooks.response_trailers.is_none()

@@ -291,3 +291,26 @@ fn what_only_those_may_say_that_were_not_asked_is_taken_away_at_once() {
     // Also for plugins behind this one, and for policies.
     assert!(!exchange.request.headers.contains_key("x-user"));
 }
+
+#[test]
+fn what_changes_responses_is_no_part_of_it() {
+    let forward = |more: &str| {
+        format!("of: [{{kind: key_auth}}, {{kind: forward_auth, config: {{service: 'http://a/'{more}}}}}]")
+    };
+    let grpc = |more: &str| {
+        format!(
+            "of: [{{kind: key_auth}}, {{kind: ext_authz, config: {{service: 'h2c://a/'{more}}}}}]"
+        )
+    };
+
+    assert_eq!(kit().problem_paths(&PLUGIN, &forward("")), [""; 0]);
+    let adds = forward(", response_headers: [x-a]");
+    assert_eq!(kit().problem_paths(&PLUGIN, &adds), ["of[1].kind"]);
+    assert_eq!(kit().problem_paths(&PLUGIN, &grpc("")), ["of[1].kind"]);
+    assert_eq!(
+        kit().problem_paths(&PLUGIN, &grpc(", response_headers: []")),
+        [""; 0]
+    );
+    let cors = "of: [{kind: key_auth}, {kind: cors, config: {origins: ['*']}}]";
+    assert_eq!(kit().problem_paths(&PLUGIN, cors), ["of[1].kind"]);
+}

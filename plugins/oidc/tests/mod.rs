@@ -9,6 +9,7 @@ use crate::jwt::tests::Issuer;
 use crate::query::{decoded, pairs};
 use crate::testkit::{answered, fields as all_of, reply, Exchange, Instance, Kit, Task};
 
+mod beside;
 mod dance;
 mod hostile;
 mod lasting;
