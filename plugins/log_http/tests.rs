@@ -87,6 +87,27 @@ fn a_batch_says_of_each_request_what_there_is_to_say_and_no_credentials() {
 }
 
 #[test]
+fn what_other_plugins_note_is_told() {
+    let kit = Kit::new();
+    kit.answer(SERVICE, ok());
+    let models = kit.instance(&crate::llm::PLUGIN, "max_tokens: 5");
+    let plugin = instance(&kit, "batch: 1");
+    let mut task = kit.task(&plugin, "send");
+    let mut exchange =
+        Exchange::new("POST", "http://shop.test/v1/chat/completions").with_body(r#"{"model":"m"}"#);
+
+    models.request(&mut exchange);
+    pass(&plugin, &mut exchange);
+    task.go_on();
+
+    let line = &lines(kit.asked()[0].text())[0];
+    assert_eq!(
+        (&line["llm_model"], &line["llm_prompt_tokens"]),
+        (&"other".into(), &3.into())
+    );
+}
+
+#[test]
 fn a_full_batch_does_not_wait_and_may_be_an_array() {
     let kit = Kit::new();
     kit.answer(SERVICE, ok());

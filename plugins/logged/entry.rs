@@ -55,10 +55,11 @@ impl Writer {
             }
         }
         for (name, said) in finished.notes {
-            entry[*name] = match said {
+            let told = match said {
                 Said::Text(text) => cut(text).into(),
                 Said::Number(number) => (*number).into(),
             };
+            entry.insert((*name).to_owned(), told);
         }
         let headers = self.headers(&head.headers);
         if !headers.is_empty() {
@@ -84,8 +85,8 @@ impl Writer {
     }
 }
 
-/// Of these only the presence is told, whatever is asked for.
-fn is_credential(name: &HeaderName) -> bool {
+/// Whether a field holds what proves somebody, by its name. Of these only the presence is told, whatever is asked for.
+pub(crate) fn is_credential(name: &HeaderName) -> bool {
     let known = [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE, SET_COOKIE];
     let text = name.as_str();
     let speaks = [
