@@ -36,13 +36,18 @@ impl Guard {
         if self.allow.contains(address) {
             return None;
         }
-        match (address, inner) {
+        let of_inner = match inner {
+            Some(inner) if self.allow.contains(inner) => None,
+            Some(IpAddr::V4(inner)) => special_v4(inner),
+            _ => None,
+        };
+        let own = match address {
+            IpAddr::V4(address) => special_v4(address),
             // What it stands for says what it is.
-            (_, Some(inner)) if self.allow.contains(inner) => None,
-            (_, Some(IpAddr::V4(inner))) => special_v4(inner),
-            (IpAddr::V4(address), _) => special_v4(address),
-            (IpAddr::V6(address), _) => special_v6(address),
-        }
+            IpAddr::V6(address) if is_only_a_way(address) => None,
+            IpAddr::V6(address) => special_v6(address),
+        };
+        of_inner.or(own)
     }
 }
 
@@ -96,6 +101,15 @@ fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
         [_, _, _, _, 0x0000 | 0x0200, 0x5efe, high, low] => of(high, low),
         _ => return None,
     })
+}
+
+/// Whether nothing has an IPv6 address of this sort but what is translated or carried to the IPv4 address in it. The others lead to hosts
+/// of their own networks as well: of ISATAP, whose form any host may give itself, and of the prefix for translation within a network.
+fn is_only_a_way(address: Ipv6Addr) -> bool {
+    matches!(
+        address.segments(),
+        [0x64, 0xff9b, 0, 0, 0, 0, _, _] | [0x2002, ..] | [0x2001, 0, ..]
+    )
 }
 
 /// Azure's host, which answers for its virtual machines from a public address.
@@ -168,6 +182,11 @@ mod tests {
             "2001:0:1:2:3:4:80ff:fffe",
             "2600::5efe:10.0.0.1",
             "2600::200:5efe:127.0.0.1",
+            "fd00::5efe:1.1.1.1",
+            "fe80::200:5efe:1.1.1.1",
+            "64:ff9b:1::1.1.1.1",
+            "64:ff9b:1:7f00:0:100:101:101",
+            "::1.1.1.1",
         ] {
             assert!(forbids(&guard, address), "{address}");
         }
@@ -200,6 +219,7 @@ mod tests {
             "::ffff:1.1.1.1",
             "64:ff9b::1.1.1.1",
             "2002:101:101::1",
+            "2600::5efe:1.1.1.1",
         ] {
             assert!(!forbids(&guard, address), "{address}");
         }
