@@ -4,7 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -144,8 +144,10 @@ impl Disk {
         for path in there.iter().filter(|path| !wanted.contains_key(*path)) {
             self.count(fs::remove_file(path));
         }
-        for (path, stored) in wanted.iter().filter(|(path, _)| !there.contains(*path)) {
-            self.count(write(path, stored));
+        for (path, stored) in wanted {
+            if !there.contains(&path) || !holds(&path, &stored) {
+                self.count(write(&path, &stored));
+            }
         }
     }
 
@@ -204,8 +206,8 @@ async fn run(work: impl FnOnce() + Send + 'static) {
     let _ = tokio::task::spawn_blocking(work).await;
 }
 
-/// In one step: a reader sees the old file or the new one.
-fn write(path: &Path, stored: &Stored) -> io::Result<()> {
+/// A response as it stands in its file.
+fn written(stored: &Stored) -> io::Result<Vec<u8>> {
     let head = serde_json::to_vec(&entry(stored)).map_err(io::Error::other)?;
     let length = u32::try_from(head.len()).map_err(io::Error::other)?;
     let mut bytes = Vec::with_capacity(head.len() + stored.body.len() + 64);
@@ -215,6 +217,24 @@ fn write(path: &Path, stored: &Stored) -> io::Result<()> {
     bytes.extend_from_slice(&stored.body);
     let sum: [u8; 32] = Sha256::digest(&bytes).into();
     bytes.extend_from_slice(&sum);
+    Ok(bytes)
+}
+
+/// Whether a file is that of this very response, and not of one that was kept under the same key before; by its sum.
+fn holds(path: &Path, stored: &Stored) -> bool {
+    let there = || {
+        let mut file = File::open(path).ok()?;
+        let mut sum = [0; 32];
+        file.seek(SeekFrom::End(-32)).ok()?;
+        file.read_exact(&mut sum).ok()?;
+        Some(sum)
+    };
+    written(stored).is_ok_and(|bytes| there().is_some_and(|sum| bytes.ends_with(&sum)))
+}
+
+/// In one step: a reader sees the old file or the new one.
+fn write(path: &Path, stored: &Stored) -> io::Result<()> {
+    let bytes = written(stored)?;
     let next = path.with_extension("next");
     let mut file = OpenOptions::new();
     let file = file.write(true).create(true).truncate(true).mode(0o600);

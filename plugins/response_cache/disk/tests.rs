@@ -116,6 +116,31 @@ fn a_file_under_another_name_is_not_believed() {
     assert!(disk.restore().is_empty());
 }
 
+#[test]
+fn what_was_kept_anew_while_nobody_followed_is_written_anew() {
+    let folder = TempDir::new().unwrap();
+    let (disk, failures) = disk(folder.path(), 1 << 20);
+    let store = crate::contract::StateRegistry::default().shared(
+        "cache",
+        "the stored responses",
+        Store::default,
+    );
+    let keep = |body: &str| {
+        let stored = Stored::clone(&stored(1, body));
+        let kept = store.with(Effects::Live, |store| store.keep(1 << 20, 0, stored));
+        assert_eq!(kept, Ok(true));
+    };
+
+    for body in ["old", "new"] {
+        keep(body);
+        disk.level(&store);
+    }
+
+    let all = disk.restore();
+    assert_eq!((all.len(), &*all[0].body), (1, &b"new"[..]));
+    assert_eq!(failures.load(Relaxed), 0);
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
