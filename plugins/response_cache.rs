@@ -50,14 +50,15 @@ pub static NOT_STORED: Cause = Cause {
 /// it answers passes the response hooks like any other response, so `cors`, `headers` and `compress` work on it. A response is
 /// kept as the endpoint sent it, before any response hook.
 ///
-/// The key is route, rule, pool, scheme, host, port, canonical path and query, and what `headers` and `principal` add. Only `GET`
-/// without a body fills the store; `HEAD` and requests for ranges are answered from what is there and else go on as they are,
-/// because a range of one byte would else make the endpoint send all of it (RangeAmp). Requests with `If-Match` or
-/// `If-Unmodified-Since`, and those with fields by which some frameworks answer for another host, path or method
-/// (`X-Original-URL`, `X-Rewrite-URL`, `X-HTTP-Method-Override`, and `X-Forwarded-Host` of a trusted peer where it names another
-/// host), go past the cache unless such a field is in `headers`.
+/// The key is route, rule, pool and subset, scheme, host, port, canonical path and query, what trusted peers say of scheme and port, and what
+/// `headers` and `principal` add. Only `GET` without a body fills the store; `HEAD` and requests for ranges are answered from what is
+/// there and else go on as they are, because a range of one byte would else make the endpoint send all of it (RangeAmp). Requests with
+/// `If-Match` or `If-Unmodified-Since`, and those with fields by which some frameworks answer for another host, path, scheme or method
+/// (`X-Original-URL`, `X-Rewrite-URL`, `X-HTTP-Method-Override`, `X-Forwarded-Prefix`, and `X-Forwarded-Host` and `Forwarded` of a trusted
+/// peer where they name another host), go past the cache unless such a field is in `headers`.
 ///
-/// What has `Set-Cookie`, `Cache-Control: private` or `no-store`, or `Vary: *` is never kept. What an authenticated request
+/// What has `Set-Cookie`, `Cache-Control: private` or `no-store`, or `Vary: *` is never kept, nor what `Vary` says to depend on a field
+/// that the proxy or a plugin writes as the request goes to the endpoint, such as `X-Forwarded-For`. What an authenticated request
 /// got (`Authorization`, or a caller that a plugin or mutual TLS proved) is kept only where the response says `public`,
 /// `s-maxage` or `must-revalidate` (RFC 9111 section 3.5), or where `principal` makes it the caller's own.
 ///
@@ -96,11 +97,12 @@ pub struct Config {
     #[serde(default)]
     pub principal: bool,
     /// How long responses of these statuses are fresh where they do not say so themselves, such as `"200": 10s`. Not for requests that
-    /// are authenticated or bring cookies. Default: none, so that only what says so is kept.
+    /// are authenticated, or bring cookies or fields that are named like credentials (`X-Api-Key`, `X-Auth-Token`). Default: none, so
+    /// that only what says so is kept.
     #[serde(default)]
     pub lifetimes: BTreeMap<String, Time>,
-    /// Guesses how long a response is fresh that says only when it was changed (RFC 9111 section 4.2.2). Not for requests that are
-    /// authenticated or bring cookies. Default: no guesses.
+    /// Guesses how long a response is fresh that says only when it was changed (RFC 9111 section 4.2.2). With the same
+    /// exceptions. Default: no guesses.
     #[serde(default)]
     pub heuristic: Option<Heuristic>,
     /// How much longer a stale response answers while it is fetched anew beside the request, where the response does not say so

@@ -13,6 +13,7 @@ mod authorities;
 mod balance;
 mod bodies;
 mod cache;
+mod cache_keys;
 mod cache_store;
 mod cache_suite;
 mod calls;

@@ -24,7 +24,7 @@ pub struct CacheRequest<'a> {
     pub principal: Option<&'a Principal>,
     /// The index of the route's rule.
     pub rule: usize,
-    /// The pool it goes to.
+    /// The pool it goes to, and where it goes to a subset of it, which.
     pub pool: &'a str,
     /// Whether the client named the address it goes to, so that nothing proves that the host is the one it says.
     pub is_elsewhere: bool,

@@ -11,7 +11,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 pub(super) struct Directives(Vec<(String, Option<String>)>);
 
 impl Directives {
-    /// Those in every field of this name. What is no directive is left out.
+    /// Those in every field of this name. What is no directive is left out, except that what it forbids is heard also from those who
+    /// write semicolons for commas, or forget to end a quote: `private; max-age=60` is meant for one.
     pub(super) fn of(fields: &HeaderMap, name: &HeaderName) -> Directives {
         let mut all = Vec::new();
         for line in fields.get_all(name).iter().map(HeaderValue::as_bytes) {
@@ -19,7 +20,11 @@ impl Directives {
             while !rest.is_empty() {
                 let (member, after) = member(rest);
                 rest = after;
-                all.extend(directive(member));
+                let read = directive(member);
+                if read.is_none() || is_odd(member) {
+                    all.extend(meant(member));
+                }
+                all.extend(read);
             }
         }
         Directives(all)
@@ -82,6 +87,24 @@ fn member(list: &[u8]) -> (&[u8], &[u8]) {
     (list, &[])
 }
 
+/// Whether a member looks like several that were written wrong.
+fn is_odd(member: &[u8]) -> bool {
+    let quotes = member.iter().filter(|byte| **byte == b'"').count();
+    quotes % 2 == 1 || (quotes == 0 && member.contains(&b';'))
+}
+
+/// What such a member forbids.
+fn meant(member: &[u8]) -> impl Iterator<Item = (String, Option<String>)> + '_ {
+    let words = member.split(|byte| b";, \t\"".contains(byte));
+    words.filter_map(|word| {
+        let forbidding = ["no-store", "no-cache", "private"];
+        let word = forbidding
+            .iter()
+            .find(|it| word.eq_ignore_ascii_case(it.as_bytes()))?;
+        Some(((*word).to_owned(), None))
+    })
+}
+
 fn directive(member: &[u8]) -> Option<(String, Option<String>)> {
     let member = std::str::from_utf8(member).ok()?.trim();
     let (name, value) = match member.split_once('=') {
@@ -130,6 +153,20 @@ mod tests {
         let names: Vec<HeaderName> = all.names("private").collect();
         assert_eq!(names, ["x-a", "x-b"]);
         assert_eq!(all.0.len(), 4);
+    }
+
+    #[test]
+    fn what_is_written_wrong_forbids_what_it_means_to_forbid() {
+        for (line, name) in [
+            ("private; max-age=60", "private"),
+            ("max-age=60;Private", "private"),
+            ("public no-store", "no-store"),
+            ("ext=\"a, no-cache", "no-cache"),
+        ] {
+            assert!(of(&[line]).has_whole(name), "{line}");
+        }
+        let all = of(&["ext=\"a; private\", no-storey; max-age=3"]);
+        assert!(!all.has("private") && !all.has("no-store"));
     }
 
     #[test]

@@ -5,7 +5,8 @@
 use std::time::Duration;
 
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, COOKIE, HOST, IF_MATCH, IF_UNMODIFIED_SINCE, PRAGMA, RANGE,
+    AUTHORIZATION, CACHE_CONTROL, COOKIE, FORWARDED, HOST, IF_MATCH, IF_UNMODIFIED_SINCE, PRAGMA,
+    RANGE,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use sha2::{Digest, Sha256};
@@ -91,6 +92,27 @@ impl Target<'_> {
             Some(port) => format!("{}:{port}", self.host),
             None => self.host.to_owned(),
         }
+    }
+
+    /// Whether a text names its host and port.
+    fn is_of(&self, text: &str) -> bool {
+        canonical_host(text)
+            .is_ok_and(|host| host.name == self.host && port(host.port, self.scheme) == self.port)
+    }
+
+    /// Whether each hop in a `Forwarded` field (RFC 7239) says this host and scheme, or nothing of them.
+    fn is_forwarded_so(&self, text: &str) -> bool {
+        let pairs = text.split([',', ';']).map(str::trim);
+        pairs.filter(|pair| !pair.is_empty()).all(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = value.trim_matches('"');
+            match name.to_ascii_lowercase().as_str() {
+                "host" => self.is_of(value),
+                "proto" => value.eq_ignore_ascii_case(self.scheme),
+                "for" | "by" => true,
+                _ => false,
+            }
+        })
     }
 
     /// The name of the place, with the part of the query that counts.
@@ -196,6 +218,12 @@ impl Keying {
         ]
         .map(|part| part.as_bytes().to_vec())
         .to_vec();
+        // One part, so that which part is which depends on settings alone.
+        let said = said(request, target).join(&b"\n"[..]);
+        if !said.is_empty() {
+            told.push_str(", what is said of the target besides");
+        }
+        parts.push(said);
         for field in &self.headers {
             told.push_str(&format!(", {field}"));
             parts.push(value(fields, field).unwrap_or_default());
@@ -253,34 +281,56 @@ impl Keying {
             return Some("precondition");
         }
         let is_keyed = |name: &str| self.headers.iter().any(|one| one == name);
-        let strange = STEERING
-            .iter()
-            .find(|name| fields.contains_key(**name) && !is_keyed(name));
-        if strange.is_some() {
+        let is_steering =
+            |name: &HeaderName| STEERING.contains(&name.as_str()) && !is_keyed(name.as_str());
+        if fields.keys().any(is_steering) {
             return Some("unkeyed_field");
         }
-        let other = fields
-            .get(FORWARDED_HOST)
-            .filter(|_| request.client.trusted_peer);
-        let is_own = |value: &HeaderValue| {
-            let text = value.to_str().unwrap_or_default();
-            canonical_host(text).is_ok_and(|host| {
-                host.name == target.host && port(host.port, target.scheme) == target.port
-            })
+        // What strangers say of it the proxy replaces.
+        let said = |name: &'static str, is_own: &dyn Fn(&str) -> bool| {
+            let mut values = fields.get_all(name).iter();
+            request.client.trusted_peer
+                && !is_keyed(name)
+                && !values.all(|value| value.to_str().is_ok_and(is_own))
         };
-        if other.is_some_and(|value| !is_own(value)) && !is_keyed(FORWARDED_HOST) {
-            return Some("unkeyed_field");
-        }
-        None
+        let says_otherwise = said(FORWARDED_HOST, &|text| target.is_of(text))
+            || said(FORWARDED.as_str(), &|text| target.is_forwarded_so(text));
+        says_otherwise.then_some("unkeyed_field")
     }
+}
+
+/// The authority as it came, and as services get it where no rule writes another.
+fn asked_authority<'r>(request: &CacheRequest<'r>) -> Option<&'r str> {
+    let head = request.head;
+    let host = || head.headers.get(HOST)?.to_str().ok();
+    head.uri.authority().map(|it| it.as_str()).or_else(host)
 }
 
 /// The port of the authority, which services may repeat in what they answer.
 fn asked_port(request: &CacheRequest<'_>) -> Option<u16> {
-    let head = request.head;
-    let host = || head.headers.get(HOST)?.to_str().ok();
-    let authority = head.uri.authority().map(|it| it.as_str()).or_else(host)?;
-    canonical_host(authority).ok()?.port
+    canonical_host(asked_authority(request)?).ok()?.port
+}
+
+/// What services are told of the target in a form that is not the canonical one, so that they may answer otherwise: a host such as
+/// `shop.test.`, and what a trusted peer says of port and scheme.
+fn said(request: &CacheRequest<'_>, target: &Target<'_>) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    if let Some(asked) = asked_authority(request) {
+        let asked = asked.to_ascii_lowercase();
+        let usual = if target.scheme == "https" { 443 } else { 80 };
+        let is_usual = asked == target.authority()
+            || (target.port.is_none() && asked == format!("{}:{usual}", target.host));
+        if !is_usual {
+            all.push(["host=", &asked].concat().into_bytes());
+        }
+    }
+    for name in FORWARDED_OTHERWISE {
+        let said = value(&request.head.headers, &HeaderName::from_static(name));
+        if let Some(said) = said.filter(|_| request.client.trusted_peer) {
+            all.push([name.as_bytes(), b"=", &said].concat());
+        }
+    }
+    all
 }
 
 /// What a request has in a field, its lines joined and the space around commas taken out; `None` without the field.
@@ -299,17 +349,29 @@ pub(super) fn value(fields: &HeaderMap, name: &HeaderName) -> Option<Vec<u8>> {
 
 const FORWARDED_HOST: &str = "x-forwarded-host";
 
-/// Fields by which frameworks answer for another host, path or method than the one asked for, and which the proxy passes on.
-const STEERING: [&str; 11] = [
+/// What trusted peers say of the target besides.
+const FORWARDED_OTHERWISE: [&str; 2] = ["x-forwarded-port", "x-forwarded-proto"];
+
+/// Fields by which frameworks answer for another host, path, scheme or method than the one asked for, and which the proxy passes on.
+const STEERING: [&str; 20] = [
+    "front-end-https",
+    "x-forwarded-path",
+    "x-forwarded-prefix",
+    "x-forwarded-protocol",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-forwarded-ssl",
+    "x-forwarded-uri",
     "x-host",
     "x-http-host-override",
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
     "x-original-host",
+    "x-original-uri",
     "x-original-url",
-    "x-forwarded-path",
-    "x-forwarded-scheme",
-    "x-forwarded-server",
     "x-rewrite-url",
+    "x-scheme",
+    "x-script-name",
+    "x-url-scheme",
 ];

@@ -15,6 +15,7 @@ use super::directives::{seconds, Directives};
 use super::key::value;
 use super::{Heuristic, SetCookie};
 use crate::contract::{CacheAsks, Reuse, Stored, Terms, Wanted};
+use crate::logged::entry::is_credential;
 use bytes::Bytes;
 
 /// What is kept, as settings say.
@@ -139,7 +140,11 @@ impl Rules {
         if let Some(said) = said.or_else(|| expires(came)) {
             return Some(said);
         }
-        if wanted.is_personal || wanted.has_cookies || says.has_whole("no-cache") {
+        let is_own = wanted.is_personal
+            || wanted.has_cookies
+            // Such as a key that a plugin asked a service about, so that nobody is proven here.
+            || came.fields.keys().any(is_credential);
+        if is_own || says.has_whole("no-cache") {
             return None;
         }
         let status = came.response.status;

@@ -251,6 +251,63 @@ fn requests_that_could_poison_the_store_pass_by() {
 }
 
 #[test]
+fn what_services_are_told_of_the_target_is_in_the_key_or_passes_by() {
+    let cache = cache(&Kit::new(), "{}");
+    let by_trusted = |name: &'static str, value: &str| Asking {
+        trusted: true,
+        ..get("/").with(name, value)
+    };
+    for name in ["x-forwarded-prefix", "x-forwarded-ssl", "front-end-https"] {
+        let passes = get("/").with(name, "on").passes(&*cache);
+        assert_eq!(passes, "unkeyed_field", "{name}");
+    }
+    for forwarded in [
+        "host=evil.test",
+        "for=192.0.2.7;host=shop.test, Host=\"evil.test\"",
+        "for=192.0.2.7;proto=http",
+        "for=192.0.2.7;\"host\"=evil.test",
+    ] {
+        let passes = by_trusted("forwarded", forwarded).passes(&*cache);
+        assert_eq!(passes, "unkeyed_field", "{forwarded}");
+    }
+    let plain = get("/").wanted(&*cache);
+    let same = by_trusted(
+        "forwarded",
+        "for=\"[2001:db8::7]:80\";by=lb;host=shop.test:443;proto=HTTPS",
+    );
+    assert_eq!(same.wanted(&*cache).key, plain.key);
+    assert_eq!(
+        get("/")
+            .with("forwarded", "host=evil.test")
+            .wanted(&*cache)
+            .key,
+        plain.key
+    );
+    let port = by_trusted("x-forwarded-port", "4443").wanted(&*cache);
+    let proto = by_trusted("x-forwarded-proto", "https, http").wanted(&*cache);
+    assert!(port.key != plain.key && proto.key != plain.key && port.key != proto.key);
+}
+
+#[test]
+fn a_host_in_another_form_has_entries_of_its_own_and_the_same_place() {
+    let cache = cache(&Kit::new(), "{}");
+    let of = |host: &str| {
+        let mut asking = get("/");
+        asking.head.insert_header("host", host).unwrap();
+        asking.wanted(&*cache)
+    };
+
+    let plain = of("shop.test");
+    for same in ["SHOP.test", "shop.test:443"] {
+        assert_eq!(of(same).key, plain.key, "{same}");
+    }
+    for other in ["shop.test.", "shop.test:0443", "shop.test:"] {
+        assert!(of(other).key != plain.key, "{other}");
+        assert_eq!(of(other).place, plain.place, "{other}");
+    }
+}
+
+#[test]
 fn a_field_in_the_key_may_steer() {
     let cache = cache(&Kit::new(), "headers: [X-Original-URL]");
 
@@ -329,7 +386,11 @@ fn authenticated_responses_are_kept_only_where_they_say_so() {
         with("public", get("/").with("cookie", "a=b")),
         Some("no_lifetime")
     );
-    assert_eq!(with("public", get("/")), None);
+    assert_eq!(
+        with("public", get("/").with("x-api-key", "k")),
+        Some("no_lifetime")
+    );
+    assert_eq!(with("public", get("/").with("x-shop", "k")), None);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! It must not know what is stored; asking changes nothing, so dry runs ask as well.
 //! Part of the way of a request, after its plugins and policies.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use pingora::http::RequestHeader;
@@ -34,19 +35,27 @@ impl Walk<'_> {
         let others = || Some((self.listener.chain.cache()?, Stage::Listener));
         let (instance, stage) = own.or_else(others)?;
         let cache = instance.hooks.cache.as_ref()?;
+        let pool = &next.pool;
+        let pool: Cow<'_, str> = match pool.subset_labels() {
+            None => (&*pool.name).into(),
+            // Shares of a split may be subsets of one pool, which answer otherwise.
+            Some(labels) => format!("{} {labels:?}", pool.name).into(),
+        };
         let asked = CacheRequest {
             head,
             client: &self.facts.view(self.listener, &rule.route),
             principal: self.principal.as_ref(),
             rule: rule.index,
-            pool: &next.pool.name,
+            pool: &pool,
             is_elsewhere: matches!(rule.action, Action::Passthrough(_)),
             is_stream: next.nature.is_stream(),
         };
-        // What a plugin holds back is written past the engine that keeps responses.
-        let wish = match Way::new(&rule.chain, &self.listener.chain).may_hold() {
-            true => CacheWish::Bypass("held"),
-            false => cache.ask(&asked),
+        let wish = match cache.ask(&asked) {
+            // What a plugin holds back is written past the engine that keeps responses.
+            CacheWish::Look(_) if Way::new(&rule.chain, &self.listener.chain).may_hold() => {
+                CacheWish::Bypass("held")
+            }
+            wish => wish,
         };
         trace.caching(stage, instance, &wish);
         (instance.mode == Mode::Enforce).then(|| {

@@ -59,7 +59,12 @@ pub(super) async fn request(head: &mut RequestHeader, ctx: &mut Ctx) -> Result<(
     };
     match walk.send(&candidate, head, &hop, &mut Silent).await? {
         Some(answer) => plan(ctx, answer),
-        None => Ok(()),
+        None => {
+            if let Some(caching) = &ctx.caching {
+                caching.sent(head);
+            }
+            Ok(())
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, ETAG, IF_RANGE};
-use http::{HeaderMap, Method, StatusCode};
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, COOKIE, ETAG, HOST, IF_RANGE};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use pingora::{Error, ErrorSource, Result};
@@ -66,6 +66,8 @@ pub(super) struct Look {
     found: Mutex<Option<Arc<Stored>>>,
     /// What is kept of the response that comes, but for its body.
     coming: Mutex<Option<Stored>>,
+    /// Fields that the endpoint gets otherwise than the client sent them.
+    edited: Mutex<Vec<HeaderName>>,
     is_kept: Mutex<bool>,
 }
 
@@ -92,6 +94,26 @@ impl Look {
         *self.coming.lock().unwrap_or_else(PoisonError::into_inner) = Some(stored);
     }
 
+    /// Takes note of what the endpoint gets.
+    fn sent(&self, sent: &HeaderMap) {
+        let is_edited = |name: &&HeaderName| {
+            !IN_THE_KEY.contains(name) && !self.fields.get_all(*name).iter().eq(sent.get_all(*name))
+        };
+        let names = self.fields.keys().chain(sent.keys());
+        let edited = names.filter(is_edited).cloned().collect();
+        *self.edited.lock().unwrap_or_else(PoisonError::into_inner) = edited;
+    }
+
+    /// A response that was judged, unless it was chosen by a field that the proxy or a plugin wrote: what another client sends does not
+    /// tell what the endpoint would get for it.
+    fn chosen_by_client(&self, stored: Stored) -> Result<Stored, &'static str> {
+        let edited = self.edited.lock().unwrap_or_else(PoisonError::into_inner);
+        match stored.vary.iter().any(|(name, _)| edited.contains(name)) {
+            true => Err("vary_edited"),
+            false => Ok(stored),
+        }
+    }
+
     fn is_kept(&self) -> bool {
         *self.is_kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -114,6 +136,7 @@ impl Caching {
                 fields: head.headers.clone(),
                 found: Mutex::new(None),
                 coming: Mutex::new(None),
+                edited: Mutex::new(Vec::new()),
                 is_kept: Mutex::new(false),
             })),
         };
@@ -134,6 +157,13 @@ impl Caching {
         match &self.wish {
             Wish::Look(look) => Some(look),
             Wish::Bypass(_) | Wish::Write(_) => None,
+        }
+    }
+
+    /// Takes note of the request that an endpoint gets.
+    pub(super) fn sent(&self, head: &RequestHeader) {
+        if let Some(look) = self.look() {
+            look.sent(&head.headers);
         }
     }
 
@@ -271,6 +301,7 @@ pub(super) fn judge(response: &ResponseHeader, ctx: &mut Ctx) -> RespCacheable {
         }
         _ => look.cache.judge(&look.wanted, &look.fields, response, took),
     };
+    let judged = judged.and_then(|stored| look.chosen_by_client(stored));
     let length = response.headers.get(CONTENT_LENGTH);
     let length = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     let is_too_large = length.is_some_and(|length| length > look.cache.most_object());
@@ -387,6 +418,16 @@ pub(super) fn is_stored(session: &Session) -> bool {
             | CachePhase::RevalidatedNoCache(_)
     )
 }
+
+/// Fields that may be written anew without harm: what they say is in the key, or comes of what the client sent in them and nothing else.
+const IN_THE_KEY: [HeaderName; 6] = [
+    ACCEPT_ENCODING,
+    COOKIE,
+    HOST,
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-proto"),
+];
 
 /// So long a fetch may hold up those that wait for it, before another one begins.
 const OLDEST_FETCH: Duration = Duration::from_secs(30);

@@ -123,11 +123,16 @@ async fn fetch(job: Job) {
     let fields = &job.look.fields;
     let kept = if answer.head.status == StatusCode::NOT_MODIFIED {
         let both = (fields, &answer.head.headers);
-        cache.refreshed(wanted, &job.stored, both, answer.took).ok()
+        let refreshed = cache.refreshed(wanted, &job.stored, both, answer.took);
+        refreshed
+            .and_then(|stored| job.look.chosen_by_client(stored))
+            .ok()
     } else if answer.is_cut {
         None
     } else {
-        let judged = cache.judge(wanted, fields, &answer.head, answer.took).ok();
+        let judged = cache.judge(wanted, fields, &answer.head, answer.took);
+        let judged = judged.and_then(|stored| job.look.chosen_by_client(stored));
+        let judged = judged.ok();
         judged.and_then(|stored| engine::whole(stored, answer.body.into()))
     };
     let is_same = |stored: &Stored| stored.vary == job.stored.vary;
