@@ -30,7 +30,8 @@ pub const PLUGIN: PluginDef = PluginDef::of::<Config>();
 /// Settings of `aggregate`. `GET` and `HEAD` are answered by it, other methods go on to the route's own action. Calls are `GET`s; those
 /// whose path needs nothing of another's answer are made at once, the others as soon as what they need is there. Objects are merged
 /// member by member in the order of `calls`: of members that are there twice the later one stays. The document is answered with 200 and
-/// the field `X-Windrose-Complete: true`, or `false` where a part is missing (with `Cache-Control: no-store`).
+/// the field `X-Windrose-Complete: true`, or `false` where a part is missing (with `Cache-Control: no-store`). Policies of the route judge
+/// the request before the document is sent; the calls are made by then. Of a listener it answers before any policy.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {

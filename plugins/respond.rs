@@ -233,6 +233,7 @@ impl Fixed {
             cause: &RESPOND,
             headers: self.headers.clone(),
             body: self.body.clone(),
+            stands_in: false,
         }
     }
 }

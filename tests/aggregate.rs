@@ -62,6 +62,22 @@ fn several_services_are_asked_at_once_and_answer_as_one() {
 }
 
 #[test]
+fn whom_policies_refuse_does_not_get_what_services_say() {
+    let users = json_after(Duration::ZERO, json!({"id": 7}));
+    let orders = json_after(Duration::ZERO, json!([1]));
+    let app = Upstream::answering("the route's own");
+    let policy =
+        "policies: [{name: no, action: deny, rules: [{when: {paths: [{prefix: /page/8}]}}]}]\n";
+    let proxy = Proxy::http(&format!("{}{policy}", yaml(&users, &orders, &app, "")));
+
+    let (refused, allowed) = (proxy.get("/page/8"), proxy.get("/page/7"));
+
+    assert_eq!((refused.status, &*refused.why()), (403, "policy_denied"));
+    assert!(!refused.text().contains("orders"));
+    assert_eq!((allowed.status, &*allowed.why()), (200, "aggregate"));
+}
+
+#[test]
 fn a_part_that_is_missing_is_told_or_fails_the_request() {
     let users = json_after(Duration::ZERO, json!({"id": 7}));
     let refusing = Upstream::refusing();

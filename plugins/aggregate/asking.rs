@@ -185,7 +185,7 @@ impl Round<'_> {
             };
         }
         (aggregate.merged)(1);
-        let mut answer = Answer::of(&AGGREGATE);
+        let mut answer = Answer::of(&AGGREGATE).in_place_of_service();
         answer.body = Some((HeaderValue::from_static("application/json"), body.into()));
         if missing == 0 {
             return answer

@@ -44,6 +44,8 @@ pub struct Answer {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// A body of the plugin's own with its media type; `None` lets the proxy render the cause as the client prefers.
     pub body: Option<(HeaderValue, Bytes)>,
+    /// Whether it is what the caller wanted of a service: then the route's policies say first whether the caller may have it.
+    pub stands_in: bool,
 }
 
 impl Answer {
@@ -54,7 +56,14 @@ impl Answer {
             cause,
             headers: Vec::new(),
             body: None,
+            stands_in: false,
         }
+    }
+
+    /// Says that it is what the caller wanted of a service.
+    pub fn in_place_of_service(mut self) -> Answer {
+        self.stands_in = true;
+        self
     }
 
     /// Adds a field.

@@ -164,6 +164,7 @@ fn answer(denied: Denied) -> Result<Box<Answer>, String> {
         cause: &DENIED,
         headers,
         body: (!denied.body.is_empty()).then(|| (media, denied.body.into())),
+        stands_in: false,
     }))
 }
 

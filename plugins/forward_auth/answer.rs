@@ -30,6 +30,7 @@ pub(super) fn passed_on(reply: Reply, names: &Names) -> Verdict {
             .collect(),
         // Without a body of its own the proxy writes one as the client prefers.
         body: (!reply.body.is_empty()).then_some((media, reply.body)),
+        stands_in: false,
     }
     .into()
 }

@@ -78,7 +78,7 @@ impl Mock {
     pub(super) fn answer(&self, headers: &HeaderMap) -> Result<Answer, &'static Cause> {
         let preferred = Preferred::of(headers);
         let (status, reply) = self.reply(preferred.code.as_deref()).ok_or(&NO_EXAMPLE)?;
-        let mut answer = Answer::of(&MOCK);
+        let mut answer = Answer::of(&MOCK).in_place_of_service();
         answer.status = status;
         answer.headers = reply.headers.clone();
         answer.body = Some(

@@ -139,7 +139,14 @@ impl Walk<'_> {
         let rule = &candidate.rule;
         if rule.chain.has_request() {
             let at = (&rule.chain, &*rule.route, Stage::Route);
-            self.plugins(at, head, bodies, trace).await?;
+            let done = self.plugins(at, head, bodies, trace).await;
+            if let Err(answer) = done {
+                // What a service would have said is for those who may ask the service.
+                if answer.stands_in {
+                    self.permit(candidate, head, rule.action.pool_name(), trace)?;
+                }
+                return Err(answer);
+            }
         }
         // After the plugins, which may prove a consumer, and before anything is answered or sent.
         let mut next = match &rule.action {

@@ -120,6 +120,7 @@ fn render(
         cause,
         headers,
         body,
+        stands_in: _,
     } = answer;
     let mut head;
     let content = match body {

@@ -35,6 +35,18 @@ impl Action {
             Action::Pool(_) | Action::Split(_) | Action::Passthrough(_)
         )
     }
+
+    /// The name of the one pool that requests go to; nothing where chance or the caller decides, or there is none.
+    pub fn pool_name(&self) -> &str {
+        match self {
+            Action::Pool(pool) => &pool.name,
+            Action::Split(_)
+            | Action::Redirect(_)
+            | Action::Respond(_)
+            | Action::Passthrough(_)
+            | Action::Quarantined => "",
+        }
+    }
 }
 
 /// A redirect; `None` keeps the request's own.
