@@ -31,8 +31,8 @@ pub const PLUGIN: PluginDef = PluginDef::of::<Config>();
 
 /// Settings of `graphql_limits`. Requests come by GET (`query`, `variables` and so on in the query) or POST, as JSON or
 /// `application/graphql`; bodies in gzip, br or zstd are looked at without their coding. A request that means different things to
-/// different readers is refused: members or parameters that are there twice, a POST with a `query` in its URL as well. Every
-/// operation of a document has to be within the limits, whichever `operationName` chooses.
+/// different readers is refused: members or parameters that are there twice, a POST with a `query` in its URL as well, another method
+/// with a body, which some services read all the same. Every operation of a document has to be within the limits, whichever `operationName` chooses.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -45,7 +45,7 @@ pub struct Config {
     pub costs: BTreeMap<String, u64>,
     /// Arguments that say how long a list is. Default: `[first, last]`.
     pub list_arguments: Vec<String>,
-    /// How long a list is taken for whose argument is a variable without a number. Default: 100.
+    /// How long a list is taken for at least whose argument is negative, or no number, or a variable without one. Default: 100.
     pub assumed_list: u64,
     /// Names given to fields in a document. Default: 30.
     pub aliases: u32,
@@ -148,7 +148,7 @@ impl Plugin for Config {
             .on_request(move |request| gate.check(request))
             .with_whole_body_where(most, &TOO_LARGE, move |request| {
                 let is_judged = operations::is_judged(&request.head.headers);
-                request.head.method == Method::POST
+                (request.head.method == Method::POST || request.client.sends_body)
                     && (is_judged || asked.config.others == Fate::Refuse)
             }))
     }

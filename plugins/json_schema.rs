@@ -111,7 +111,11 @@ impl Gate {
 
     /// Whether a body has to be read: those of other types that pass stream on.
     fn wants(&self, headers: &HeaderMap) -> bool {
-        self.others == Others::Refuse || self.is_required || is_of(&self.types, headers)
+        self.others == Others::Refuse || self.is_required || self.is_ours(headers)
+    }
+
+    fn is_ours(&self, headers: &HeaderMap) -> bool {
+        is_of(&self.types, headers) && media::is_read_as_utf8(headers)
     }
 
     fn check(&self, request: &mut Request<'_>) -> Verdict {
@@ -132,7 +136,7 @@ impl Gate {
         if body.is_empty() {
             return self.is_required.then(|| Refusal::of(&MISSING));
         }
-        if !is_of(&self.types, headers) {
+        if !self.is_ours(headers) {
             return (self.others == Others::Refuse).then(|| Refusal::of(&UNSUPPORTED));
         }
         let body = match plain(headers, body, self.most) {

@@ -53,6 +53,67 @@ pub(crate) fn of(headers: &HeaderMap) -> Option<String> {
     (kind.len() <= 128).then(|| kind.to_ascii_lowercase())
 }
 
+/// Whether who goes by the parameter `charset` reads the same signs as those who take the body for UTF-8, as JSON always is: in these
+/// every byte of ASCII is itself. In others, such as UTF-7, what is a text here may be the end of one there.
+pub(crate) fn is_read_as_utf8(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(CONTENT_TYPE).iter();
+    values.all(|value| {
+        let Ok(text) = std::str::from_utf8(value.as_bytes()) else {
+            return false;
+        };
+        text.split(';').skip(1).all(|parameter| {
+            let (name, charset) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let charset = charset.trim().trim_matches('"');
+            !name.trim().eq_ignore_ascii_case("charset")
+                || SAME_SIGNS
+                    .iter()
+                    .any(|one| charset.eq_ignore_ascii_case(one))
+        })
+    })
+}
+
+const SAME_SIGNS: [&str; 7] = [
+    "utf-8",
+    "utf8",
+    "us-ascii",
+    "ascii",
+    "iso-8859-1",
+    "iso-8859-15",
+    "windows-1252",
+];
+
 /// What is wrong with a pattern that is none.
 pub(crate) const HELP: &str =
     "write type and subtype with at most one \"*\", such as \"text/*\" or \"application/*+json\"";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn charsets_whose_signs_are_other_bytes_are_known() {
+        let of = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, http::HeaderValue::from_static(text));
+            is_read_as_utf8(&headers)
+        };
+
+        assert!(is_read_as_utf8(&HeaderMap::new()));
+        for same in [
+            "application/json",
+            "application/json; charset=UTF-8",
+            "a/b; q=1 ; Charset = \"iso-8859-1\"",
+            "a/b; version=utf-7",
+        ] {
+            assert!(of(same), "{same}");
+        }
+        for other in [
+            "application/json; charset=utf-7",
+            "a/b;charset=utf-16le",
+            "a/b; charset=ibm037; charset=utf-8",
+            "a/b; charset",
+        ] {
+            assert!(!of(other), "{other}");
+        }
+    }
+}

@@ -23,7 +23,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use http::header::{ALLOW, CONTENT_TYPE};
+use http::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method};
 
 use crate::codec::whole::{plain, NotPlain};
@@ -176,7 +176,9 @@ impl Gate {
             .body
             .as_ref()
             .and_then(|body| looks(body, &request.head.headers));
+        let may_have = operation.body.is_some() || self.undeclared.bodies == Leniency::Reject;
         matches!(looks, Some(Looks::Json(_) | Looks::Form(_)))
+            || (may_have && says_nothing_of_a_body(request))
     }
 
     fn check(&self, request: &mut Request<'_>) -> Verdict {
@@ -300,7 +302,8 @@ impl Gate {
 fn looks<'b>(body: &'b Body, headers: &HeaderMap) -> Option<&'b Looks> {
     let is_one = headers.get_all(CONTENT_TYPE).iter().count() == 1;
     let kind = media::of(headers).filter(|_| is_one)?;
-    body.content.media(&kind).map(|media| &media.looks)
+    let looks = body.content.media(&kind).map(|media| &media.looks);
+    looks.filter(|looks| matches!(looks, Looks::Presence) || media::is_read_as_utf8(headers))
 }
 
 /// Whether a request has a body: as it was read, or as far as is known before.
@@ -309,6 +312,13 @@ fn has_body(request: &Request<'_>) -> bool {
         Some(body) => !body.bytes().is_empty(),
         None => request.client.sends_body,
     }
+}
+
+/// Whether only reading tells whether there is a body: over HTTP/2 one needs no field, and a stream that goes on may end empty.
+fn says_nothing_of_a_body(request: &Request<'_>) -> bool {
+    let fields = [CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING];
+    let says = |name| request.head.headers.contains_key(name);
+    request.client.sends_body && !fields.into_iter().any(says)
 }
 
 fn no_method(methods: &Methods) -> Refusal {

@@ -15,7 +15,7 @@ macro_rules! causes {
 causes! {
     /// It cannot be read, or not in one way.
     MALFORMED = "graphql.malformed", 400, "The request cannot be read",
-        "The request is no GraphQL request that means one thing only: its JSON or its document cannot be parsed, a member or parameter is there twice, the document defines types, or a POST has a `query` in its URL as well.",
+        "The request is no GraphQL request that means one thing only: its JSON or its document cannot be parsed, a member or parameter is there twice, the document defines types, a POST has a `query` in its URL as well, or another method a body.",
         "Look at what the client sends; the document has to be of operations and fragments.";
     /// It is too deep.
     DEPTH = "graphql.depth", 400, "The query is too deep",
@@ -67,7 +67,7 @@ causes! {
         "Send it by POST.";
     /// The body is of another kind.
     UNSUPPORTED = "graphql.unsupported", 415, "Unsupported media type",
-        "The request's body is neither `application/json` nor `application/graphql`, has several `Content-Type` fields, or is in a content coding that is not known here.",
+        "The request's body is neither `application/json` nor `application/graphql`, has several `Content-Type` fields or a `charset` in which signs are other bytes than in UTF-8, or is in a content coding that is not known here.",
         "Send JSON, or let other bodies through unjudged with `others: pass`.";
     /// The body is larger than may be held for this.
     TOO_LARGE = "graphql.too_large", 413, "Content too large",

@@ -179,8 +179,8 @@ impl Walk<'_> {
                 .default_value()
                 .and_then(|default| default.value());
             if let (Some(name), Some(cst::Value::IntValue(number))) = (name, default) {
-                self.defaults
-                    .insert(name.text().to_string(), number_of(&number));
+                let length = self.number_of(&number);
+                self.defaults.insert(name.text().to_string(), length);
             }
         }
         // What a fragment costs depends on them.
@@ -249,7 +249,7 @@ impl Walk<'_> {
                 continue;
             }
             let length = match argument.value() {
-                Some(cst::Value::IntValue(number)) => number_of(&number),
+                Some(cst::Value::IntValue(number)) => self.number_of(&number),
                 Some(cst::Value::Variable(variable)) => self.variable(&variable),
                 Some(cst::Value::NullValue(_)) => continue,
                 _ => self.law.assumed_list,
@@ -270,7 +270,7 @@ impl Walk<'_> {
                 None => self
                     .law
                     .assumed_list
-                    .max(number.as_f64().map_or(0, |number| number as u64)),
+                    .max(number.as_f64().map_or(0, |number| number.abs() as u64)),
             },
             Some(_) => self.law.assumed_list,
             None => self
@@ -278,6 +278,17 @@ impl Walk<'_> {
                 .get(&*name)
                 .copied()
                 .unwrap_or(self.law.assumed_list),
+        }
+    }
+
+    /// Numbers that no 64 bits hold are the largest. Negative ones are no length: services take them for none, for all there is, or for
+    /// as many from the end.
+    fn number_of(&self, number: &cst::IntValue) -> u64 {
+        let text = number.int_token().map(|token| token.text().to_owned());
+        let text = text.unwrap_or_default();
+        match text.strip_prefix('-') {
+            Some(text) => self.law.assumed_list.max(text.parse().unwrap_or(u64::MAX)),
+            None => text.parse().unwrap_or(u64::MAX),
         }
     }
 
@@ -296,15 +307,6 @@ impl Walk<'_> {
                 Ok(sum)
             }
         }
-    }
-}
-
-/// Numbers that no 64 bits hold are the largest; negative ones are none.
-fn number_of(number: &cst::IntValue) -> u64 {
-    let text = number.int_token().map(|token| token.text().to_owned());
-    match text.unwrap_or_default() {
-        text if text.starts_with('-') => 0,
-        text => text.parse().unwrap_or(u64::MAX),
     }
 }
 

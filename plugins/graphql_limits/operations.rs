@@ -47,7 +47,8 @@ enum Kind {
 }
 
 fn kind(headers: &HeaderMap) -> Kind {
-    let is_one = headers.get_all(CONTENT_TYPE).iter().count() == 1;
+    let is_one =
+        headers.get_all(CONTENT_TYPE).iter().count() == 1 && media::is_read_as_utf8(headers);
     match media::of(headers).filter(|_| is_one).as_deref() {
         Some("application/json" | "application/graphql+json") => Kind::Json,
         Some("application/graphql") => Kind::Text,
@@ -73,6 +74,14 @@ pub(super) fn asked(request: &Request<'_>, most: u64) -> Result<Option<Asked>, &
                 source: Source::Body,
                 operations,
             }))
+        }
+        // Some servers read it whatever the method.
+        _ if request
+            .body
+            .as_ref()
+            .is_some_and(|body| !body.bytes().is_empty()) =>
+        {
+            Err(&MALFORMED)
         }
         _ if query.is_empty() => Ok(None),
         _ => {

@@ -81,7 +81,9 @@ fn what_is_in_a_list_costs_as_often_as_the_list_is_long() {
     assert_eq!(of("{users(first: 2, last: 5){a}}").cost, 1 + 5);
     assert_eq!(of("{users(other: 1000){a}}").cost, 2);
     assert_eq!(of("{users(first: 0){a}}").cost, 1);
-    assert_eq!(of("{users(first: -5){a}}").cost, 1);
+    assert_eq!(of("{users(first: -5){a}}").cost, 1 + 100);
+    assert_eq!(of("{users(last: -500){a}}").cost, 1 + 500);
+    assert_eq!(of("query($n: Int = -1){users(first: $n){a}}").cost, 1 + 100);
     assert_eq!(of("{users(first: null){a}}").cost, 2);
     assert_eq!(of("{users(first: {n: 1}){a}}").cost, 101);
     assert_eq!(
@@ -275,6 +277,23 @@ fn a_batch_is_bounded_by_number_and_by_cost_in_all() {
         refused(&with("batch: 3\ncost: 32"), batch(3)),
         (400, "graphql.cost")
     );
+}
+
+#[test]
+fn a_body_that_comes_with_another_method_is_refused() {
+    let plugin = with("{}");
+    let fat = |method: &str, body: &'static str| {
+        Exchange::new(method, URL)
+            .with("content-type", "application/json")
+            .streaming()
+            .with_body(body)
+    };
+
+    for method in ["GET", "PUT"] {
+        let exchange = fat(method, r#"{"query": "{a}"}"#);
+        assert_eq!(refused(&plugin, exchange), (400, "graphql.malformed"));
+    }
+    assert!(passes(&plugin, fat("GET", "")));
 }
 
 #[test]

@@ -71,7 +71,7 @@ pub static UNSUPPORTED: Cause = Cause {
     blame: Blame::Client,
     status: 415,
     title: "Unsupported media type",
-    explanation: "The request's body is of none of the plugin's `types` by its `Content-Type`, has several of these fields, or is in a content coding that is not known here.",
+    explanation: "The request's body is of none of the plugin's `types` by its `Content-Type`, has several of these fields or a `charset` in which signs are other bytes than in UTF-8, or is in a content coding that is not known here.",
     next_step: "Send `Content-Type: application/json`, or let bodies of other types through with `others: pass`.",
 };
 

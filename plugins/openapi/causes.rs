@@ -110,7 +110,7 @@ pub static UNSUPPORTED: Cause = Cause {
     blame: Blame::Client,
     status: 415,
     title: "Unsupported media type",
-    explanation: "The `Content-Type` of the request's body is none that the document has for the operation, there several times, or the body is in a content coding that is not known here.",
+    explanation: "The `Content-Type` of the request's body is none that the document has for the operation, there several times, says a `charset` in which signs are other bytes than in UTF-8, or the body is in a content coding that is not known here.",
     next_step: "Send one of the media types in the document.",
 };
 

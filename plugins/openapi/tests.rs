@@ -162,6 +162,10 @@ fn bodies_are_judged_by_their_media_type() {
         of("application/json; charset=utf-8", r#"{"name": "rex"}"#),
         Ok(())
     );
+    assert_eq!(
+        of("application/json; charset=utf-7", r#"{"name": "rex"}"#),
+        Err((415, "openapi.unsupported"))
+    );
     assert_eq!(json("{}"), Err((422, "openapi.mismatch")));
     assert_eq!(json("{"), Err((400, "openapi.malformed")));
     assert_eq!(
@@ -266,6 +270,20 @@ fn bodies_and_parameters_that_are_not_declared_pass_or_not() {
     );
     assert_eq!(get(&lenient, "/pets?a=1"), Ok(()));
     assert_eq!(get(&strict, "/pets?a=1"), PARAMETER);
+}
+
+#[test]
+fn a_body_over_http2_that_no_field_announces_is_one() {
+    let paths = "{/pets: {post: {requestBody: {content: {application/json: {schema: {type: object}}}}}}, /bare: {post: {}}}";
+    let plugin = with(paths, "undeclared: {bodies: reject}");
+    let sent = |path: &str, body: &'static str| {
+        let exchange = Exchange::new("POST", &format!("http://api.test{path}"));
+        send(&plugin, exchange.streaming().with_body(body))
+    };
+
+    assert_eq!(sent("/pets", "[]"), Err((415, "openapi.unsupported")));
+    assert_eq!(sent("/bare", "x"), Err((400, "openapi.undeclared_body")));
+    assert_eq!((sent("/pets", ""), sent("/bare", "")), (Ok(()), Ok(())));
 }
 
 #[test]
