@@ -364,6 +364,33 @@ fn responses_that_do_not_fit_are_counted_or_refused() {
 }
 
 #[test]
+fn copies_of_responses_that_go_on_are_bounded_together() {
+    let kit = Kit::new();
+    let plugin = kit.instance(&PLUGIN, "response: {schema: {type: object}, max: 40MiB}");
+    let begun = || {
+        let mut exchange =
+            Exchange::get("http://a.test/").with_response("content-type", "application/json");
+        assert!(went_on(&plugin.response(&mut exchange)));
+        let mut piece = Some(Bytes::from(vec![b' '; 33 << 20]));
+        plugin.response_body(&mut exchange, &mut piece, false);
+        exchange
+    };
+    let end = |mut exchange: Exchange| {
+        let mut piece = Some(Bytes::from_static(b"{}"));
+        plugin.response_body(&mut exchange, &mut piece, true);
+    };
+    let (first, second) = (begun(), begun());
+
+    end(second);
+    assert_eq!(kit.counted("response_unchecked"), 1);
+    drop(first);
+    end(begun());
+
+    assert_eq!(kit.counted("response_unchecked"), 1);
+    assert_eq!(kit.counted("response_mismatch"), 0);
+}
+
+#[test]
 fn responses_that_are_too_large_go_on_and_are_counted() {
     let kit = Kit::new();
     let of = |settings: &str| {

@@ -2,6 +2,7 @@
 //! It must not know what is looked for; that is a [`Judge`]'s.
 //! Attached by plugins that validate responses.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -18,7 +19,8 @@ use crate::contract::{
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnMismatch {
-    /// It goes on as it comes, and is counted.
+    /// It goes on as it comes, and is counted. At most 64 MiB of responses are copied for this at a time; others go on, counted as
+    /// `response_unchecked`.
     #[default]
     Report,
     /// It is held back until it was looked at, and refused where it does not fit. It counts for `limits.held_bodies`, and goes past
@@ -65,6 +67,7 @@ pub(crate) fn attach<J: Judge>(hooks: Hooks, judge: J, terms: Terms, build: &Bui
         terms,
         kept: build.slot(),
         copied: build.slot(),
+        copying: Arc::default(),
         mismatch: build.counter("response_mismatch"),
         unchecked: build.counter("response_unchecked"),
     });
@@ -89,6 +92,8 @@ struct Watch<J: Judge> {
     terms: Terms,
     kept: Slot<J::Kept>,
     copied: Slot<Copied>,
+    /// Bytes of all copies.
+    copying: Arc<AtomicU64>,
     mismatch: Counter,
     unchecked: Counter,
 }
@@ -98,6 +103,32 @@ struct Copied {
     headers: HeaderMap,
     bytes: BytesMut,
     is_too_large: bool,
+    room: Room,
+}
+
+/// What a copy takes of the bytes that all of them may take.
+struct Room {
+    all: Arc<AtomicU64>,
+    bytes: u64,
+}
+
+impl Room {
+    /// Takes more, unless that would be too much.
+    fn take(&mut self, bytes: u64) -> bool {
+        let before = self.all.fetch_add(bytes, Relaxed);
+        self.bytes += bytes;
+        before.saturating_add(bytes) <= MOST_COPIED
+    }
+
+    fn give_back(&mut self) {
+        self.all.fetch_sub(std::mem::take(&mut self.bytes), Relaxed);
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.give_back();
+    }
 }
 
 impl<J: Judge> Watch<J> {
@@ -115,6 +146,10 @@ impl<J: Judge> Watch<J> {
                         headers: response.head.headers.clone(),
                         bytes: BytesMut::new(),
                         is_too_large: false,
+                        room: Room {
+                            all: self.copying.clone(),
+                            bytes: 0,
+                        },
                     };
                     response.slots.put(self.copied, copied);
                 }
@@ -137,9 +172,13 @@ impl<J: Judge> Watch<J> {
         };
         if let Some(piece) = piece.filter(|_| !copied.is_too_large) {
             let all = copied.bytes.len().saturating_add(piece.len());
-            copied.is_too_large = all as u64 > self.terms.most;
+            copied.is_too_large =
+                all as u64 > self.terms.most || !copied.room.take(piece.len() as u64);
             match copied.is_too_large {
-                true => copied.bytes = BytesMut::new(),
+                true => {
+                    copied.bytes = BytesMut::new();
+                    copied.room.give_back();
+                }
                 false => copied.bytes.extend_from_slice(piece),
             }
         }
@@ -147,6 +186,7 @@ impl<J: Judge> Watch<J> {
             return;
         }
         let body = std::mem::take(&mut copied.bytes).freeze();
+        copied.room.give_back();
         let headers = std::mem::take(&mut copied.headers);
         if copied.is_too_large {
             (self.unchecked)(1);
@@ -190,3 +230,6 @@ pub(crate) fn has_whole_body(response: &Response<'_>) -> bool {
     response.request.method != Method::HEAD
         && !matches!(response.head.status.as_u16(), 204..=206 | 304)
 }
+
+/// Bytes that an instance copies at a time, of all responses that it looks at while they go on.
+const MOST_COPIED: u64 = 64 << 20;
