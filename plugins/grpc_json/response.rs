@@ -2,6 +2,8 @@
 //! It must not know heads.
 //! Part of `grpc_json`.
 
+use std::io::{self, Write};
+
 use bytes::{Buf, Bytes, BytesMut};
 use http::HeaderMap;
 use prost_reflect::{DynamicMessage, SerializeOptions};
@@ -96,9 +98,16 @@ impl Printer {
         let message = message.map_err(|_| Wrong::Malformed)?;
         let printed = match &binding.answer {
             None => {
-                let mut out = serde_json::Serializer::new(Vec::new());
-                let printed = message.serialize_with_options(&mut out, &self.options);
-                printed.map(|()| out.into_inner())
+                let mut out = Bounded {
+                    bytes: Vec::new(),
+                    most: self.most,
+                };
+                let mut printer = serde_json::Serializer::new(&mut out);
+                let printed = message.serialize_with_options(&mut printer, &self.options);
+                if printed.is_err() && out.most == 0 {
+                    return Err(Wrong::TooLarge);
+                }
+                printed.map(|()| out.bytes)
             }
             Some(field) => {
                 let name = match self.proto_names {
@@ -119,6 +128,33 @@ impl Printer {
             true => Err(Wrong::TooLarge),
             false => Ok(printed),
         }
+    }
+}
+
+/// Takes so many bytes, and then none: a few bytes of a message may print as many more, where fields with their defaults are printed.
+struct Bounded {
+    bytes: Vec<u8>,
+    /// What there is left room for; 0 once it was not enough.
+    most: usize,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.most.checked_sub(bytes.len()) {
+            Some(left) => {
+                self.most = left;
+                self.bytes.extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            None => {
+                self.most = 0;
+                Err(io::Error::other("more than may come out"))
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
