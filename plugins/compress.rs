@@ -30,7 +30,7 @@ pub const PLUGIN: PluginDef = PluginDef::of::<Config>();
 /// Left as they are: answers of the proxy itself, what is coded already, parts (206), `Cache-Control: no-transform`, upgraded
 /// connections, responses without a body, and all responses to HEAD and HTTP/1.0. What is compressed loses its `Content-Length` and
 /// `Accept-Ranges`, its ETag becomes weak, and trailers are dropped. Work is done on the threads that carry traffic, at most 64 KiB at
-/// a time; a stream holds up to 0.4 MiB (gzip), 2 MiB (zstd) or 3 MiB (br).
+/// a time, or all at once of a response that another plugin held back; a stream holds up to 0.4 MiB (gzip), 2 MiB (zstd) or 3 MiB (br).
 ///
 /// A response that holds both a secret and what a stranger can choose tells the secret by its length (the attack called BREACH):
 /// keep such routes free of this plugin, or mask the secret anew in each response.

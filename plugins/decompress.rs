@@ -280,12 +280,12 @@ impl Plain {
                 return Verdict::Continue;
             }
         }
-        if response.request.method == Method::HEAD {
-            return Verdict::Continue;
-        }
-        match self.decoder(coding, self.config.max_response_size) {
-            Ok(decoder) => response.slots.put(self.responses, decoder),
-            Err(verdict) => return verdict,
+        // A response to HEAD has the head of the one to GET.
+        if response.request.method != Method::HEAD {
+            match self.decoder(coding, self.config.max_response_size) {
+                Ok(decoder) => response.slots.put(self.responses, decoder),
+                Err(verdict) => return verdict,
+            }
         }
         recoded(response.head);
         response.head.remove_header(&CONTENT_ENCODING);

@@ -210,6 +210,18 @@ fn responses_that_must_stay_stay() {
 }
 
 #[test]
+fn a_response_to_head_says_what_the_one_to_get_does() {
+    let plugin = plugin("responses: always");
+    let mut exchange = response("gzip").with_response("content-length", "212");
+    exchange.request.set_method(http::Method::HEAD);
+
+    plugin.response(&mut exchange);
+
+    let headers = &exchange.response.headers;
+    assert!(!headers.contains_key("content-encoding") && !headers.contains_key("content-length"));
+}
+
+#[test]
 fn wrong_settings_are_located() {
     let kit = Kit::new();
     let paths = |config: &str| kit.problem_paths(&PLUGIN, config);
