@@ -112,6 +112,8 @@ impl Plugin for Config {
 struct Count {
     seen: u64,
     max: u64,
+    /// Whether it is traffic, which is counted.
+    is_live: bool,
 }
 
 impl Count {
@@ -183,7 +185,13 @@ impl Limit {
                 &NO_LENGTH
             }
             (_, Some(max)) => {
-                request.slots.put(self.request, Count { seen: 0, max });
+                let is_live = request.effects.is_live();
+                let count = Count {
+                    seen: 0,
+                    max,
+                    is_live,
+                };
+                request.slots.put(self.request, count);
                 return Verdict::Continue;
             }
             (_, None) => return Verdict::Continue,
@@ -211,11 +219,15 @@ impl Limit {
     }
 
     fn request_piece(&self, slots: &mut Slots, piece: &mut Option<Bytes>) -> Verdict {
-        let count = slots.value_mut(self.request);
-        if count.is_none_or(|count| count.takes(piece.as_ref())) {
+        let Some(count) = slots.value_mut(self.request) else {
+            return Verdict::Continue;
+        };
+        if count.takes(piece.as_ref()) {
             return Verdict::Continue;
         }
-        (self.refused)(1);
+        if count.is_live {
+            (self.refused)(1);
+        }
         *piece = None;
         Answer::of(&causes::BODY_TOO_LARGE).into()
     }
@@ -233,16 +245,26 @@ impl Limit {
             }
             return Answer::of(&RESPONSE).into();
         }
-        response.slots.put(self.response, Count { seen: 0, max });
+        let is_live = response.effects.is_live();
+        let count = Count {
+            seen: 0,
+            max,
+            is_live,
+        };
+        response.slots.put(self.response, count);
         Verdict::Continue
     }
 
     fn response_piece(&self, slots: &mut Slots, piece: &mut Option<Bytes>) -> Verdict {
-        let count = slots.value_mut(self.response);
-        if count.is_none_or(|count| count.takes(piece.as_ref())) {
+        let Some(count) = slots.value_mut(self.response) else {
+            return Verdict::Continue;
+        };
+        if count.takes(piece.as_ref()) {
             return Verdict::Continue;
         }
-        (self.refused_responses)(1);
+        if count.is_live {
+            (self.refused_responses)(1);
+        }
         *piece = None;
         Answer::of(&RESPONSE).into()
     }

@@ -63,6 +63,13 @@ fn a_dry_run_refuses_the_same_and_counts_nothing() {
 
     assert_eq!(answer.status, 413);
     assert_eq!(kit.counted("refused"), 0);
+
+    let mut told = Exchange::new("POST", "http://shop.test/upload").dry();
+    plugin.request(&mut told);
+    let mut piece = Some(Bytes::from(vec![0; 2000]));
+    let cut = plugin.request_body(&mut told, &mut piece, true);
+    assert_eq!(answered(cut).status, 413);
+    assert_eq!(kit.counted("refused"), 0);
 }
 
 #[test]
