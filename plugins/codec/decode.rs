@@ -176,7 +176,7 @@ impl Stream {
     }
 }
 
-const BUFFER: usize = 16 * 1024;
+const BUFFER: usize = 4 * 1024;
 /// 8 MiB, as RFC 9659 has it.
 const ZSTD_WINDOW: u32 = 23;
 /// What may come out whatever went in.

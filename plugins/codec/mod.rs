@@ -8,6 +8,7 @@
 pub(crate) mod accept;
 pub(crate) mod decode;
 pub(crate) mod encode;
+pub(crate) mod spare;
 pub(crate) mod whole;
 
 use http::header::{ETAG, VARY};
