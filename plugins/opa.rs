@@ -14,7 +14,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::authorization::judge_timeout;
-use crate::cached::{Cached, Given, Kind};
+use crate::cached::{Cached, Given, Key, Kind};
 use crate::contract::{
     Blame, Build, CallFailure, Caller, Cause, Clock, Counter, Hooks, Plugin, PluginDef, Problem,
     Request, Safety, Shared, Side, Target, Time, Verdict,
@@ -224,11 +224,9 @@ impl Gate {
         request: &Request<'_>,
     ) -> Result<Arc<Decision>, CallFailure> {
         let effects = request.effects;
-        let mut hash = Sha256::new();
-        for part in [self.caller.about(), self.caller.path(), &input] {
-            hash.update(part.len().to_be_bytes());
-            hash.update(part);
-        }
+        let decisions = self.decisions.with(effects, Decisions::clone);
+        let decisions = decisions.ok().filter(|_| self.cache > none());
+        let kept = decisions.map(|decisions| (decisions, self.key(&input)));
         let call = self.caller.post("application/json", input).repeatable();
         let call = call.within(self.timeout.0).at_most(LARGEST).of(request);
         let ask = || async {
@@ -246,14 +244,20 @@ impl Gate {
                 holds,
             })
         };
-        let decisions = self.decisions.with(effects, Decisions::clone);
-        match decisions.ok().filter(|_| self.cache > none()) {
+        match kept {
             None => ask().await.map(|given| given.value),
-            Some(decisions) => {
-                let key = hash.finalize().into();
-                decisions.get(key, &self.clock, self.cache_size, ask).await
-            }
+            Some((decisions, key)) => decisions.get(key, &self.clock, self.cache_size, ask).await,
         }
+    }
+
+    /// What a decision is kept by: all that is told.
+    fn key(&self, input: &str) -> Key {
+        let mut hash = Sha256::new();
+        for part in [self.caller.about(), self.caller.path(), input] {
+            hash.update(part.len().to_be_bytes());
+            hash.update(part);
+        }
+        hash.finalize().into()
     }
 }
 
