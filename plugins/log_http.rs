@@ -12,7 +12,6 @@ use std::sync::Arc;
 use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::contract::{
     field_name, field_value, Build, Cause, Counter, Effects, Hooks, Plugin, PluginDef, Problem,
@@ -166,7 +165,7 @@ impl Config {
             batch: self.batch,
         };
         Hooks::new().on_finish(move |finished| {
-            let entry = Value::Object(writer.entry(finished)).to_string();
+            let entry = writer.entry(finished).json();
             // Only traffic comes to its end.
             let push = |queue: &Arc<Queue>| queue.push(entry, &room);
             if queue.with(Effects::Live, push) != Ok(true) {

@@ -4,12 +4,10 @@
 
 use std::fmt::Write;
 
-use serde_json::{Map, Value};
-
 use super::{Config, Facility, Format, Severities};
 use crate::contract::{Build, Finished};
 use crate::granted::Names;
-use crate::logged::entry::{begin, Writer};
+use crate::logged::entry::{begin, Entry, Told, Writer};
 
 /// What is the same in all messages.
 pub(super) struct Messages {
@@ -74,9 +72,9 @@ impl Messages {
                 is_cut: false,
             };
         }
-        entry.insert("cut".to_owned(), true.into());
+        entry.set("cut", Told::Yes);
         for longest in CUTS {
-            entry.values_mut().for_each(|value| shorten(value, longest));
+            entry.shorten(longest);
             text = self.written(priority, &entry);
             if text.len() <= self.most {
                 return Message { text, is_cut: true };
@@ -88,55 +86,50 @@ impl Messages {
         Message { text, is_cut: true }
     }
 
-    fn written(&self, priority: u8, entry: &Map<String, Value>) -> String {
-        let time = entry.get("time").and_then(Value::as_str).unwrap_or("-");
+    fn written(&self, priority: u8, entry: &Entry<'_>) -> String {
         let mut text = String::with_capacity(512);
+        let time = entry.text("time");
         // Writing into memory cannot fail.
         let _ = write!(text, "<{priority}>1 {time} {} ", self.origin);
         match &self.id {
             None => {
                 text.push_str("- ");
-                json(&mut text, entry);
+                // What a terminal could obey is escaped; it only stands in texts.
+                harmless(&mut text, &entry.json(), |text, unit| {
+                    let _ = write!(text, "\\u{unit:04x}");
+                });
             }
             Some(id) => {
                 structured(&mut text, id, entry);
-                let part = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default();
-                let status = entry
-                    .get("status")
-                    .and_then(Value::as_u64)
-                    .unwrap_or_default();
-                let _ = write!(text, " {} ", part("method"));
-                harmless(&mut text, part("path"), |text, _| text.push('\u{fffd}'));
-                let _ = write!(text, " {status}");
+                let _ = write!(text, " {} ", entry.text("method"));
+                harmless(&mut text, entry.text("path"), |text, _| {
+                    text.push('\u{fffd}')
+                });
+                let _ = write!(text, " {}", entry.number("status"));
             }
         }
         text
     }
 }
 
-/// The members as a JSON object. What a terminal could obey is escaped; it only stands in texts.
-fn json(text: &mut String, entry: &Map<String, Value>) {
-    // Maps of texts can always be written.
-    let object = serde_json::to_string(entry).unwrap_or_default();
-    harmless(text, &object, |text, unit| {
-        let _ = write!(text, "\\u{unit:04x}");
-    });
-}
-
-/// The members as one element (RFC 5424 section 6.3). Those that are null are left out.
-fn structured(text: &mut String, id: &str, entry: &Map<String, Value>) {
+/// The members as one element (RFC 5424 section 6.3). Those that say nothing are left out.
+fn structured(text: &mut String, id: &str, entry: &Entry<'_>) {
     text.push('[');
     text.push_str(id);
-    for (name, value) in entry {
-        match value {
-            Value::Null => {}
-            Value::Object(fields) => {
+    for (name, told) in entry.members() {
+        match told {
+            Told::Nothing => {}
+            Told::Yes => parameter(text, name, "true"),
+            Told::Number(number) => parameter(text, name, &number.to_string()),
+            Told::Text(value) => parameter(text, name, value),
+            Told::Fields(fields) => {
                 for (field, values) in fields {
-                    let values = values.as_array().into_iter().flatten();
-                    values.for_each(|value| parameter(text, &format!("header.{field}"), value));
+                    let name = format!("header.{field}");
+                    values
+                        .iter()
+                        .for_each(|value| parameter(text, &name, value));
                 }
             }
-            value => parameter(text, name, value),
         }
     }
     text.push(']');
@@ -144,14 +137,13 @@ fn structured(text: &mut String, id: &str, entry: &Map<String, Value>) {
 
 /// A parameter. Names of at most 32 characters are ours and those of fields, which are tokens without what names cannot hold; in values
 /// `"`, `\` and `]` are escaped (section 6.3.3).
-fn parameter(text: &mut String, name: &str, value: &Value) {
-    let _ = write!(text, " {}=\"", begin(name, 32));
-    let plain = match value {
-        Value::String(value) => value.clone(),
-        other => other.to_string(),
-    };
-    let mut rest = plain.as_str();
-    while let Some(at) = rest.find(['"', '\\', ']']) {
+fn parameter(text: &mut String, name: &str, value: &str) {
+    text.extend([" ", begin(name, 32), "=\""]);
+    let mut rest = value;
+    while let Some(at) = rest
+        .bytes()
+        .position(|byte| matches!(byte, b'"' | b'\\' | b']'))
+    {
         harmless(text, &rest[..at], |text, _| text.push('\u{fffd}'));
         text.push('\\');
         text.push_str(&rest[at..=at]);
@@ -163,6 +155,11 @@ fn parameter(text: &mut String, name: &str, value: &Value) {
 
 /// Appends text, and what stands for control characters, line separators and marks of direction: whoever reads a log must not obey it.
 fn harmless(out: &mut String, text: &str, instead: impl Fn(&mut String, u32)) {
+    // Nearly all of it is.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        out.push_str(text);
+        return;
+    }
     for one in text.chars() {
         match one {
             '\u{2028}'
@@ -176,17 +173,6 @@ fn harmless(out: &mut String, text: &str, instead: impl Fn(&mut String, u32)) {
             one if one.is_control() => instead(out, one.into()),
             one => out.push(one),
         }
-    }
-}
-
-fn shorten(value: &mut Value, longest: usize) {
-    match value {
-        Value::String(text) => text.truncate(begin(text, longest).len()),
-        Value::Array(items) => items.iter_mut().for_each(|item| shorten(item, longest)),
-        Value::Object(members) => members
-            .values_mut()
-            .for_each(|value| shorten(value, longest)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

@@ -2,11 +2,12 @@
 //! It must not hold credentials, nor anything of a body.
 //! Written by plugins that tell a collector.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, SET_COOKIE};
 use http::{HeaderMap, HeaderName};
-use serde_json::{json, Map, Value};
+use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::contract::{Clock, Finished, Said};
 use crate::date::date;
@@ -19,69 +20,176 @@ pub(crate) struct Writer {
     pub(crate) query: bool,
 }
 
+/// Members by name, in the order of their names; texts are the request's own where they are short enough.
+pub(crate) struct Entry<'a>(Vec<(&'a str, Told<'a>)>);
+
+/// What a member says.
+pub(crate) enum Told<'a> {
+    Nothing,
+    Yes,
+    Number(u64),
+    Text(Cow<'a, str>),
+    /// Fields in the order of their names, each with its values.
+    Fields(Vec<(&'a str, Vec<Cow<'a, str>>)>),
+}
+
 impl Writer {
     /// The members.
-    pub(crate) fn entry(&self, finished: &Finished<'_>) -> Map<String, Value> {
+    pub(crate) fn entry<'a>(&self, finished: &'a Finished<'_>) -> Entry<'a> {
         let (client, head) = (finished.client, finished.request);
-        let entry = json!({
-            "time": rfc3339(self.clock.unix()),
-            "request_id": client.request_id,
-            "client": client.address.to_string(),
-            "listener": client.listener,
-            "route": client.route,
-            "host": client.host,
-            "method": cut(head.method.as_str()),
-            "path": cut(client.path),
-            "status": finished.status,
-            "cause": finished.cause.map(|cause| cause.name),
-            "duration_ms": u64::try_from(finished.duration.as_millis()).unwrap_or(u64::MAX),
-            "request_bytes": finished.request_bytes,
-            "response_bytes": finished.response_bytes,
-        });
-        let Value::Object(mut entry) = entry else {
-            return Map::new();
-        };
-        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let text = |text: &'a str| Told::Text(text.into());
+        let millis = u64::try_from(finished.duration.as_millis()).unwrap_or(u64::MAX);
+        let mut entry = Entry(Vec::with_capacity(24));
+        entry.0.extend([
+            (
+                "cause",
+                finished
+                    .cause
+                    .map_or(Told::Nothing, |cause| text(cause.name)),
+            ),
+            ("client", Told::Text(client.address.to_string().into())),
+            ("duration_ms", Told::Number(millis)),
+            ("host", text(client.host)),
+            ("listener", text(client.listener)),
+            ("method", text(begin(head.method.as_str(), LONGEST))),
+            ("path", text(begin(client.path, LONGEST))),
+            ("request_bytes", Told::Number(finished.request_bytes)),
+            ("request_id", text(client.request_id)),
+            ("response_bytes", Told::Number(finished.response_bytes)),
+            ("route", text(client.route)),
+            ("status", Told::Number(finished.status.into())),
+            ("time", Told::Text(rfc3339(self.clock.unix()).into())),
+        ]);
+        let there = |text: &'a str| (!text.is_empty()).then_some(Cow::Borrowed(text));
+        let query = head.uri.query().filter(|_| self.query);
         let known = [
-            ("principal", finished.principal.map(|one| cut(&one.id()))),
-            ("pool", text(finished.pool)),
-            ("endpoint", text(finished.endpoint)),
-            ("trace_id", finished.trace_id.map(str::to_owned)),
-            ("query", head.uri.query().filter(|_| self.query).map(cut)),
+            (
+                "principal",
+                finished.principal.map(|one| cut(one.id().into())),
+            ),
+            ("pool", there(finished.pool)),
+            ("endpoint", there(finished.endpoint)),
+            ("trace_id", finished.trace_id.map(Cow::Borrowed)),
+            ("query", query.map(|query| begin(query, LONGEST).into())),
         ];
-        for (name, value) in known {
-            if let Some(value) = value {
-                entry.insert(name.to_owned(), value.into());
-            }
-        }
+        let known = known.into_iter();
+        let known = known.filter_map(|(name, text)| Some((name, Told::Text(text?))));
+        entry.0.extend(known);
         for (name, said) in finished.notes {
-            let told = match said {
-                Said::Text(text) => cut(text).into(),
-                Said::Number(number) => (*number).into(),
-            };
-            entry.insert((*name).to_owned(), told);
+            entry.set(
+                name,
+                match said {
+                    Said::Text(said) => text(begin(said, LONGEST)),
+                    Said::Number(number) => Told::Number(*number),
+                },
+            );
         }
-        let headers = self.headers(&head.headers);
-        if !headers.is_empty() {
-            entry.insert("headers".to_owned(), Value::Object(headers));
+        let fields = self.fields(&head.headers);
+        if !fields.is_empty() {
+            entry.set("headers", Told::Fields(fields));
         }
+        entry.0.sort_unstable_by_key(|(name, _)| *name);
         entry
     }
 
     /// The fields that are told.
-    fn headers(&self, fields: &HeaderMap) -> Map<String, Value> {
-        let mut headers = Map::new();
-        for (name, value) in fields.iter().filter(|(name, _)| self.names.has(name)) {
-            let shown = match is_credential(name) || value.is_sensitive() {
-                true => "***".to_owned(),
-                false => cut(&String::from_utf8_lossy(value.as_bytes())),
-            };
-            let values = headers.entry(name.as_str()).or_insert_with(|| json!([]));
-            if let Value::Array(values) = values {
-                values.push(shown.into());
+    fn fields<'a>(&self, headers: &'a HeaderMap) -> Vec<(&'a str, Vec<Cow<'a, str>>)> {
+        let names = headers.keys().filter(|name| self.names.has(name));
+        let mut fields: Vec<_> = names
+            .map(|name| {
+                let values = headers.get_all(name).iter();
+                let shown = values.map(|value| match is_credential(name) || value.is_sensitive() {
+                    true => "***".into(),
+                    false => cut(String::from_utf8_lossy(value.as_bytes())),
+                });
+                (name.as_str(), shown.collect())
+            })
+            .collect();
+        fields.sort_unstable_by_key(|(name, _)| *name);
+        fields
+    }
+}
+
+impl<'a> Entry<'a> {
+    /// The members as a JSON object.
+    pub(crate) fn json(&self) -> String {
+        // Maps of texts and numbers can always be written.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    pub(crate) fn members(&self) -> impl Iterator<Item = (&'a str, &Told<'a>)> {
+        self.0.iter().map(|(name, told)| (*name, told))
+    }
+
+    /// A member that is a text; empty where it is none.
+    pub(crate) fn text(&self, name: &str) -> &str {
+        match self.member(name) {
+            Some(Told::Text(text)) => text,
+            _ => "",
+        }
+    }
+
+    /// A member that is a number; nought where it is none.
+    pub(crate) fn number(&self, name: &str) -> u64 {
+        match self.member(name) {
+            Some(Told::Number(number)) => *number,
+            _ => 0,
+        }
+    }
+
+    /// A member, whatever was there before.
+    pub(crate) fn set(&mut self, name: &'a str, told: Told<'a>) {
+        match self.0.iter_mut().find(|(one, _)| *one == name) {
+            Some((_, before)) => *before = told,
+            None => self.0.push((name, told)),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.0.retain(|(one, _)| *one != name);
+    }
+
+    /// Cuts all texts to so many bytes.
+    pub(crate) fn shorten(&mut self, most: usize) {
+        for (_, told) in &mut self.0 {
+            match told {
+                Told::Text(text) => shorten(text, most),
+                Told::Fields(fields) => {
+                    let values = fields.iter_mut().flat_map(|(_, values)| values);
+                    values.for_each(|value| shorten(value, most));
+                }
+                Told::Nothing | Told::Yes | Told::Number(_) => {}
             }
         }
-        headers
+    }
+
+    fn member(&self, name: &str) -> Option<&Told<'a>> {
+        let mut members = self.members();
+        members.find(|(one, _)| *one == name).map(|(_, told)| told)
+    }
+}
+
+impl Serialize for Entry<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, told) in &self.0 {
+            map.serialize_entry(name, told)?;
+        }
+        map.end()
+    }
+}
+
+impl Serialize for Told<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Told::Nothing => serializer.serialize_unit(),
+            Told::Yes => serializer.serialize_bool(true),
+            Told::Number(number) => serializer.serialize_u64(*number),
+            Told::Text(text) => serializer.serialize_str(text),
+            Told::Fields(fields) => {
+                serializer.collect_map(fields.iter().map(|(name, values)| (name, values)))
+            }
+        }
     }
 }
 
@@ -101,8 +209,16 @@ pub(crate) fn is_credential(name: &HeaderName) -> bool {
     known.contains(name) || speaks.iter().any(|word| text.contains(word))
 }
 
-fn cut(text: &str) -> String {
-    begin(text, LONGEST).to_owned()
+fn cut(mut text: Cow<'_, str>) -> Cow<'_, str> {
+    shorten(&mut text, LONGEST);
+    text
+}
+
+fn shorten(text: &mut Cow<'_, str>, most: usize) {
+    match text {
+        Cow::Borrowed(text) => *text = begin(text, most),
+        Cow::Owned(text) => text.truncate(begin(text, most).len()),
+    }
 }
 
 /// At most so many bytes of a text, whole characters.
