@@ -4,6 +4,7 @@
 
 mod algorithm;
 mod jwk;
+pub(crate) mod mac;
 mod set;
 mod weak;
 
@@ -12,14 +13,14 @@ use std::fmt;
 use openssl::bn::BigNum;
 use openssl::ecdsa::EcdsaSig;
 use openssl::hash::MessageDigest;
-use openssl::memcmp;
-use openssl::pkey::{Id, PKey, Private, Public};
+use openssl::pkey::{Id, PKey, Public};
 use openssl::rsa::{Padding, Rsa};
-use openssl::sign::{RsaPssSaltlen, Signer, Verifier};
+use openssl::sign::{RsaPssSaltlen, Verifier};
 use openssl::x509::X509;
 
 pub(crate) use algorithm::Algorithm;
 use algorithm::Family;
+use mac::Macs;
 pub(crate) use set::{KeySet, Pick};
 
 /// A key that verifies. Never shown: its `Debug` says its id and algorithms only.
@@ -34,7 +35,7 @@ pub(crate) struct Key {
 
 #[derive(Clone)]
 enum Material {
-    Secret(PKey<Private>),
+    Secret(Box<Macs>),
     Public(PKey<Public>),
 }
 
@@ -61,11 +62,10 @@ impl Key {
         if secret.len() > LONGEST_SECRET {
             return Err(format!("the secret has more than {LONGEST_SECRET} bytes"));
         }
-        let key = PKey::hmac(secret).map_err(|_| "the secret cannot be used".to_owned())?;
         Ok(Key {
             id: None,
             algorithms,
-            material: Material::Secret(key),
+            material: Material::Secret(Box::new(Macs::new(secret))),
         })
     }
 
@@ -161,7 +161,7 @@ impl Key {
             return false;
         }
         let outcome = match &self.material {
-            Material::Secret(key) => same_code(key, algorithm, message, signature),
+            Material::Secret(macs) => Ok(macs.verifies(algorithm, message, signature)),
             Material::Public(key) => match algorithm.family() {
                 Family::Curve(bytes) => of_curve(key, algorithm, bytes, message, signature),
                 Family::Edwards => Verifier::new_without_digest(key)
@@ -176,12 +176,6 @@ impl Key {
 }
 
 type Outcome = Result<bool, openssl::error::ErrorStack>;
-
-fn same_code(key: &PKey<Private>, algorithm: Algorithm, message: &[u8], code: &[u8]) -> Outcome {
-    let mut signer = Signer::new(digest(algorithm), key)?;
-    let own = signer.sign_oneshot_to_vec(message)?;
-    Ok(own.len() == code.len() && memcmp::eq(&own, code))
-}
 
 fn of_rsa(key: &PKey<Public>, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> Outcome {
     let digest = digest(algorithm);

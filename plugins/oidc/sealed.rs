@@ -5,16 +5,15 @@
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use base64::Engine;
 use openssl::error::ErrorStack;
-use openssl::hash::MessageDigest;
 use openssl::memcmp;
-use openssl::pkey::{PKey, Private};
 use openssl::rand::rand_bytes;
-use openssl::sign::Signer;
 use openssl::symm::{decrypt_aead, encrypt_aead, Cipher};
+
+use crate::keys::mac::Sha256Mac;
 
 /// Secrets, the newest first: it seals, all of them open.
 pub(super) struct Seal {
-    secrets: Vec<PKey<Private>>,
+    secrets: Vec<Sha256Mac>,
     /// What is sealed here is for nobody with the same secret and other settings.
     about: String,
 }
@@ -42,8 +41,7 @@ impl Seal {
                 );
                 return Err((at, fact));
             }
-            let key = PKey::hmac(secret.as_bytes());
-            keys.push(key.map_err(|_| (at, "cannot be used".to_owned()))?);
+            keys.push(Sha256Mac::new(secret.as_bytes()));
         }
         let mut all = String::new();
         for part in about {
@@ -61,7 +59,7 @@ impl Seal {
         rand_bytes(&mut sealed[1..]).ok()?;
         sealed[0] = VERSION;
         let (salt, nonce) = sealed[1..].split_at(SALT);
-        let key = derived(self.secrets.first()?, salt).ok()?;
+        let key = derived(self.secrets.first()?, salt);
         let about = self.bound(purpose);
         let mut tag = [0; TAG];
         let cipher = Cipher::aes_256_gcm();
@@ -82,7 +80,7 @@ impl Seal {
         let (salt, nonce) = head[1..].split_at(SALT);
         let about = self.bound(purpose);
         let opened = self.secrets.iter().enumerate().find_map(|(at, secret)| {
-            let key = derived(secret, salt).ok()?;
+            let key = derived(secret, salt);
             let cipher = Cipher::aes_256_gcm();
             let content = decrypt_aead(cipher, &key, Some(nonce), &about, hidden, tag).ok()?;
             Some(Opened {
@@ -101,10 +99,8 @@ impl Seal {
 }
 
 /// A key for one text: two texts that happen to have one nonce still have different keys.
-fn derived(secret: &PKey<Private>, salt: &[u8]) -> Result<Vec<u8>, ErrorStack> {
-    let mut signer = Signer::new(MessageDigest::sha256(), secret)?;
-    signer.update(b"windrose sealed text 1")?;
-    signer.sign_oneshot_to_vec(salt)
+fn derived(secret: &Sha256Mac, salt: &[u8]) -> [u8; 32] {
+    secret.code(&[b"windrose sealed text 1", salt])
 }
 
 /// Random bytes as text that URLs and cookies can carry. `None` where the system gives none.
