@@ -82,9 +82,19 @@ impl Scanner {
         self.has_usage && self.choices == Choices::Empty
     }
 
-    pub(super) fn feed(&mut self, bytes: &[u8]) {
-        for byte in bytes {
+    pub(super) fn feed(&mut self, mut bytes: &[u8]) {
+        loop {
+            // Most of an answer is text that nothing is looked for in.
+            if self.text == Text::Inside && !self.key.is_read && self.taken.is_none() {
+                let is_end = |byte: &u8| matches!(byte, b'"' | b'\\');
+                let end = bytes.iter().position(is_end).unwrap_or(bytes.len());
+                bytes = &bytes[end..];
+            }
+            let Some((byte, rest)) = bytes.split_first() else {
+                return;
+            };
             self.byte(*byte);
+            bytes = rest;
         }
     }
 
