@@ -85,7 +85,7 @@ impl Plugin for Config {
             absent: build.plugins.iter().filter_map(|def| def.absent).collect(),
             decided,
         };
-        let mut hooks = Hooks::new();
+        let mut hooks = Hooks::new().with_credentials(std::mem::take(&mut parts.credentials));
         for one in &gate.requests {
             hooks.granted.extend(one.granted.iter().cloned());
         }

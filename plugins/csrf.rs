@@ -79,7 +79,9 @@ impl Plugin for Config {
 
     fn build(self, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
         let gate = self.gate(build)?;
-        Ok(Hooks::new().on_request(move |request| gate.check(request)))
+        let token = gate.twice.iter().map(|(_, header)| header.as_str());
+        let hooks = Hooks::new().with_credentials(token.map(str::to_owned));
+        Ok(hooks.on_request(move |request| gate.check(request)))
     }
 }
 

@@ -66,6 +66,7 @@ impl Plugin for Config {
                 })
             }
         };
+        let hooks = hooks.with_credentials(gate.places.names());
         // Not in the request hook: another plugin of the chain may still want to read the token.
         let forwards = self.forward_credentials;
         if forwards && gate.fields.is_empty() {

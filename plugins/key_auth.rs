@@ -48,8 +48,7 @@ pub static WRONG: Cause = Cause {
 pub struct Config {
     /// Where to look, in this order; the first place that holds a key decides, and one that holds several is refused. At most 8.
     /// Of `authorization`, the key is what follows `Bearer`, `Key` or `ApiKey`. Default: `[{header: x-api-key}]`.
-    /// Keys in queries end up in logs and histories. Windrose hides values by names: of fields, parameters and cookies that are called
-    /// something with `key`, `token`, `secret`, `auth` or the like. Others would stand in its access log and flight recorder.
+    /// Keys in queries end up in logs and histories: Windrose hides them, others may not.
     #[serde(default = "in_a_field")]
     pub from: Vec<Place>,
     /// Sends the key on to the service. Default: `false`, so that keys end here.
@@ -89,7 +88,8 @@ impl Plugin for Config {
     fn build(self, build: &Build<'_>) -> Result<Hooks, Vec<Problem>> {
         let gate = Arc::new(Gate::of(&self, build)?);
         let asking = gate.clone();
-        let hooks = Hooks::new().on_request(move |request| asking.check(request));
+        let hooks = Hooks::new().with_credentials(gate.places.names());
+        let hooks = hooks.on_request(move |request| asking.check(request));
         // Not in the request hook: another plugin of the chain may still want to read the key.
         Ok(match self.forward_credentials {
             true => hooks,

@@ -197,7 +197,8 @@ claims: {x-user: sub}";
         let forwards = self.forward_credentials;
         let gate = Arc::new(Gate::of(self, build)?);
         let header = (!forwards).then(|| gate.header.clone());
-        let hooks = gate.granted.clone().attach(Hooks::new(), header);
+        let hooks = Hooks::new().with_credentials([gate.header.as_str().to_owned()]);
+        let hooks = gate.granted.clone().attach(hooks, header);
         Ok(hooks.on_request_async(move |request| {
             let gate = gate.clone();
             Box::pin(async move { gate.check(request).await })

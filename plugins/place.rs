@@ -73,6 +73,17 @@ impl Places {
         found.unwrap_or(Found::Nothing)
     }
 
+    /// What they are called, for [`Hooks::with_credentials`](crate::contract::Hooks::with_credentials). Values of cookies are never
+    /// written down.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let named = self.spots.iter().filter_map(|spot| match spot {
+            Spot::Field(name) => Some(name.as_str().to_owned()),
+            Spot::Parameter(name) => Some(name.clone()),
+            Spot::Cookie(_) => None,
+        });
+        named.collect()
+    }
+
     /// Takes what the places hold out of what goes upstream.
     pub(crate) fn clear(&self, head: &mut RequestHeader) {
         self.spots.iter().for_each(|spot| spot.clear(head));

@@ -174,6 +174,38 @@ async fn a_body_that_http2_does_not_announce_has_to_be_signed() {
 }
 
 #[test]
+fn keys_are_written_down_nowhere_whatever_carries_them() {
+    let service = Upstream::echo();
+    let hash = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+    let proxy = Proxy::http(&format!(
+        "consumers: [{{name: ann, keys: [{hash}]}}]\n{}{ALL_TO_APP}  plugins:\n  - {{kind: key_auth, config: {{from: [{{header: x-client}}, {{query: who}}]}}}}\n",
+        pool("app", &[&service])
+    ));
+
+    let replies = [
+        proxy.ask("GET", "/a?b=1&who=hush", ""),
+        proxy.ask("GET", "/b?wh%6F=hush", ""),
+        proxy.ask("GET", "/c", "x-client: hush\r\n"),
+        proxy.ask("GET", "/d?who=foo", ""),
+    ];
+
+    assert_eq!(replies.each_ref().map(|it| it.status), [401, 401, 401, 200]);
+    let line = proxy.logged(|line| line["path"] == "/a");
+    assert_eq!(line["query"], "b=1&who=***");
+    let line = proxy.logged(|line| line["path"] == "/b");
+    assert_eq!(line["query"], "wh%6F=***");
+    let id = replies[2].header("x-request-id").unwrap();
+    let record = until("the record", || {
+        let found = proxy.admin_reply(&format!("/recorder/{id}"));
+        (found.status == 200).then(|| found.text())
+    });
+    assert!(
+        record.contains("x-client") && !record.contains("hush"),
+        "{record}"
+    );
+}
+
+#[test]
 fn any_of_several_authentications_lets_in_and_all_challenge() {
     let service = Upstream::echo();
     let key = PKey::generate_ed25519().unwrap();

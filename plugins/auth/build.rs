@@ -17,6 +17,8 @@ pub(super) struct Parts {
     /// Of those that keep something at the client, such as a session.
     pub(super) responses: Vec<ResponseHook>,
     pub(super) tasks: Vec<Begin>,
+    /// What carries their credentials.
+    pub(super) credentials: Vec<String>,
     /// Whether one of them has nothing to do where clients show no certificates.
     pub(super) client_certificates: bool,
 }
@@ -57,6 +59,7 @@ impl Parts {
         self.requests.extend(hooks.request.map(asked));
         let upstream = hooks.upstream_request.map(|hook| (at, hook));
         self.upstream.extend(upstream);
+        self.credentials.extend(hooks.credentials);
         self.bodies.extend(hooks.request_body);
         self.responses.extend(hooks.response);
         self.tasks

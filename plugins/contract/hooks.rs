@@ -151,6 +151,8 @@ pub struct Hooks {
     pub client_certificates: bool,
     /// See [`ResponseCache`].
     pub cache: Option<Arc<dyn ResponseCache>>,
+    /// Names of fields and parameters that carry credentials; see [`Hooks::with_credentials`].
+    pub credentials: Vec<String>,
     /// Fields of the request that only this plugin may say, for one around it.
     pub(crate) granted: Vec<Granted>,
 }
@@ -203,6 +205,13 @@ impl Hooks {
     pub fn with_begin_of_body(mut self, most: u64) -> Hooks {
         let larger = TooLarge::Cut;
         self.whole_body = Some(BodyWish { most, larger });
+        self
+    }
+
+    /// Names fields and parameters of requests that carry credentials: what the proxy writes down of any request hides their values,
+    /// whatever they are called.
+    pub fn with_credentials(mut self, names: impl IntoIterator<Item = String>) -> Hooks {
+        self.credentials.extend(names);
         self
     }
 

@@ -190,3 +190,10 @@ fn a_parameter_is_known_however_its_name_is_encoded() {
     plugin.upstream_request(&mut exchange);
     assert_eq!(exchange.upstream.uri, "/?a=1");
 }
+
+#[test]
+fn the_proxy_is_told_where_keys_travel() {
+    let config = "from: [{header: X-Client}, {query: k}, {cookie: c}]";
+
+    assert_eq!(plugin(config).hooks.credentials, ["x-client", "k"]);
+}

@@ -10,5 +10,5 @@ pub mod metrics;
 pub mod mirror;
 pub mod policy;
 pub mod recorder;
-mod redact;
+pub mod redact;
 pub mod trace;

@@ -2,6 +2,34 @@
 //! It must not know where the text goes; it hands on pieces of it.
 //! The access log uses it for the target and the referrer, the recorder for every field of a request.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock};
+
+use arc_swap::ArcSwap;
+
+/// Hides the values of these fields and parameters from now on, whatever they are called: plugins find credentials there. Of more
+/// than 1000 names the rest is hidden only if it tells.
+pub fn hide<'n>(names: impl Iterator<Item = &'n str>) {
+    let mut new: BTreeSet<Vec<u8>> = names.map(|name| lower(name.as_bytes())).collect();
+    new.retain(|name| !is_telling(name) && name != b"cookie" && name != b"host");
+    if new.is_empty() {
+        return;
+    }
+    NAMED.rcu(|known| {
+        let all = known.union(&new).take(MOST_NAMED).cloned();
+        Arc::new(all.collect::<BTreeSet<_>>())
+    });
+}
+
+/// Names that do not tell by themselves, in lower case.
+static NAMED: LazyLock<ArcSwap<BTreeSet<Vec<u8>>>> = LazyLock::new(ArcSwap::default);
+
+const MOST_NAMED: usize = 1000;
+
+fn lower(name: &[u8]) -> Vec<u8> {
+    name.to_ascii_lowercase()
+}
+
 /// Calls `piece` with the parts of a query string in order, values of telling keys replaced by `***`.
 pub(super) fn query(query: &[u8], mut piece: impl FnMut(&[u8])) {
     for pair in query.split_inclusive(|byte| matches!(byte, b'&' | b';')) {
@@ -86,9 +114,16 @@ fn reference(value: &[u8]) -> Option<Vec<u8>> {
 /// Whether the value of this key is likely a secret. Rather one too many: a redacted value is an inconvenience.
 fn is_telling(key: &[u8]) -> bool {
     if key.iter().any(|byte| matches!(byte, b'%' | b'+')) {
-        return names_secret(&decoded(key));
+        let key = decoded(key);
+        return names_secret(&key) || is_named(&key);
     }
-    names_secret(key)
+    names_secret(key) || is_named(key)
+}
+
+/// Whether a plugin finds credentials there.
+fn is_named(key: &[u8]) -> bool {
+    let named = NAMED.load();
+    !named.is_empty() && named.contains(&lower(key))
 }
 
 fn names_secret(key: &[u8]) -> bool {
@@ -234,5 +269,17 @@ mod tests {
         ] {
             assert_eq!(redacted(given), logged, "{given}");
         }
+    }
+
+    #[test]
+    fn names_that_plugins_give_are_hidden_too() {
+        hide(["X-Odd-Client", "odd_k"].into_iter());
+
+        assert_eq!(
+            redacted("odd_k=hush&ODD%5Fk=hush&odd_kk=a"),
+            "odd_k=***&ODD%5Fk=***&odd_kk=a"
+        );
+        assert_eq!(field("x-odd-client", b"hush"), Some(b"***".to_vec()));
+        assert_eq!(field("x-odd-clients", b"a"), None);
     }
 }

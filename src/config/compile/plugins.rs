@@ -11,6 +11,7 @@ use super::calls::{Lines, LinesAt};
 use super::{consumers, Means};
 use crate::config::report::Report;
 use crate::config::schema::{Config, Listener, OnError, PluginInstance, PluginMode, PluginUse};
+use crate::observe::redact;
 use crate::snapshot::chain::{Chain, Instance, Mode};
 use crate::snapshot::store::Stores;
 
@@ -195,6 +196,11 @@ fn reachable(instance: &Instance, path: &str, stand: Stand, report: &mut Report)
     }
 }
 
+/// Hides what carries credentials, also of a configuration that is only looked at: one name too many does no harm.
+fn conceal(hooks: &Hooks) {
+    redact::hide(hooks.credentials.iter().map(String::as_str));
+}
+
 fn build(
     name: &str,
     path: &str,
@@ -229,7 +235,7 @@ fn build(
         serde_yaml::Value::Null => serde_yaml::Value::Mapping(Default::default()),
         config => config.clone(),
     };
-    match (def.build)(config, &context) {
+    match (def.build)(config, &context).inspect(conceal) {
         Ok(hooks) => Some(Arc::new(Instance {
             name: name.into(),
             kind: def.kind,
