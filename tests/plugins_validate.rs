@@ -322,4 +322,9 @@ fn a_document_that_is_wrong_is_told_where() {
         error.contains("api.yaml#/paths/~1a: `$ref` leads nowhere"),
         "{error}"
     );
+
+    let told = run(&["import", "openapi", "/nowhere/api.yaml"]);
+
+    let error = String::from_utf8_lossy(&told.stderr).into_owned();
+    assert!(error.contains("give the path of a document"), "{error}");
 }

@@ -35,7 +35,11 @@ pub(super) fn run(act: &Act) -> ExitCode {
     let imported = match openapi::imported(&wish.file, &named) {
         Ok(imported) => imported,
         Err(flaw) => {
-            eprintln!("{flaw}\n  help: correct the document at that place");
+            let help = match wish.file.is_file() {
+                true => "correct the document at that place",
+                false => "give the path of a document",
+            };
+            eprintln!("{flaw}\n  help: {help}");
             return ExitCode::FAILURE;
         }
     };
