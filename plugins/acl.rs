@@ -106,6 +106,9 @@ impl Plugin for Config {
 
 /// A group that nobody is in is a mistake: one that is denied would keep nobody out.
 fn known(list: &str, whom: &Whom, consumers: &Consumers, problems: &mut Vec<Problem>) {
+    if !consumers.are_complete() {
+        return;
+    }
     let groups = consumers.groups();
     for group in whom
         .groups

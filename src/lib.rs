@@ -51,7 +51,8 @@
 //!
 //! # The path of a configuration
 //! `config::source` reads, `services` makes pools and routes of services, `check` and `decode` refuse what is unknown, `rules` and `lint` judge, `compile` builds the snapshot,
-//! `cases` runs the tests; with `on_invalid: quarantine` what is broken is masked and all of it runs again. `control::reload` has
+//! `cases` runs the tests. What cannot be decoded leaves a gap (`schema::Gaps`) from which nobody concludes anything, so that the later steps
+//! run all the same and everything wrong is told at once; with `on_invalid: quarantine` what is broken is masked and all of it runs again. `control::reload` has
 //! the one way into force, which a probation takes again to go back.
 //!
 //! # Decisions that differ from the first design

@@ -45,7 +45,8 @@ impl Users {
             };
             reader.user(place, name, hash);
         }
-        if reader.hashes.is_empty() && reader.problems.is_empty() {
+        let is_nobody = reader.hashes.is_empty() && build.consumers.are_complete();
+        if is_nobody && reader.problems.is_empty() {
             reader.problems.push(
                 Problem::at("", "there is no user, so nobody could log in")
                     .help("add `users`, a `htpasswd` file, or a `password` to one of `consumers`"),

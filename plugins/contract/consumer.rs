@@ -128,6 +128,7 @@ pub struct Consumers {
     subjects: HashMap<String, HashMap<String, Arc<Consumer>>>,
     signing: HashMap<String, (Arc<Consumer>, SigningKey)>,
     marked: Marked,
+    is_incomplete: bool,
 }
 
 impl fmt::Debug for Consumers {
@@ -164,6 +165,16 @@ impl Consumers {
         self.names.entry(consumer.name.clone()).or_insert(consumer);
     }
 
+    /// Says that some of them could not be read: they may have the names, groups and credentials that nobody else has.
+    pub fn are_incomplete(&mut self) {
+        self.is_incomplete = true;
+    }
+
+    /// Whether all of them are known. Only then is something wrong with settings that name somebody unknown.
+    pub fn are_complete(&self) -> bool {
+        !self.is_incomplete
+    }
+
     /// The consumer of this name.
     pub fn named(&self, name: &str) -> Option<&Arc<Consumer>> {
         self.names.get(name)
@@ -174,9 +185,9 @@ impl Consumers {
         self.keys.get(hash)
     }
 
-    /// Whether anybody has a key.
+    /// Whether anybody has a key, or may have one.
     pub fn have_keys(&self) -> bool {
-        !self.keys.is_empty()
+        self.is_incomplete || !self.keys.is_empty()
     }
 
     /// Whom this issuer calls so.
@@ -186,7 +197,7 @@ impl Consumers {
 
     /// Whether an issuer has a name for anybody.
     pub fn have_subjects(&self) -> bool {
-        !self.subjects.is_empty()
+        self.is_incomplete || !self.subjects.is_empty()
     }
 
     /// Who signs with the key of this name, and the key.
@@ -196,7 +207,7 @@ impl Consumers {
 
     /// Whether anybody has a signing key.
     pub fn have_signing_keys(&self) -> bool {
-        !self.signing.is_empty()
+        self.is_incomplete || !self.signing.is_empty()
     }
 
     /// Who is known by this in a certificate of this issuer.
@@ -211,7 +222,7 @@ impl Consumers {
 
     /// Whether anybody is known by a certificate.
     pub fn have_certificates(&self) -> bool {
-        !self.marked.is_empty()
+        self.is_incomplete || !self.marked.is_empty()
     }
 
     /// The names of those who have a password, with its hash.

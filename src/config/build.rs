@@ -88,7 +88,12 @@ fn build_round(
     path: &Path,
     resources: &Resources<'_>,
 ) -> Result<Built, Report> {
-    let loaded = load::judge(document.clone(), resources.plugins, ward)?;
+    let loaded = load::judge(
+        document.clone(),
+        load::folder(path),
+        resources.plugins,
+        ward,
+    )?;
     let quarantined = ward.quarantined(document, resources.previous);
     let built = compiled(loaded, path, resources, quarantined)?;
     Ok(Built {
@@ -115,7 +120,6 @@ fn compiled(
     resources: &Resources<'_>,
     quarantined: Vec<Quarantined>,
 ) -> Result<Built, Report> {
-    let folder = path.parent().unwrap_or(Path::new(""));
     let means = Means {
         plugins: resources.plugins,
         metrics: resources.metrics.clone(),
@@ -124,7 +128,7 @@ fn compiled(
         states: resources.states,
         exchange: resources.exchange.clone(),
         previous: resources.previous,
-        folder,
+        folder: load::folder(path),
         place: &place_of(loaded.document.clone()),
         guard: Guards::of(&loaded.config),
     };
@@ -141,15 +145,14 @@ fn compiled(
             .collect(),
         quarantined,
     };
-    let located = |mut report: Report| {
-        report.locate(|path| loaded.document.place(path));
-        report
+    let snapshot = match compile(&loaded.config, origin, &means) {
+        Ok(snapshot) => snapshot,
+        Err(report) => return Err(loaded.beside(report)),
     };
-    let snapshot = compile(&loaded.config, origin, &means).map_err(located)?;
     let mut report = Report::new();
     cases::run(&loaded.config, &snapshot, &mut report);
     match report.has_errors() {
-        true => Err(located(report)),
+        true => Err(loaded.beside(report)),
         false => Ok(Built {
             config: loaded.config,
             snapshot,

@@ -96,6 +96,12 @@ impl fmt::Display for Finding {
     }
 }
 
+/// Whether a path leads to a value or into it.
+pub(in crate::config) fn is_within(path: &str, outer: &str) -> bool {
+    path.strip_prefix(outer)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+}
+
 /// All findings.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
@@ -172,6 +178,23 @@ impl Report {
         self.findings.extend(other.findings);
     }
 
+    /// Leaves out the findings at some paths.
+    pub fn without(&mut self, is_out: impl Fn(&str) -> bool) {
+        self.findings.retain(|finding| !is_out(&finding.path));
+    }
+
+    /// The paths of errors.
+    pub fn error_paths(&self) -> impl Iterator<Item = &str> {
+        let findings = self.findings.iter();
+        let errors = findings.filter(|finding| finding.severity == Severity::Error);
+        errors.map(|finding| finding.path.as_str())
+    }
+
+    /// Whether there are so many findings that more help nobody.
+    pub fn is_full(&self) -> bool {
+        self.findings.len() >= MOST_FINDINGS
+    }
+
     /// Fills in places for findings that only have a path, then orders by place and drops repetitions.
     pub fn locate(&mut self, place: impl Fn(&str) -> Option<Place>) {
         for finding in self
@@ -230,3 +253,6 @@ impl fmt::Display for Report {
         Ok(())
     }
 }
+
+/// Enough to repair; a file of the wrong sort would fill the screen for hours.
+const MOST_FINDINGS: usize = 200;

@@ -53,7 +53,7 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn node(&self, node: &Node, schema: &Value, path: &str, out: &mut Report) {
-        if out.findings().len() >= MOST_FINDINGS {
+        if out.is_full() {
             return;
         }
         if let Some(name) = schema.get("$ref").and_then(Value::as_str) {
@@ -153,18 +153,24 @@ impl Walk<'_> {
         let properties = schema.get("properties").and_then(Value::as_object);
         let properties = properties.unwrap_or(&nothing);
         let others = schema.get("additionalProperties");
+        let mut meant = Vec::new();
         for (key, child) in entries {
             let below = join(path, &key.name);
             match (properties.get(&key.name), others) {
                 (Some(property), _) => self.node(child, property, &below, out),
-                (None, Some(Value::Bool(false))) => self.unknown_key(key, properties, path, out),
+                (None, Some(Value::Bool(false))) => {
+                    self.unknown_key(key, properties, path, out);
+                    let known = properties.keys().map(String::as_str);
+                    meant.extend(did_you_mean(&key.name, known));
+                }
                 (None, Some(other)) => self.node(child, other, &below, out),
                 (None, None) => {}
             }
         }
         let required = schema.get("required").and_then(Value::as_array);
         for name in required.into_iter().flatten().filter_map(Value::as_str) {
-            if node.child(name).is_none() {
+            // One that is misspelt is told already.
+            if node.child(name).is_none() && !meant.contains(&name) {
                 let remedy = properties.get(name).map(describe::first_sentence);
                 let fact = "this key is needed and not given";
                 out.error(join(path, name), fact, remedy.unwrap_or_default());
@@ -179,7 +185,7 @@ impl Walk<'_> {
         path: &str,
         out: &mut Report,
     ) {
-        if out.findings().len() >= MOST_FINDINGS {
+        if out.is_full() {
             return;
         }
         let known: Vec<&str> = properties.keys().map(String::as_str).collect();
@@ -323,5 +329,3 @@ fn join(path: &str, name: &str) -> String {
 }
 
 const PLUGIN_INSTANCE: &str = "#/$defs/PluginInstance";
-/// Enough to repair; a file of the wrong sort would fill the screen for hours.
-const MOST_FINDINGS: usize = 200;

@@ -55,7 +55,13 @@ impl<'a> Lines<'a> {
     /// A pool of the configuration; `None` for one that is set aside.
     fn named(&self, name: &str, origin: &Origin) -> Result<Option<Arc<Pool>>, Problem> {
         let Some(written) = self.config.pools.iter().find(|pool| pool.name == name) else {
-            let names = || self.config.pools.iter().map(|pool| pool.name.as_str());
+            if self.config.may_have_pool(name) {
+                return Ok(None);
+            }
+            let names = || {
+                let all = self.config.pools.iter().map(|pool| pool.name.as_str());
+                all.filter(|name| !name.contains('['))
+            };
             let known = names().collect::<Vec<_>>().join(", ");
             let guess = did_you_mean(name, names());
             let guess = guess.map_or(String::new(), |guess| format!("did you mean \"{guess}\"? "));

@@ -12,6 +12,9 @@ use crate::config::schema::Config;
 /// All consumers of a configuration.
 pub(super) fn compile(config: &Config) -> Arc<Consumers> {
     let mut all = Consumers::default();
+    if config.gaps.within("consumers") {
+        all.are_incomplete();
+    }
     for one in &config.consumers {
         let keys = one.keys.iter().filter_map(|key| key_of(key));
         let password = one.password.clone().map(Credential::Password);

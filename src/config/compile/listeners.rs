@@ -10,10 +10,12 @@ use super::plugins::{self, Certificates, Stand};
 use super::routes::{Rules, Workshop};
 use super::Means;
 use crate::config::report::Report;
+use crate::config::rules::protocol_of;
 use crate::config::schema::{self, AlpnName, Hold, ProxyProtocolMode, TlsVersion};
 use crate::snapshot::certs::{
     Cert, CertFiles, CertSet, ClientAuth, Termination, TerminationSettings,
 };
+use crate::snapshot::chain::Chain;
 use crate::snapshot::listener::{Bind, Limits, Listener, Protocol, ProxyHeader, Role};
 use crate::snapshot::mtls::{acceptor, Inbound, Mode};
 use crate::snapshot::net::NetSet;
@@ -27,15 +29,39 @@ pub(super) fn compile(
     let listeners = workshop.config.listeners.iter().enumerate();
     let mut built: Vec<Arc<Listener>> = Vec::new();
     for (at, listener) in listeners {
+        let chain = chain(workshop, at, listener, report);
         let one = match listener.hold {
             // Two that are broken because they share a name are one that runs.
             Hold::Out if built.iter().any(|one| *one.name == listener.name) => None,
             Hold::Out => kept(workshop, rules, at, &listener.name),
-            Hold::None | Hold::Closed => build(workshop, rules, at, listener, report),
+            Hold::None | Hold::Closed => build(workshop, rules, (at, listener), chain, report),
         };
         built.extend(one.map(Arc::new));
     }
     built
+}
+
+/// The plugins of a listener, whatever is wrong with the rest of it.
+fn chain(
+    workshop: &Workshop<'_>,
+    at: usize,
+    listener: &schema::Listener,
+    report: &mut Report,
+) -> Chain {
+    let (path, means) = (format!("listeners[{at}]"), workshop.means);
+    match (listener.hold, protocol_of(listener)) {
+        // Where bytes may pass through, no hook on requests would see them.
+        (Hold::Closed, schema::Protocol::Auto) => {
+            plugins::closed(listener, &path, Stand::ByteListener, means)
+        }
+        (Hold::Closed, _) => plugins::closed(listener, &path, stand(listener), means),
+        (Hold::None | Hold::Out, _) => {
+            let path = format!("{path}.plugins");
+            let (name, lists) = (&listener.name, [(&*path, &*listener.plugins)]);
+            let stand = stand(listener);
+            plugins::chain(&lists, name, stand, workshop.instances, means, report)
+        }
+    }
 }
 
 /// A broken listener with the settings it runs with so far, and the routes of the new configuration.
@@ -84,8 +110,8 @@ fn kept(workshop: &Workshop<'_>, rules: &Rules, at: usize, name: &str) -> Option
 fn build(
     workshop: &Workshop<'_>,
     rules: &Rules,
-    at: usize,
-    listener: &schema::Listener,
+    (at, listener): (usize, &schema::Listener),
+    chain: Chain,
     report: &mut Report,
 ) -> Option<Listener> {
     let path = format!("listeners[{at}]");
@@ -98,23 +124,6 @@ fn build(
     let mtls = match &listener.mtls {
         Some(mtls) => Some(inbound(workshop, mtls, listener.protocol, &path, report)?),
         None => None,
-    };
-    let stand = stand(&protocol, listener);
-    let lists = [(&*format!("{path}.plugins"), &*listener.plugins)];
-    let chain = match listener.hold {
-        // Where bytes may pass through, no hook on requests would see them.
-        Hold::Closed if matches!(protocol, Protocol::Auto(_)) => {
-            plugins::closed(listener, &path, Stand::ByteListener, workshop.means)
-        }
-        Hold::Closed => plugins::closed(listener, &path, stand, workshop.means),
-        Hold::None | Hold::Out => plugins::chain(
-            &lists,
-            &listener.name,
-            stand,
-            workshop.instances,
-            workshop.means,
-            report,
-        ),
     };
     Some(Listener {
         name: listener.name.as_str().into(),
@@ -146,10 +155,11 @@ fn build(
 }
 
 /// Where the plugins of a listener stand.
-fn stand(protocol: &Protocol, listener: &schema::Listener) -> Stand {
-    match protocol {
-        Protocol::Tcp | Protocol::TlsPassthrough => Stand::ByteListener,
-        Protocol::Http | Protocol::Https(_) | Protocol::Auto(_) => {
+fn stand(listener: &schema::Listener) -> Stand {
+    match protocol_of(listener) {
+        _ if listener.hold == Hold::Out => Stand::Unknown,
+        schema::Protocol::Tcp | schema::Protocol::TlsPassthrough => Stand::ByteListener,
+        schema::Protocol::Http | schema::Protocol::Https | schema::Protocol::Auto => {
             Stand::Listener(Certificates::of([listener]))
         }
     }

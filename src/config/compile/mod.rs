@@ -36,7 +36,7 @@ use super::report::Report;
 use super::schema::{Config, Overload};
 use crate::observe::metrics::Metrics;
 use crate::observe::trace::Sampler;
-use crate::snapshot::call::Exchange;
+use crate::snapshot::call::{Exchange, OutOfReach};
 use crate::snapshot::endpoint::Endpoints;
 use crate::snapshot::identity::Identities;
 use crate::snapshot::limits::Bounds;
@@ -89,6 +89,7 @@ impl Means<'_> {
 const MOST_FILE_BYTES: usize = 4 << 20;
 
 /// What is known of the text a snapshot is made from.
+#[derive(Default)]
 pub struct Origin {
     /// SHA-256 of everything that was read, in hex.
     pub digest: String,
@@ -162,6 +163,28 @@ pub fn compile(config: &Config, origin: Origin, means: &Means<'_>) -> Result<Sna
         by_name: Default::default(),
     }))
 }
+
+/// What is wrong with the files, certificates and plugins of a configuration that has other errors. Of what is built nothing stays.
+pub(super) fn problems(config: &Config, plugins: &[PluginDef], folder: &Path) -> Report {
+    let means = Means {
+        plugins,
+        metrics: Metrics::new(MOST_SERIES),
+        endpoints: &Endpoints::default(),
+        identities: &Default::default(),
+        states: &StateRegistry::default(),
+        exchange: Arc::new(OutOfReach),
+        previous: None,
+        folder,
+        place: &|_| String::new(),
+        guard: Guards::of(config),
+    };
+    compile(config, Origin::default(), &means)
+        .err()
+        .unwrap_or_default()
+}
+
+/// Of each family, while looking for problems.
+const MOST_SERIES: usize = 100;
 
 fn overload(overload: &Overload) -> Bounds {
     let share = |share: Percent| Some(share.fraction()).filter(|share| *share > 0.0);

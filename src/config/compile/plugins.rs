@@ -5,9 +5,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use windrose_plugins::contract::{causes, Answer, Build, Consumers, Hooks, Safety, Verdict};
+use windrose_plugins::contract::{
+    causes, Answer, Build, Consumers, Hooks, Problem, Safety, Verdict,
+};
 
 use super::calls::{Lines, LinesAt};
+use super::stores::Known;
 use super::{consumers, Means};
 use crate::config::report::Report;
 use crate::config::schema::{Config, Listener, OnError, PluginInstance, PluginMode, PluginUse};
@@ -25,7 +28,7 @@ pub(super) struct Named<'a> {
 /// What plugins get besides the means of the compilation.
 pub(super) struct With<'a> {
     consumers: Arc<Consumers>,
-    stores: &'a Stores,
+    stores: Known<'a>,
     /// What carries their calls.
     pub(super) lines: Lines<'a>,
 }
@@ -39,7 +42,7 @@ pub(super) fn named<'a>(
 ) -> Named<'a> {
     let with = With {
         consumers: consumers::compile(config),
-        stores,
+        stores: Known::new(stores, config, means),
         lines,
     };
     let build = |(name, settings): (&String, &PluginInstance)| {
@@ -60,6 +63,8 @@ pub(super) enum Stand {
     ByteListener,
     /// A route for requests.
     Route(Certificates),
+    /// A listener or route that could not be decoded.
+    Unknown,
 }
 
 /// Whether clients are asked for certificates, by the listener or by any that serves the route.
@@ -117,7 +122,9 @@ pub(super) fn closed(listener: &Listener, path: &str, stand: Stand, means: &Mean
     let refusal = || Verdict::Answer(Box::new(Answer::of(&causes::QUARANTINED)));
     let hooks = match stand {
         Stand::ByteListener => Hooks::new().on_connection(move |_| refusal()),
-        Stand::Listener(_) | Stand::Route(_) => Hooks::new().on_request(move |_| refusal()),
+        Stand::Listener(_) | Stand::Route(_) | Stand::Unknown => {
+            Hooks::new().on_request(move |_| refusal())
+        }
     };
     let name = format!("{}.quarantined", listener.name);
     Chain::new(vec![Arc::new(Instance {
@@ -142,7 +149,20 @@ fn alone(instance: &Arc<Instance>, before: &[Arc<Instance>], path: &str, report:
             "a second cache: requests are answered from \"{}\"",
             first.name
         );
-        report.error(path, fact, "remove one of them, or give a rule its own");
+        once(
+            report,
+            path,
+            fact,
+            "remove one of them, or give a rule its own",
+        );
+    }
+}
+
+/// Adds an error of a chain. What a route has for all of its rules is built for each, and judged the same.
+fn once(report: &mut Report, path: &str, fact: String, remedy: &str) {
+    let mut known = report.findings().iter();
+    if !known.any(|one| one.path == path && one.remedy == remedy) {
+        report.error(path, fact, remedy);
     }
 }
 
@@ -159,7 +179,8 @@ fn reachable(instance: &Instance, path: &str, stand: Stand, report: &mut Report)
         && hooks.cache.is_none();
     if matches!(stand, Stand::Route(_)) && only_connection {
         let remedy = "move it to the listener's `plugins`, or let it act on requests";
-        report.error(
+        once(
+            report,
             path,
             format!(
                 "plugin \"{}\" acts on connections, which a route never sees",
@@ -171,10 +192,11 @@ fn reachable(instance: &Instance, path: &str, stand: Stand, report: &mut Report)
     let misses = match stand {
         Stand::Listener(Certificates::NotAsked) => Some("the listener does not ask"),
         Stand::Route(Certificates::NotAsked) => Some("no listener of the route asks"),
-        Stand::Listener(_) | Stand::Route(_) | Stand::ByteListener => None,
+        Stand::Listener(_) | Stand::Route(_) | Stand::ByteListener | Stand::Unknown => None,
     };
     if let (true, Some(who)) = (hooks.client_certificates, misses) {
-        report.error(
+        once(
+            report,
             path,
             format!(
                 "plugin \"{}\" reads client certificates, and {who} for any",
@@ -185,7 +207,8 @@ fn reachable(instance: &Instance, path: &str, stand: Stand, report: &mut Report)
     }
     if stand == Stand::ByteListener && !only_connection {
         let remedy = "only plugins that act on connections work here, such as `ip_filter` with `at: connection`";
-        report.error(
+        once(
+            report,
             path,
             format!(
                 "plugin \"{}\" acts on requests, and this listener passes bytes through",
@@ -209,6 +232,9 @@ fn build(
     means: &Means<'_>,
     report: &mut Report,
 ) -> Option<Arc<Instance>> {
+    if settings.is_broken {
+        return None;
+    }
     let Some(def) = means.plugins.iter().find(|def| def.kind == settings.kind) else {
         report.error(
             format!("{path}.kind"),
@@ -223,7 +249,7 @@ fn build(
         clock: super::clock(),
         states: means.states,
         consumers: &with.consumers,
-        stores: with.stores,
+        stores: &with.stores,
         counters: &*means.metrics,
         plugins: means.plugins,
         carriers: &LinesAt {
@@ -256,15 +282,20 @@ fn build(
             examples: Default::default(),
         })),
         Err(problems) => {
-            for problem in problems {
-                let at = match problem.path.as_str() {
-                    "" => format!("{path}.config"),
-                    below if below.starts_with('[') => format!("{path}.config{below}"),
-                    below => format!("{path}.config.{below}"),
-                };
-                report.error(at, problem.fact, problem.remedy);
-            }
+            placed(problems, path, report);
             None
         }
+    }
+}
+
+/// Adds what is wrong with the settings of the plugin at a path.
+fn placed(problems: Vec<Problem>, path: &str, report: &mut Report) {
+    for problem in problems {
+        let at = match problem.path.as_str() {
+            "" => format!("{path}.config"),
+            below if below.starts_with('[') => format!("{path}.config{below}"),
+            below => format!("{path}.config.{below}"),
+        };
+        report.error(at, problem.fact, problem.remedy);
     }
 }

@@ -49,6 +49,9 @@ impl Workshop<'_> {
         let before = retry::Before::of(self.means.previous);
         for (at, route) in self.config.routes.iter().enumerate() {
             let budgets = retry::Budgets::of(route, &before);
+            if route.rules.is_empty() {
+                self.plugins_alone(at, route, report);
+            }
             let of_route = (0..route.rules.len())
                 .map(|index| self.rule(at, route, index, &budgets, report))
                 .collect();
@@ -75,16 +78,11 @@ impl Workshop<'_> {
             (&*format!("{path}.plugins"), &*rule.plugins),
         ];
         let owner = format!("{}.{index}", route.name);
-        let listeners = self.config.listeners.iter();
-        let serving = listeners.filter(|one| self.serves(one, route));
-        let chain = plugins::chain(
-            &lists,
-            &owner,
-            Stand::Route(Certificates::of(serving)),
-            self.instances,
-            self.means,
-            report,
-        );
+        let stand = self.stand(at, route);
+        let chain = plugins::chain(&lists, &owner, stand, self.instances, self.means, report);
+        if rule.is_gap {
+            return None;
+        }
         Some(Arc::new(Rule {
             route: route.name.as_str().into(),
             index,
@@ -107,6 +105,35 @@ impl Workshop<'_> {
             chain,
             path: path.into(),
         }))
+    }
+
+    /// The plugins of a route without rules, which is an error of its own.
+    fn plugins_alone(&self, at: usize, route: &schema::Route, report: &mut Report) {
+        let lists = [(&*format!("routes[{at}].plugins"), &*route.plugins)];
+        let stand = self.stand(at, route);
+        plugins::chain(
+            &lists,
+            &route.name,
+            stand,
+            self.instances,
+            self.means,
+            report,
+        );
+    }
+
+    /// Where the plugins of a route stand.
+    fn stand(&self, at: usize, route: &schema::Route) -> Stand {
+        let gaps = &self.config.gaps;
+        let is_unclear =
+            gaps.within("listeners") || gaps.within(&format!("routes[{at}].listeners"));
+        let listeners = self.config.listeners.iter();
+        let serving = listeners.filter(|one| self.serves(one, route));
+        match route.is_quarantined {
+            true => Stand::Unknown,
+            // A listener that is not understood may be the one that asks.
+            false if is_unclear => Stand::Route(Certificates::Asked),
+            false => Stand::Route(Certificates::of(serving)),
+        }
     }
 
     /// `None` for a pool that is broken.

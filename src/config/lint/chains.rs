@@ -11,26 +11,34 @@ use crate::config::schema::{Config, PluginInstance, PluginMode, PluginUse};
 
 /// Looks at every chain.
 pub(super) fn check(config: &Config, report: &mut Report) {
-    credentials(config, report);
-    stores(config, report);
-    let mut used = HashSet::new();
+    local_quotas(config, report);
     for (at, listener) in config.listeners.iter().enumerate() {
         let chain = placed(&format!("listeners[{at}].plugins"), &listener.plugins);
-        used.extend(names(&chain));
         unreachable(config, &chain, &[], report);
     }
     for (at, route) in config.routes.iter().enumerate() {
         let before = placed(&format!("routes[{at}].plugins"), &route.plugins);
-        used.extend(names(&before));
         unreachable(config, &before, &[], report);
         off(config, &before, report);
         for (nth, rule) in route.rules.iter().enumerate() {
             let own = placed(&format!("routes[{at}].rules[{nth}].plugins"), &rule.plugins);
-            used.extend(names(&own));
             unreachable(config, &own, &before, report);
             off(config, &own, report);
         }
     }
+}
+
+/// Looks for what no chain uses.
+pub(super) fn unused(config: &Config, report: &mut Report) {
+    credentials(config, report);
+    stores(config, report);
+    let rules = config.routes.iter().flat_map(|route| &route.rules);
+    let listeners = config.listeners.iter().map(|listener| &listener.plugins);
+    let routes = config.routes.iter().map(|route| &route.plugins);
+    let chains = listeners
+        .chain(routes)
+        .chain(rules.map(|rule| &rule.plugins));
+    let used: HashSet<&str> = chains.flatten().filter_map(name).collect();
     for name in config
         .plugins
         .keys()
@@ -93,11 +101,9 @@ fn nested<'c>(settings: &'c Value, kinds: &mut HashSet<&'c str>) {
     }
 }
 
-/// Stores that no plugin uses.
-fn stores(config: &Config, report: &mut Report) {
-    let mut used = HashSet::new();
+/// Quotas that each proxy counts by itself.
+fn local_quotas(config: &Config, report: &mut Report) {
     for (path, one) in everywhere(config) {
-        named_stores(&one.config, &mut used);
         if one.kind == "quota" && one.config.get("store").is_none() {
             report.warning(
                 path,
@@ -105,6 +111,14 @@ fn stores(config: &Config, report: &mut Report) {
                 "name one of `redis` in `store`",
             );
         }
+    }
+}
+
+/// Stores that no plugin uses.
+fn stores(config: &Config, report: &mut Report) {
+    let mut used = HashSet::new();
+    for (_, one) in everywhere(config) {
+        named_stores(&one.config, &mut used);
     }
     for (at, store) in config.redis.iter().enumerate() {
         if !used.contains(&*store.name) {
@@ -165,12 +179,11 @@ fn placed<'a>(path: &str, chain: &'a [PluginUse]) -> Vec<Placed<'a>> {
         .collect()
 }
 
-fn names<'a>(chain: &[Placed<'a>]) -> Vec<&'a str> {
-    let name = |(_, used): &Placed<'a>| match used {
-        PluginUse::Named(name) => Some(name.as_str()),
+fn name(used: &PluginUse) -> Option<&str> {
+    match used {
+        PluginUse::Named(name) => Some(name),
         PluginUse::Inline(_) => None,
-    };
-    chain.iter().filter_map(name).collect()
+    }
 }
 
 fn instance<'a>(config: &'a Config, used: &'a PluginUse) -> Option<&'a PluginInstance> {
@@ -202,7 +215,7 @@ fn unreachable(config: &Config, chain: &[Placed<'_>], before: &[Placed<'_>], rep
 fn always_answers(plugin: &PluginInstance) -> bool {
     let percent = plugin.config.get("percent");
     let whole = percent.is_none_or(|share| share.as_str() == Some("100%"));
-    plugin.kind == "respond" && plugin.mode == PluginMode::Enforce && whole
+    plugin.kind == "respond" && !plugin.is_broken && plugin.mode == PluginMode::Enforce && whole
 }
 
 fn off(config: &Config, chain: &[Placed<'_>], report: &mut Report) {

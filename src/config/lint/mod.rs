@@ -14,7 +14,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use ipnet::IpNet;
 use windrose_plugins::contract::Time;
 
-use super::report::Report;
+use super::report::{Finding, Report};
 use super::schema::{Config, Retry, RetryOn, Route, RouteTimeouts, Rule, Verify};
 
 /// Reports every doubt.
@@ -25,10 +25,20 @@ pub fn check(config: &Config, report: &mut Report) {
     for (at, route) in config.routes.iter().enumerate() {
         routes(route, &format!("routes[{at}]"), report);
     }
-    policies::check(config, report);
     long_queues(config, report);
     trust(config, report);
     pools(config, report);
+    // What nothing uses, nobody can be and nobody may is only known of the whole.
+    if config.gaps.is_empty() {
+        unused_pools(config, report);
+        chains::unused(config, report);
+        policies::check(config, report);
+    }
+}
+
+/// Whether a finding is a lint's: those begin with its name in brackets.
+pub(super) fn is_lint(finding: &Finding) -> bool {
+    finding.fact.starts_with('[')
 }
 
 fn routes(route: &Route, path: &str, report: &mut Report) {
@@ -178,7 +188,7 @@ fn called(config: &serde_yaml::Value) -> Vec<&str> {
     }
 }
 
-fn pools(config: &Config, report: &mut Report) {
+fn unused_pools(config: &Config, report: &mut Report) {
     let rules = || config.routes.iter().flat_map(|route| &route.rules);
     let one = rules().filter_map(|rule| rule.pool.as_deref());
     let many = rules()
@@ -199,6 +209,12 @@ fn pools(config: &Config, report: &mut Report) {
                 "remove it, or use it in a rule",
             );
         }
+    }
+}
+
+fn pools(config: &Config, report: &mut Report) {
+    for (at, pool) in config.pools.iter().enumerate() {
+        let (path, name) = (format!("pools[{at}]"), &pool.name);
         if pool.endpoints.len() == 1 && pool.discovery.is_none() && pool.health.is_none() {
             report.warning(
                 &path,

@@ -12,9 +12,11 @@ use crate::config::schema::{Config, Match, Role, Route};
 pub(super) fn check(config: &Config, report: &mut Report) {
     let any = [Match::default()];
     let mut earlier = Earlier::new();
-    for (at, route) in config.routes.iter().enumerate() {
+    let whole = config.routes.iter().enumerate();
+    for (at, route) in whole.filter(|(_, route)| !route.is_quarantined) {
         let listeners = listeners(config, route);
-        for (nth, rule) in route.rules.iter().enumerate() {
+        let rules = route.rules.iter().enumerate();
+        for (nth, rule) in rules.filter(|(_, rule)| !rule.is_gap) {
             let path = format!("routes[{at}].rules[{nth}]");
             let alternatives = match rule.matches.is_empty() {
                 true => &any[..],
@@ -107,6 +109,7 @@ fn winner(earlier: &Earlier<'_>, late: &Seen<'_>) -> Option<String> {
             && covers(&early.found.sni, &late.found.sni)
             && covers(&early.found.principals, &late.found.principals)
             && covers(&early.found.destinations, &late.found.destinations)
+            && (port(early.route).is_none() || port(early.route) == port(late.route))
     };
     // A host decides before anything else, so a route for any host never takes from one that names it.
     earlier
@@ -115,6 +118,13 @@ fn winner(earlier: &Earlier<'_>, late: &Seen<'_>) -> Option<String> {
         .iter()
         .find(wins)
         .map(|early| early.path.clone())
+}
+
+/// The port that what is meant for a service of several is told apart by.
+fn port(route: &Route) -> Option<u16> {
+    let service = route.service.as_ref();
+    let service = service.filter(|service| service.is_one_of_several);
+    service.map(|service| service.port)
 }
 
 /// Whether every value that the second condition lets through passes the first; none means any.

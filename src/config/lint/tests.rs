@@ -338,4 +338,9 @@ listeners: [{name: web, bind: '127.0.0.1:1'}, {name: raw, bind: '127.0.0.1:2', p
 routes: [{name: r, rules: [{split: [{pool: p, weight: 1}]}]}]"#,
         r#"unused_pool] no rule sends anything to "p""#,
     ),
+    (
+        r#"listeners: [{name: out, bind: '127.0.0.1:1', role: mesh-outbound}]
+services: [{name: shop, ports: [{port: 80}, {port: 81}], endpoints: [10.0.0.5, 10.0.0.6]}]"#,
+        r#"shadowed"#,
+    ),
 ];

@@ -1,3 +1,5 @@
+mod at_once;
+
 use proptest::prelude::*;
 use windrose_plugins::BUILTIN;
 

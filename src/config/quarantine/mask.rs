@@ -122,7 +122,7 @@ impl Ward {
 }
 
 impl Masked {
-    /// Marks what is left of the objects that are set apart. Only a configuration without gaps has them at their positions.
+    /// Marks what is left of the objects that are set apart; decoding kept their positions.
     pub(in crate::config) fn mark(&self, config: &mut Config) {
         for (at, mark) in &self.marks {
             match mark {

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use crate::config::report::Finding;
+use crate::config::report::{is_within, Finding};
 use crate::config::source::{Document, Kind as Value, Node};
 use crate::snapshot::quarantine::Kind;
 
@@ -176,9 +176,4 @@ impl<'a> Broken<'a> {
     pub(super) fn is_all_within(&self, path: &str) -> bool {
         self.0.iter().all(|broken| is_within(broken, path))
     }
-}
-
-fn is_within(path: &str, outer: &str) -> bool {
-    path.strip_prefix(outer)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }

@@ -199,6 +199,34 @@ fn the_errors_of_quarantined_objects_stay_errors_to_a_check() {
 }
 
 #[test]
+fn everything_wrong_with_what_is_quarantined_is_told_at_once() {
+    let text = format!(
+        "on_invalid: quarantine
+redis: [{{name: shared, url: 'redis://127.0.0.1'}}]{BASE}routes:
+- name: r
+  plugns: []
+  plugins: [{{kind: cors, config: {{origns: []}}}}]
+  rules:
+  - {{pool: 3, plugins: [{{kind: rate_limit, config: {{key: [route], rate: 0}}}}]}}
+  - {{pool: ap}}
+- {{name: s, hosts: [s.test], rules: [{{pool: app}}]}}"
+    );
+
+    let built = built(&text, None).map_err(|report| report.to_string());
+
+    let told = built.unwrap_or_else(|told| panic!("{told}")).quarantined;
+    let paths: Vec<&str> = told.findings().iter().map(|one| &*one.path).collect();
+    let expected = [
+        "routes[0]",
+        "routes[0].plugins[0].config",
+        "routes[0].rules[0].pool",
+        "routes[0].rules[0].plugins[0].config.rate",
+        "routes[0].rules[1].pool",
+    ];
+    assert_eq!(paths, expected, "{told}");
+}
+
+#[test]
 fn both_objects_of_one_name_are_quarantined() {
     let snapshot = quarantining(&format!(
         "{BASE}routes:

@@ -466,7 +466,7 @@ fn hbone(pool: &Pool, path: &str, report: &mut Report) {
 }
 
 fn has_identity(config: &Config, path: &str, report: &mut Report) {
-    if config.identity.is_none() {
+    if config.identity.is_none() && !config.gaps.within("identity") {
         report.error(
             path,
             "needs `identity`",

@@ -32,7 +32,10 @@ pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report) {
         service(listener, &format!("{path}.service"), report);
         capture::check(listener, &path, report);
         limits(&listener.limits, &format!("{path}.limits"), report);
-        names.plugins(report, &format!("{path}.plugins"), &listener.plugins);
+    }
+    for (at, listener) in config.listeners.iter().enumerate() {
+        let path = format!("listeners[{at}].plugins");
+        names.plugins(report, &path, &listener.plugins);
     }
 }
 
@@ -44,7 +47,8 @@ fn judged(config: &Config) -> impl Iterator<Item = (usize, &Listener)> {
 
 fn binds(config: &Config, report: &mut Report) {
     let mut taken: HashMap<Address, String> = HashMap::new();
-    if let Ok(admin) = address(&config.admin.bind) {
+    let admin = address(&config.admin.bind).ok();
+    if let Some(admin) = admin.filter(|_| !config.gaps.within("admin")) {
         taken.insert(admin, "admin.bind".to_owned());
     }
     for (at, listener) in judged(config) {

@@ -70,6 +70,7 @@ pub(in crate::config) fn is_host_pattern(text: &str) -> bool {
 
 /// Everything that can be referred to, by name.
 struct Names<'a> {
+    config: &'a Config,
     listeners: HashMap<&'a str, &'a Listener>,
     pools: HashMap<&'a str, &'a Pool>,
     routes: Vec<&'a str>,
@@ -80,6 +81,7 @@ struct Names<'a> {
 impl<'a> Names<'a> {
     fn of(config: &'a Config) -> Names<'a> {
         Names {
+            config,
             listeners: config
                 .listeners
                 .iter()
@@ -94,7 +96,7 @@ impl<'a> Names<'a> {
 
     fn listener(&self, report: &mut Report, path: &str, name: &str) -> Option<&'a Listener> {
         let found = self.listeners.get(name).copied();
-        if found.is_none() {
+        if found.is_none() && !self.config.gaps.hides("listeners") {
             unknown(
                 report,
                 path,
@@ -108,20 +110,22 @@ impl<'a> Names<'a> {
 
     fn pool(&self, report: &mut Report, path: &str, name: &str) -> Option<&'a Pool> {
         let found = self.pools.get(name).copied();
-        if found.is_none() {
+        if found.is_none() && !self.config.may_have_pool(name) {
             unknown(report, path, "pool", name, self.pools.keys().copied());
         }
         found
     }
 
     fn route(&self, report: &mut Report, path: &str, name: &str) {
-        if !self.routes.contains(&name) {
+        if !self.routes.contains(&name) && !self.config.may_have_route(name) {
             unknown(report, path, "route", name, self.routes.iter().copied());
         }
     }
 
     fn service(&self, report: &mut Report, path: &str, name: &str) {
-        if !self.services.contains(&name) {
+        let gaps = &self.config.gaps;
+        let may_be = gaps.hides("services") || gaps.within("services_from");
+        if !self.services.contains(&name) && !may_be {
             unknown(report, path, "service", name, self.services.iter().copied());
         }
     }
@@ -130,10 +134,12 @@ impl<'a> Names<'a> {
         for (at, used) in chain.iter().enumerate() {
             let path = format!("{path}[{at}]");
             match used {
-                PluginUse::Named(name) if !self.plugins.contains(&name.as_str()) => {
+                PluginUse::Named(name) if self.plugins.contains(&name.as_str()) => {}
+                PluginUse::Named(_) if self.config.gaps.hides("plugins") => {}
+                PluginUse::Named(name) => {
                     unknown(report, &path, "plugin", name, self.plugins.iter().copied());
                 }
-                PluginUse::Named(_) => {}
+                PluginUse::Inline(instance) if instance.is_broken => {}
                 PluginUse::Inline(instance) => {
                     values::given(report, &format!("{path}.kind"), &instance.kind)
                 }
@@ -149,7 +155,8 @@ fn unknown<'a>(
     name: &str,
     defined: impl Iterator<Item = &'a str>,
 ) {
-    let mut defined: Vec<&str> = defined.collect();
+    // What stands in for an item without a name is called by its path.
+    let mut defined: Vec<&str> = defined.filter(|name| !name.contains('[')).collect();
     defined.sort_unstable();
     let known = match defined.is_empty() {
         true => format!("no {noun}s are defined"),
@@ -205,7 +212,9 @@ fn names_are_good(config: &Config, report: &mut Report) {
     named(report, "redis", "-_.", stores);
     for (name, instance) in &config.plugins {
         well_formed(report, &format!("plugins.{name}"), "-_.", name);
-        values::given(report, &format!("plugins.{name}.kind"), &instance.kind);
+        if !instance.is_broken {
+            values::given(report, &format!("plugins.{name}.kind"), &instance.kind);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::values::{
 use super::{named, Names};
 use crate::config::report::Report;
 use crate::config::schema::{
-    Config, PathMatch, Policy, PolicyAction, PolicyFrom, PolicyTarget, PolicyWhen,
+    Config, Hold, PathMatch, Policy, PolicyAction, PolicyFrom, PolicyTarget, PolicyWhen,
 };
 use crate::snapshot::policy::{expression, MOST_RULES};
 use crate::snapshot::pool::PASSTHROUGH;
@@ -24,7 +24,10 @@ pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report) {
     );
     let known = Known {
         names,
-        is_captured: config.listeners.iter().any(|it| it.capture.is_some()),
+        is_captured: config
+            .listeners
+            .iter()
+            .any(|it| it.capture.is_some() || it.hold == Hold::Out),
     };
     for (at, policy) in config.policies.iter().enumerate() {
         one(policy, &known, &format!("policies[{at}]"), report);

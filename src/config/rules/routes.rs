@@ -14,6 +14,7 @@ use crate::config::schema::{
 /// Checks every route, and says which subsets they ask of pools.
 pub(super) fn check<'a>(config: &'a Config, names: &Names<'a>, report: &mut Report) -> Subsets<'a> {
     let mut subsets = Subsets::default();
+    subsets.has_broken_routes = config.gaps.within("routes");
     for (at, route) in config.routes.iter().enumerate() {
         let path = format!("routes[{at}]");
         attached(route, names, &path, report);
@@ -21,14 +22,17 @@ pub(super) fn check<'a>(config: &'a Config, names: &Names<'a>, report: &mut Repo
         let rules = route.rules.iter().enumerate();
         let rules = rules.map(|(at, rule)| (format!("{path}.rules[{at}]"), rule));
         // Of a route that is quarantined only the place is left.
-        if route.is_quarantined {
+        if route.is_quarantined && !route.is_gap {
             subsets.has_broken_routes = true;
             rules
                 .into_iter()
                 .for_each(|(path, rule)| conditions(route, rule, &path, report));
             continue;
         }
-        settings(route, names, &path, report);
+        names.plugins(report, &format!("{path}.plugins"), &route.plugins);
+        if !route.is_gap {
+            settings(route, &path, report);
+        }
         for (path, rule) in rules {
             one_rule(route, rule, names, &path, report);
             subsets.rule(rule, names, &path, report);
@@ -51,12 +55,11 @@ fn hosts(route: &Route, path: &str, report: &mut Report) {
     }
 }
 
-fn settings(route: &Route, names: &Names<'_>, path: &str, report: &mut Report) {
+fn settings(route: &Route, path: &str, report: &mut Report) {
     retry::timeouts(&route.timeouts, &format!("{path}.timeouts"), report);
     if let Some(it) = &route.retry {
         retry::retry(it, &format!("{path}.retry"), report);
     }
-    names.plugins(report, &format!("{path}.plugins"), &route.plugins);
     if route.protocol == RouteProtocol::Tcp {
         let used = [
             ("plugins", !route.plugins.is_empty()),
@@ -88,7 +91,8 @@ fn attached(route: &Route, names: &Names<'_>, path: &str, report: &mut Report) {
     let Some(listeners) = &route.listeners else {
         return;
     };
-    if listeners.is_empty() {
+    // That services have no listener is said of all of them at once.
+    if listeners.is_empty() && route.service.is_none() {
         report.error(
             format!("{path}.listeners"),
             "must not be empty, found []",
@@ -129,6 +133,10 @@ fn attached(route: &Route, names: &Names<'_>, path: &str, report: &mut Report) {
 }
 
 fn one_rule(route: &Route, rule: &Rule, names: &Names<'_>, path: &str, report: &mut Report) {
+    names.plugins(report, &format!("{path}.plugins"), &rule.plugins);
+    if rule.is_gap {
+        return;
+    }
     one_action(rule, path, report);
     pools(route, rule, names, path, report);
     conditions(route, rule, path, report);
@@ -137,7 +145,6 @@ fn one_rule(route: &Route, rule: &Rule, names: &Names<'_>, path: &str, report: &
         RouteProtocol::Http => actions::check(rule, path, report),
     }
     retry::timeouts(&rule.timeouts, &format!("{path}.timeouts"), report);
-    names.plugins(report, &format!("{path}.plugins"), &rule.plugins);
 }
 
 fn conditions(route: &Route, rule: &Rule, path: &str, report: &mut Report) {

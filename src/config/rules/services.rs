@@ -9,7 +9,7 @@ use super::values::{accept, given, host_pattern, within};
 use super::{named, protocol_of, Names};
 use crate::config::report::Report;
 use crate::config::schema::{
-    Config, Endpoint, Protocol, Role, Service, ServicePort, ServiceProtocol,
+    Config, Endpoint, Hold, Listener, Protocol, Role, Service, ServicePort, ServiceProtocol,
 };
 
 /// Checks every service.
@@ -22,7 +22,8 @@ pub(super) fn check(config: &Config, names: &Names<'_>, report: &mut Report) {
         return;
     }
     let listeners = config.listeners.iter();
-    if !listeners.clone().any(|one| one.role == Role::MeshOutbound) {
+    let may_be = |one: &Listener| one.role == Role::MeshOutbound || one.hold == Hold::Out;
+    if !listeners.clone().any(may_be) {
         report.error(
             "services",
             "are called through listeners with role \"mesh-outbound\", and there is none",
@@ -68,7 +69,9 @@ fn ports_of_their_own(config: &Config, report: &mut Report) {
         };
         let mut called = config.services.iter().filter(is_called);
         let is_tcp = |port: &ServicePort| port.protocol == ServiceProtocol::Tcp;
-        if !called.any(|service| service.ports.iter().any(is_tcp)) {
+        let gaps = &config.gaps;
+        let may_be = gaps.within("services") || gaps.within("services_from");
+        if !may_be && !called.any(|service| service.ports.iter().any(is_tcp)) {
             report.error(
                 format!("listeners[{at}].service"),
                 format!("no service with a port of protocol \"tcp\" is called \"{wanted}\""),

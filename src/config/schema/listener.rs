@@ -59,7 +59,7 @@ pub struct Listener {
     /// Plugins for every connection and request of this listener, before the route's.
     #[serde(default)]
     pub plugins: Vec<PluginUse>,
-    /// Set by `config::quarantine`, never written.
+    /// Set by `config::decode` and `config::quarantine`, never written.
     #[serde(skip)]
     pub hold: Hold,
 }

@@ -4,6 +4,7 @@
 
 mod capture;
 mod consumer;
+mod gaps;
 mod identity;
 mod listener;
 mod observe;
@@ -20,6 +21,7 @@ mod tests;
 
 pub use capture::*;
 pub use consumer::*;
+pub use gaps::*;
 pub use identity::*;
 pub use listener::*;
 pub use observe::*;
@@ -90,6 +92,9 @@ pub struct Config {
     pub admin: Admin,
     /// Requests and what should become of them. Run by `windrose check` and before every reload; one failure refuses the reload.
     pub tests: Vec<ConfigTest>,
+    /// What could not be decoded, never written.
+    #[serde(skip)]
+    pub gaps: Gaps,
 }
 
 /// What an error in one object does to the rest.
@@ -131,6 +136,9 @@ pub struct PluginInstance {
     #[serde(default)]
     #[schemars(with = "serde_json::Map<String, serde_json::Value>")]
     pub config: serde_yaml::Value,
+    /// Whether something is wrong with it that is told already, so that it is not built; set by `config::decode`, never written.
+    #[serde(skip)]
+    pub is_broken: bool,
 }
 
 /// How a plugin takes part.

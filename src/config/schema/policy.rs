@@ -19,7 +19,7 @@ pub struct Authorization {
 }
 
 /// Who may call what. Of the policies for a request those that deny are asked first: one rule that matches refuses. Then those that allow: one rule that matches lets it through, and where there are such policies and none matches, it is refused. Without any that allow, `authorization.default` decides. Policies come after the plugins of listener and route, so that a consumer who was proven counts; for requests that meet no route they are not asked, nor for copies that mirrors make.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Policy {
     /// Name, unique among policies: lower case letters, digits, `-`, `_` and `.`. Told in answers to trusted callers, in logs and metrics.

@@ -39,6 +39,22 @@ pub struct Redis {
     pub prefix: String,
 }
 
+impl Default for Redis {
+    fn default() -> Redis {
+        Redis {
+            name: String::new(),
+            url: String::new(),
+            username: None,
+            password: None,
+            ca: None,
+            connect_timeout: one_second(),
+            command_timeout: fifty_millis(),
+            max_in_flight: plenty(),
+            prefix: own_prefix(),
+        }
+    }
+}
+
 /// Without the password.
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -41,7 +41,7 @@ pub struct Service {
     /// Active health check. Not beside `pool`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub health: Option<Health>,
-    /// Whether it is broken and only its place is kept; set by `config::quarantine`, never written.
+    /// Whether it is broken and only its place is kept; set by `config::decode` and `config::quarantine`, never written.
     #[serde(skip)]
     pub is_quarantined: bool,
 }

@@ -48,7 +48,7 @@ impl ConfigTest {
 }
 
 /// A request for a test.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TestRequest {
     /// Default: GET.

@@ -67,7 +67,7 @@ pub struct Pool {
     /// Whether the top-level `ssrf_guard` judges its endpoints; such as it forbids are left out, and where all of them are, requests are refused with the cause `address_forbidden`. Only with that section. Default: `true` with `discovery: dns` if the section's `for` has `dns`, else `false`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssrf_guard: Option<bool>,
-    /// Whether it is broken and only its name is kept; set by `config::quarantine`, never written.
+    /// Whether it is broken and only its name is kept; set by `config::decode` and `config::quarantine`, never written.
     #[serde(skip)]
     pub is_quarantined: bool,
     /// The position of the service it was generated for, never written.

@@ -59,9 +59,12 @@ pub struct Route {
     /// Requests that should meet this route, beside those under the top-level `tests`. Without `expect.route` they expect this route.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tests: Vec<ConfigTest>,
-    /// Whether it is broken and only its place is kept; set by `config::quarantine`, never written.
+    /// Whether it is broken and only its place is kept; set by `config::decode` and `config::quarantine`, never written.
     #[serde(skip)]
     pub is_quarantined: bool,
+    /// Whether nothing but its rules, their plugins and its own could be decoded, never written.
+    #[serde(skip)]
+    pub is_gap: bool,
     /// The service it was generated for, never written.
     #[serde(skip)]
     pub service: Option<OfService>,
@@ -145,6 +148,9 @@ pub struct Rule {
     pub priority: Option<Priority>,
     /// Plugins of this rule, after the route's.
     pub plugins: Vec<PluginUse>,
+    /// Whether nothing but its plugins could be decoded, never written.
+    #[serde(skip)]
+    pub is_gap: bool,
 }
 
 impl Rule {
