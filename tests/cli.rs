@@ -57,6 +57,74 @@ fn problems_come_all_at_once_with_place_fact_and_remedy() {
 }
 
 #[test]
+fn errors_of_every_class_come_in_one_go() {
+    let yaml = "\
+listeners:
+- name: web
+  bind: 127.0.0.1:0
+  plugins:
+  - {kind: ip_filter, config: {allow: [10.0.0.0/80]}}
+- name: web
+  bnid: 127.0.0.1:0
+  bind: 127.0.0.1:0
+pools:
+- name: app
+  endpoints: ['127.0.0.1:1']
+- name: typed
+  endpoints: 3
+routes:
+- name: all
+  rules:
+  - pool: wbe
+    plugins:
+    - {kind: rate_limt}
+    - {kind: rate_limit, config: {key: [route], rate: 0}}
+    - limited
+  - pool: typed
+    match: [{method: GET}]
+    retry: {methods: [GET], attempts: 100}
+plugins:
+  limited: {kind: rate_limit, config: {key: [route], rate: 1, store: shared}}
+  counted: {kind: rate_limit, config: {key: [route], rate: 1, per: soon}}
+redis:
+- {name: shared, url: 'http://a'}
+tests:
+- request: {url: 'http://a/'}
+  expect: {route: al}
+";
+
+    let (output, _, err) = on(&["check"], yaml);
+
+    assert_eq!(output.status.code(), Some(1));
+    let folder = err.split("gateway.yaml:").next().unwrap().to_owned();
+    let places: Vec<&str> = err
+        .lines()
+        .filter_map(|line| line.strip_prefix(&folder)?.strip_prefix("gateway.yaml:"))
+        .collect();
+    let are_right = places
+        .iter()
+        .zip(PLACES)
+        .all(|(found, place)| found.starts_with(place));
+    assert!(are_right && places.len() == PLACES.len(), "{err}");
+}
+
+/// In the order of the text.
+const PLACES: [&str; 12] = [
+    "5:40: listeners[0].plugins[0].config.allow[0]: ",
+    "7:3: listeners[1]: unknown key \"bnid\"",
+    "10:3: warning: pools[0]: [lonely_pool]",
+    "13:14: pools[1].endpoints: expected",
+    "17:11: routes[0].rules[0].pool: no pool is named \"wbe\"",
+    "19:14: routes[0].rules[0].plugins[0].kind: no plugin",
+    "20:55: routes[0].rules[0].plugins[1].config.rate: ",
+    "24:39: routes[0].rules[1].retry.attempts: ",
+    "27:68: plugins.counted.config.per: ",
+    "29:23: redis[0].url: ",
+    "32:19: tests[0].expect.route: no route is named \"al\"",
+    " 10 errors, 1 warning",
+];
+
+#[test]
 fn a_key_that_is_not_known_is_told_with_the_one_meant() {
     let (output, _, err) = on(&["check"], "listeners:\n- name: web\n  bnid: 127.0.0.1:0\n");
 

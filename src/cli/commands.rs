@@ -67,10 +67,24 @@ pub(super) fn check(path: &Path, plugins: &[PluginDef], judging: Judging<'_>) ->
 fn summary(path: &Path, passed: bool, tests: usize, report: &Report) {
     let (errors, warnings) = report.counts();
     let path = path.display();
+    let warned = counted(warnings, "warning", "warnings");
     match passed {
-        true if errors > 0 => println!("{path}: runs, with what {errors} errors quarantine"),
-        true => println!("{path}: ok, {tests} tests pass, {warnings} warnings"),
-        false => eprintln!("{path}: {errors} errors, {warnings} warnings"),
+        true if errors > 0 => {
+            let what = counted(errors, "error quarantines", "errors quarantine");
+            println!("{path}: runs, with what {what}");
+        }
+        true => {
+            let passing = counted(tests, "test passes", "tests pass");
+            println!("{path}: ok, {passing}, {warned}");
+        }
+        false => eprintln!("{path}: {}, {warned}", counted(errors, "error", "errors")),
+    }
+}
+
+fn counted(count: usize, one: &str, many: &str) -> String {
+    match count {
+        1 => format!("1 {one}"),
+        _ => format!("{count} {many}"),
     }
 }
 
