@@ -343,3 +343,33 @@ fn a_bundle_is_one_document_for_its_owner_only() {
     assert_eq!(bundle["windrose"], env!("CARGO_PKG_VERSION"));
     assert_eq!(bundle["records"][0], kept);
 }
+
+#[test]
+fn what_a_cache_did_is_told_as_the_access_log_does() {
+    let says = &[("cache-control", "max-age=60")];
+    let service = Upstream::with(|_, stream| answer(stream, 200, says, b"good"));
+    let proxy = with(
+        "{sample: 100%, slowest: false}",
+        &crate::cache::route(&service, "", ""),
+    );
+
+    let stories = [(); 2].map(|()| {
+        let reply = proxy.get("/a");
+        let record = record(&proxy, &reply);
+        let id = reply.header("x-request-id").unwrap();
+        let line = proxy.logged(|line| line["request_id"] == id);
+        assert_eq!(record["answer"]["cache"], line["cache"]);
+        command(&proxy, &["why", id]).1
+    });
+
+    assert!(
+        is_in_order(&stories[0], &["cache", "miss", "from the endpoint"]),
+        "{}",
+        stories[0]
+    );
+    assert!(
+        is_in_order(&stories[1], &["cache", "hit", "from the cache"]),
+        "{}",
+        stories[1]
+    );
+}

@@ -4,6 +4,8 @@
 
 use std::fmt::Write as _;
 
+use windrose_plugins::contract::CacheResult;
+
 use crate::observe::recorder::{Attempt, Pair, Reason, Record, Seen};
 
 /// The lines.
@@ -22,10 +24,13 @@ pub(super) fn of(record: &Record) -> String {
         "pool",
         record.decision.pool.as_deref().unwrap_or("none chosen"),
     );
+    if let Some(cache) = &record.answer.cache {
+        line("cache", cache);
+    }
     for (at, attempt) in record.attempts.iter().enumerate() {
         line(&format!("attempt {}", at + 1), &tried(attempt));
     }
-    if record.decision.pool.is_some() && record.attempts.is_empty() {
+    if record.decision.pool.is_some() && record.attempts.is_empty() && !is_stored(record) {
         line("attempts", "none: no endpoint could be tried");
     }
     line("answer", &answer(record));
@@ -148,6 +153,7 @@ fn tried(attempt: &Attempt) -> String {
 fn answer(record: &Record) -> String {
     let answer = &record.answer;
     let by = match (&answer.cause, record.attempts.last()) {
+        _ if is_stored(record) => "from the cache",
         (None, Some(_)) => "from the endpoint",
         (Some(_), Some(last)) if last.status == Some(answer.status) => {
             "from the endpoint, cut short"
@@ -162,6 +168,19 @@ fn answer(record: &Record) -> String {
         let _ = write!(text, ", grpc-status {status}");
     }
     text
+}
+
+/// Whether what was sent is what a cache had, whoever confirmed it or failed before.
+fn is_stored(record: &Record) -> bool {
+    let stored = [
+        CacheResult::Hit,
+        CacheResult::Stale,
+        CacheResult::StaleError,
+        CacheResult::Revalidated,
+    ];
+    let answer = &record.answer;
+    let word = answer.cache.as_deref();
+    answer.cause.is_none() && stored.iter().any(|one| word == Some(one.as_str()))
 }
 
 fn took(record: &Record) -> String {
@@ -193,6 +212,37 @@ mod tests {
 
         assert!(story.contains("none matched in generation 0"), "{story}");
         assert!(story.contains("none was sent"), "{story}");
+    }
+
+    #[test]
+    fn what_a_cache_did_is_told_in_its_word() {
+        let told = |cache: &str, attempts: &str| {
+            let record = format!(
+                r#"{{"decision": {{"pool": "app"}}, "attempts": [{attempts}], "answer": {{"status": 200, "bytes": 4, "cache": "{cache}"}}}}"#
+            );
+            of(&serde_json::from_str(&record).expect("a record"))
+        };
+        let refused = r#"{"endpoint": "10.0.0.1:80", "cause": "connect_refused", "ms": 0.2}"#;
+
+        let (hit, stale, miss) = (
+            told("hit", ""),
+            told("stale_error", refused),
+            told("miss", refused),
+        );
+
+        assert!(hit.contains("  cache      hit\n"), "{hit}");
+        assert!(
+            hit.contains("200 from the cache, 4 bytes") && !hit.contains("attempts"),
+            "{hit}"
+        );
+        assert!(
+            stale.contains("cache      stale_error\n") && stale.contains("from the cache"),
+            "{stale}"
+        );
+        assert!(
+            miss.contains("cache      miss\n") && miss.contains("from the endpoint"),
+            "{miss}"
+        );
     }
 
     const RETRIED: &str = r#"{

@@ -362,6 +362,7 @@ fn record(reason: Reason, told: &Told<'_>) -> Record {
             cause: entry.cause.map(|cause| cause.name.to_owned()),
             grpc_status: entry.grpc_status,
             bytes: entry.response_bytes,
+            cache: Some(entry.cache.to_owned()).filter(|word| !word.is_empty()),
         },
         durations: Durations {
             total_ms: millis(entry.duration),

@@ -177,6 +177,9 @@ pub struct Given {
     pub grpc_status: Option<u16>,
     /// Bytes of the body.
     pub bytes: u64,
+    /// What a cache did, in the word of the access log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<String>,
 }
 
 /// How long it took, in milliseconds.
