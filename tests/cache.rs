@@ -257,17 +257,17 @@ fn vary_gives_each_kind_of_request_its_own() {
 
 /// Holds requests back until it is opened.
 #[derive(Default)]
-struct Gate(Mutex<bool>, Condvar);
+pub(crate) struct Gate(Mutex<bool>, Condvar);
 
 impl Gate {
-    fn wait(&self) {
+    pub(crate) fn wait(&self) {
         let mut open = self.0.lock().unwrap();
         while !*open {
             open = self.1.wait(open).unwrap();
         }
     }
 
-    fn open(&self) {
+    pub(crate) fn open(&self) {
         *self.0.lock().unwrap() = true;
         self.1.notify_all();
     }
@@ -381,7 +381,7 @@ fn a_fetch_whose_client_left_is_taken_over_by_who_waits() {
 }
 
 /// A service that can be told to fail.
-fn failing(
+pub(crate) fn failing(
     failure: Failure,
     fields: &'static [(&'static str, &'static str)],
 ) -> (Upstream, Arc<AtomicBool>) {
@@ -396,7 +396,7 @@ fn failing(
 }
 
 #[derive(Debug, Clone, Copy)]
-enum Failure {
+pub(crate) enum Failure {
     Closes,
     Answers(u16),
 }

@@ -14,6 +14,7 @@ mod balance;
 mod bodies;
 mod cache;
 mod cache_keys;
+mod cache_stand_in;
 mod cache_store;
 mod cache_suite;
 mod calls;
