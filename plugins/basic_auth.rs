@@ -2,6 +2,7 @@
 //! It must not know what the consumer may do; that is for policies and later plugins to say.
 //! Called by the chain of a listener or route that names it.
 
+mod hash;
 #[cfg(test)]
 mod tests;
 mod users;
@@ -60,17 +61,19 @@ pub static BUSY: Cause = Cause {
     next_step: "Look for clients that guess passwords and put a `rate_limit` by `client_ip` before the plugin; otherwise raise `max_running` and `max_waiting`, or lower the cost of the hashes.",
 };
 
-/// Settings of `basic_auth`. Users come from `users`, `htpasswd` and the `password` of `consumers`; only bcrypt hashes are taken.
+/// Settings of `basic_auth`. Users come from `users`, `htpasswd` and the `password` of `consumers`; hashes are bcrypt's or Argon2's
+/// (RFC 9106; `$argon2id$` or `$argon2i$`, version 19, at most 256 MiB, 2 GiB over all passes, 16 lanes).
 ///
 /// Give every user a hash of the same cost: unknown names take as long as the costliest user, cheaper ones less.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Users and their bcrypt hashes, by name; `htpasswd -nbB NAME PASSWORD` prints one. Hashes begin with `$2y$`,
-    /// `$2b$` or `$2a$`; only the first 72 bytes of a password count. Default: none.
+    /// Users and their hashes, by name. `htpasswd -nbB NAME PASSWORD` prints one of bcrypt, which begins with `$2y$`, `$2b$` or
+    /// `$2a$` and of which only the first 72 bytes of a password count; `printf %s PASSWORD | argon2 SALT -id -e` one of Argon2.
+    /// Default: none.
     #[serde(default)]
     pub users: BTreeMap<String, String>,
-    /// A file as `htpasswd -B` writes it, relative to the configuration's folder. Read on load and reload only.
+    /// A file as `htpasswd -B` writes it, where hashes of Argon2 may stand as well, relative to the configuration's folder. Read on load and reload only.
     /// Default: none.
     #[serde(default)]
     pub htpasswd: Option<String>,
@@ -80,11 +83,12 @@ pub struct Config {
     /// Sends the `Authorization` field on to the service. Default: `false`, so that passwords end here.
     #[serde(default)]
     pub forward_credentials: bool,
-    /// How long right credentials are remembered, as a keyed hash, so that bcrypt need not run for every request; a
+    /// How long right credentials are remembered, as a keyed hash, so that not every request is hashed; a
     /// changed hash is noticed on reload at once. `0s` remembers nothing. Default: `5m`.
     #[serde(default = "five_minutes")]
     pub remember: Time,
-    /// How many passwords are verified at once, on threads of their own; bcrypt keeps a core busy for 50 ms and more.
+    /// How many passwords are verified at once, on threads of their own; each keeps a core busy for 50 ms and more, and with
+    /// Argon2 takes the memory that its hash says.
     /// Default: half of the cores, at least 1.
     #[serde(default)]
     pub max_running: Option<u16>,
@@ -232,7 +236,7 @@ impl Gate {
     }
 
     async fn verify(&self, credentials: &Credentials, effects: Effects) -> Outcome {
-        // A dry run neither trusts nor fills the memory and takes nobody's place: it just asks bcrypt.
+        // A dry run neither trusts nor fills the memory and takes nobody's place: it just hashes.
         if !effects.is_live() {
             return self.hash(credentials, None).await;
         }
@@ -257,7 +261,7 @@ impl Gate {
         outcome
     }
 
-    /// Runs bcrypt on a thread that may block. The permits go with it: a client that leaves does not end the work.
+    /// Hashes on a thread that may block. The permits go with it: a client that leaves does not end the work.
     async fn hash(
         &self,
         credentials: &Credentials,

@@ -1,14 +1,12 @@
-//! Who may log in: names and bcrypt hashes from the settings and from a htpasswd file.
+//! Who may log in: names and hashes from the settings, from consumers and from a htpasswd file.
 //! It must not know requests or remember who logged in.
 //! Called by `basic_auth`, which reads users while it is built and verifies on threads that may block.
 
 use std::collections::HashMap;
-use std::str::FromStr;
-
-use bcrypt::HashParts;
 
 use crate::contract::{Build, Problem};
 
+use super::hash::{self, Refused, Work};
 use super::Config;
 
 /// Names and hashes, every one parsed before.
@@ -18,14 +16,11 @@ pub(super) struct Users {
     decoy: String,
 }
 
-/// About two seconds on a current core. A thousand times more would be a stopped thread, not security.
-const MOST_COST: u32 = 15;
-
 impl Users {
     pub(super) fn of(config: &Config, build: &Build<'_>, problems: &mut Vec<Problem>) -> Users {
         let mut reader = Reader {
             hashes: HashMap::new(),
-            cost: 4,
+            costliest: Work::LEAST,
             problems,
         };
         for (name, hash) in &config.users {
@@ -54,7 +49,7 @@ impl Users {
         }
         Users {
             hashes: reader.hashes,
-            decoy: format!("$2b${:02}${}", reader.cost, ".".repeat(53)),
+            decoy: reader.costliest.decoy(),
         }
     }
 
@@ -62,10 +57,10 @@ impl Users {
         self.hashes.get(name).map(String::as_str)
     }
 
-    /// Blocks for as long as bcrypt takes.
+    /// Blocks for as long as the hash takes.
     pub(super) fn verify(&self, name: &str, password: &[u8]) -> bool {
         let hash = self.hash_of(name);
-        let matches = bcrypt::verify(password, hash.unwrap_or(&self.decoy)).unwrap_or(false);
+        let matches = hash::verify(password, hash.unwrap_or(&self.decoy));
         matches && hash.is_some()
     }
 }
@@ -73,8 +68,7 @@ impl Users {
 /// Users being read.
 struct Reader<'a> {
     hashes: HashMap<String, String>,
-    /// The highest cost so far.
-    cost: u32,
+    costliest: Work,
     problems: &'a mut Vec<Problem>,
 }
 
@@ -112,7 +106,7 @@ impl Reader<'_> {
                 None => self.refuse(
                     place,
                     "there is no colon",
-                    "each line is a name, a colon and a bcrypt hash",
+                    "each line is a name, a colon and a hash",
                 ),
             }
         }
@@ -127,29 +121,16 @@ impl Reader<'_> {
                 "names are not empty and have no colon (RFC 7617)",
             );
         }
-        if let Some(kind) = other_kind(hash) {
-            let fact = format!("the hash of \"{name}\" is {kind}");
-            return self.refuse(
-                place,
-                &fact,
-                "make a bcrypt hash with `htpasswd -nbB NAME PASSWORD`",
-            );
-        }
-        let Ok(parts) = HashParts::from_str(hash) else {
-            let fact = format!("the bcrypt hash of \"{name}\" is incomplete or has characters that do not belong there");
-            return self.refuse(
-                place,
-                &fact,
-                "a hash has 60 characters; check quotes and line breaks",
-            );
+        let work = match Work::of(hash) {
+            Ok(work) => work,
+            Err(Refused { fact, remedy }) => {
+                let fact = format!("the hash of \"{name}\" {fact}");
+                return self.refuse(place, &fact, remedy);
+            }
         };
-        let cost = parts.get_cost();
-        if !(4..=MOST_COST).contains(&cost) {
-            let fact = format!("the hash of \"{name}\" has cost {cost}");
-            let remedy = "use a cost from 4 to 15; 10 to 12 suits most machines";
-            return self.refuse(place, &fact, remedy);
+        if work.time() > self.costliest.time() {
+            self.costliest = work;
         }
-        self.cost = self.cost.max(cost);
         let earlier = self.hashes.insert(name.to_owned(), hash.to_owned());
         if earlier.is_some() {
             let fact = format!("the user \"{name}\" is there twice");
@@ -161,25 +142,6 @@ impl Reader<'_> {
         let problem = Problem::at(place.path, format!("{}{fact}", place.line));
         self.problems.push(problem.help(remedy));
     }
-}
-
-/// What a hash is, if it is not bcrypt's. Never quotes it.
-fn other_kind(hash: &str) -> Option<&'static str> {
-    const KINDS: [(&str, Option<&str>); 11] = [
-        ("$2y$", None),
-        ("$2b$", None),
-        ("$2a$", None),
-        ("$2x$", Some("of the broken bcrypt variant \"$2x$\"")),
-        ("{SHA}", Some("unsalted SHA-1, which is guessed in seconds")),
-        ("$apr1$", Some("Apache's MD5, which is guessed quickly")),
-        ("$1$", Some("MD5 crypt, which is guessed quickly")),
-        ("$5$", Some("SHA-256 crypt, which is not supported")),
-        ("$6$", Some("SHA-512 crypt, which is not supported")),
-        ("$argon2", Some("Argon2, which is not supported")),
-        ("", Some("not a bcrypt hash; it may be a plain password")),
-    ];
-    let kind = KINDS.iter().find(|(prefix, _)| hash.starts_with(prefix));
-    kind.and_then(|(_, kind)| *kind)
 }
 
 #[cfg(test)]
@@ -194,20 +156,28 @@ mod tests {
         format!("$2y${cost:02}${}", ".".repeat(53))
     }
 
+    /// Of "password", from the tests of the reference implementation.
+    const ARGON2: &str =
+        "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4";
+
     fn problems(users: &str) -> Vec<Problem> {
         Kit::new().problems(&PLUGIN, users)
     }
 
     #[test]
     fn unknown_users_cost_as_much_as_the_costliest_known_one() {
-        let config = format!("users: {{ann: {}, bob: {}}}", hash(4), hash(6));
+        let config = format!(
+            "users: {{ann: {}, bob: {}, eve: \"{ARGON2}\"}}",
+            hash(4),
+            hash(6)
+        );
         let config: Config = serde_yaml::from_str(&config).unwrap();
         let kit = Kit::new();
         let users = kit.with_build("test", |build| Users::of(&config, build, &mut Vec::new()));
 
-        let decoy = HashParts::from_str(&users.decoy).unwrap();
-        assert_eq!(decoy.get_cost(), 6);
+        assert!(users.decoy.starts_with("$2b$06$"));
         assert!(!users.verify("nobody", b""));
+        assert!(users.verify("eve", b"password") && !users.verify("eve", b"passworD"));
     }
 
     #[test]
@@ -217,6 +187,7 @@ mod tests {
             ("$apr1$abc$def", "MD5"),
             ("$6$abc$def", "SHA-512"),
             ("$2x$04$abc", "$2x$"),
+            ("$argon2d$v=19$m=256,t=2,p=1$abc$def", "Argon2d"),
             ("hunter2", "plain password"),
         ];
         for (hash, kind) in cases {

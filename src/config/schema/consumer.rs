@@ -23,7 +23,7 @@ pub struct Consumer {
     /// API keys for the plugin `key_auth`, as their SHA-256 in 64 hexadecimal digits (`printf %s KEY | sha256sum`). Several make it possible to change one without a gap. A key has to be random, at least 128 bits. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub keys: Vec<String>,
-    /// A password's bcrypt hash for the plugin `basic_auth` (`htpasswd -nbB NAME PASSWORD` prints one after the colon); the name is the user's. Default: none.
+    /// A password's hash for the plugin `basic_auth`, of bcrypt (`htpasswd -nbB NAME PASSWORD` prints one after the colon) or Argon2; the name is the user's. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<String>,
     /// What issuers of tokens call it, for the plugins `jwt` and `oidc` with `consumer: {by: subject}`. Default: nothing.
