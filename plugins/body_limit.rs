@@ -14,8 +14,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::contract::{
-    causes, Answer, Blame, Build, Cause, Counter, Hooks, Plugin, PluginDef, Problem, Request,
-    Response, Safety, Size, Slot, Slots, Verdict,
+    causes, Answer, Blame, Build, Cause, Counter, Effects, Hooks, Plugin, PluginDef, Problem,
+    Request, Response, Safety, Size, Slot, Slots, Verdict,
 };
 use crate::media::{self, Kind};
 
@@ -117,6 +117,14 @@ struct Count {
 }
 
 impl Count {
+    fn up_to(max: u64, effects: Effects) -> Count {
+        Count {
+            seen: 0,
+            max,
+            is_live: effects.is_live(),
+        }
+    }
+
     /// Whether a further piece still fits.
     fn takes(&mut self, piece: Option<&Bytes>) -> bool {
         self.seen += piece.map_or(0, |piece| piece.len() as u64);
@@ -185,12 +193,7 @@ impl Limit {
                 &NO_LENGTH
             }
             (_, Some(max)) => {
-                let is_live = request.effects.is_live();
-                let count = Count {
-                    seen: 0,
-                    max,
-                    is_live,
-                };
+                let count = Count::up_to(max, request.effects);
                 request.slots.put(self.request, count);
                 return Verdict::Continue;
             }
@@ -245,12 +248,7 @@ impl Limit {
             }
             return Answer::of(&RESPONSE).into();
         }
-        let is_live = response.effects.is_live();
-        let count = Count {
-            seen: 0,
-            max,
-            is_live,
-        };
+        let count = Count::up_to(max, response.effects);
         response.slots.put(self.response, count);
         Verdict::Continue
     }

@@ -171,20 +171,24 @@ fn place_of(document: Document) -> impl Fn(&str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::snapshot::call::OutOfReach;
     use crate::snapshot::route::HostPattern;
 
-    fn built(text: &str) -> Result<Built, Report> {
+    /// What a text makes with the built-in plugins and nothing running, or with this.
+    pub(in crate::config) fn built(
+        text: &str,
+        previous: Option<&Snapshot>,
+    ) -> Result<Built, Report> {
         let resources = Resources {
             plugins: windrose_plugins::BUILTIN,
-            metrics: Metrics::new(100),
+            metrics: Metrics::new(1000),
             endpoints: &Endpoints::default(),
             identities: &Default::default(),
             states: &StateRegistry::default(),
             exchange: Arc::new(OutOfReach),
-            previous: None,
+            previous,
         };
         let document = Document::read_text("gw.yaml", text)?;
         build_document(&document, Path::new("gw.yaml"), &resources)
@@ -199,7 +203,7 @@ routes:
 - {name: wide, protocol: tcp, hosts: ['*.test', exact.b.test], rules: [{pool: p}]}
 - {name: narrow, protocol: tcp, hosts: ['*.b.test'], rules: [{pool: p}]}
 ";
-        let snapshot = built(text)
+        let snapshot = built(text, None)
             .map(|built| built.snapshot)
             .map_err(|report| report.to_string())
             .unwrap();
@@ -236,7 +240,7 @@ tests:
 - request: {url: 'http://a/', headers: {x-key: first-hidden}}
   expect: {headers: {authorization: Bearer second-hidden}}
 ";
-        let snapshot = built(text)
+        let snapshot = built(text, None)
             .map(|built| built.snapshot)
             .map_err(|report| report.to_string())
             .unwrap();
@@ -275,8 +279,8 @@ tests:
             )
         };
 
-        assert!(built(&text("2")).is_ok());
-        let refused = built(&text("3"))
+        assert!(built(&text("2"), None).is_ok());
+        let refused = built(&text("3"), None)
             .err()
             .map(|report| report.to_string())
             .unwrap_or_default();

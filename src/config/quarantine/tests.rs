@@ -1,32 +1,13 @@
 use std::net::IpAddr;
-use std::path::Path;
 
 use http::{HeaderMap, Method};
 use proptest::prelude::*;
-use windrose_plugins::contract::StateRegistry;
 
-use crate::config::build::{build_document, Built, Resources};
+use crate::config::build::{tests::built, Built};
 use crate::config::report::Report;
-use crate::config::source::Document;
 use crate::decide::{decide, Caller, Head, Silent};
-use crate::observe::metrics::Metrics;
-use crate::snapshot::endpoint::Endpoints;
 use crate::snapshot::route::Action;
 use crate::snapshot::Snapshot;
-
-fn built(text: &str, previous: Option<&Snapshot>) -> Result<Built, Report> {
-    let resources = Resources {
-        plugins: windrose_plugins::BUILTIN,
-        metrics: Metrics::new(1000),
-        endpoints: &Endpoints::default(),
-        identities: &Default::default(),
-        states: &StateRegistry::default(),
-        exchange: std::sync::Arc::new(crate::snapshot::call::OutOfReach),
-        previous,
-    };
-    let document = Document::read_text("gw.yaml", text)?;
-    build_document(&document, Path::new("gw.yaml"), &resources)
-}
 
 fn quarantining(text: &str) -> Result<Snapshot, String> {
     let text = format!("on_invalid: quarantine\n{text}");

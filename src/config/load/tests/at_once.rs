@@ -1,35 +1,13 @@
 //! Errors planted in a sound configuration: each is told once, at its place, and none that is not there.
 
-use std::path::Path;
-use std::sync::Arc;
-
 use proptest::prelude::*;
-use windrose_plugins::contract::StateRegistry;
 
-use crate::config::build::{build_document, Built, Resources};
-use crate::config::report::{Report, Severity};
-use crate::config::source::Document;
-use crate::observe::metrics::Metrics;
-use crate::snapshot::call::OutOfReach;
-use crate::snapshot::endpoint::Endpoints;
-
-fn built(text: &str) -> Result<Built, Report> {
-    let resources = Resources {
-        plugins: windrose_plugins::BUILTIN,
-        metrics: Metrics::new(1000),
-        endpoints: &Endpoints::default(),
-        identities: &Default::default(),
-        states: &StateRegistry::default(),
-        exchange: Arc::new(OutOfReach),
-        previous: None,
-    };
-    let document = Document::read_text("gw.yaml", text)?;
-    build_document(&document, Path::new("gw.yaml"), &resources)
-}
+use crate::config::build::tests::built;
+use crate::config::report::Severity;
 
 /// What is found, as `line path`, warnings with a mark.
 fn found(text: &str) -> Vec<String> {
-    let report = match built(text) {
+    let report = match built(text, None) {
         Ok(built) => built.warnings,
         Err(report) => report,
     };
@@ -99,7 +77,12 @@ fn each_error_alone_is_told_once() {
         for which in 0..bad.len() {
             let (text, expected) = planted(|one| (one == at).then_some(which));
 
-            assert_eq!(found(&text), expected, "{text}\n{:?}", built(&text).err());
+            assert_eq!(
+                found(&text),
+                expected,
+                "{text}\n{:?}",
+                built(&text, None).err()
+            );
         }
     }
 }
