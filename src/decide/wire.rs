@@ -34,6 +34,11 @@ impl WireText {
         WireText(HeaderValue::from_bytes(&digits).unwrap_or(HeaderValue::from_static("")))
     }
 
+    /// Whether there is no text.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// For a field; no bytes are copied.
     pub fn value(&self) -> HeaderValue {
         self.0.clone()
@@ -46,7 +51,8 @@ impl Deref for WireText {
     type Target = str;
 
     fn deref(&self) -> &str {
-        self.0.to_str().unwrap_or_default()
+        // What it may hold was checked when it was made; this looks at many bytes at a time.
+        std::str::from_utf8(self.0.as_bytes()).unwrap_or_default()
     }
 }
 

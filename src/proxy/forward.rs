@@ -20,7 +20,6 @@ use crate::observe::clock;
 use crate::observe::trace::TraceContext;
 use crate::snapshot::chain::Chain;
 use crate::snapshot::pool::Pool;
-use crate::snapshot::route::Rule;
 
 /// What Connection says besides names of fields, and fields that are Pingora's.
 const OPTIONS: [&str; 4] = ["keep-alive", "close", "upgrade", "transfer-encoding"];
@@ -33,15 +32,13 @@ pub(super) async fn request(head: &mut RequestHeader, ctx: &mut Ctx) -> Result<(
     if let Some(query) = ctx.caching.as_ref().and_then(|it| it.query()) {
         fields::set_query(head, query)?;
     }
-    let (Some(candidate), Some(connection), Some(listener)) = (
-        ctx.candidate.clone(),
-        ctx.connection.clone(),
-        ctx.listener.clone(),
-    ) else {
+    let (Some(candidate), Some(connection), Some(listener)) =
+        (&ctx.candidate, &ctx.connection, &ctx.listener)
+    else {
         return Error::e_explain(ErrorType::InternalError, "a request without a route");
     };
     let (principal, ruled, slots) = (&mut ctx.principal, &mut ctx.ruled, &mut ctx.slots);
-    let mut walk = walk(&connection, &listener, &ctx.facts, principal, ruled, slots);
+    let mut walk = walk(connection, listener, &ctx.facts, principal, ruled, slots);
     let hop = Hop {
         peer: &connection.address,
         certificate: connection.tls.as_ref().and_then(|tls| tls.told.as_ref()),
@@ -57,7 +54,7 @@ pub(super) async fn request(head: &mut RequestHeader, ctx: &mut Ctx) -> Result<(
             [&listener.chain, &candidate.rule.chain],
         ),
     };
-    match walk.send(&candidate, head, &hop, &mut Silent).await? {
+    match walk.send(candidate, head, &hop, &mut Silent).await? {
         Some(answer) => plan(ctx, answer),
         None => {
             if let Some(caching) = &ctx.caching {
@@ -126,30 +123,32 @@ fn request_piece(
 ) -> Result<()> {
     ctx.request_bytes += body.as_ref().map_or(0, |piece| piece.len() as u64);
     ctx.attempt.sent |= end;
-    let Some(candidate) = ctx.candidate.clone() else {
+    let Some(candidate) = &ctx.candidate else {
         return Ok(());
     };
+    let limit = candidate.rule.body_limit;
     let upgraded = ctx.attempt.status == StatusCode::SWITCHING_PROTOCOLS.as_u16();
     if let (true, false, Some(connection)) = (end, upgraded, &ctx.connection) {
         connection.body_ended();
     }
-    if ctx.request_bytes > candidate.rule.body_limit && !upgraded && !ctx.is_grpc {
+    if ctx.request_bytes > limit && !upgraded && !ctx.is_grpc {
         return plan(ctx, refuse(&causes::BODY_TOO_LARGE));
     }
     if let Err(cause) = fair::holds(ctx, shared, || 0) {
         return plan(ctx, refuse(cause));
     }
     cut(ctx)?;
-    if let Some(listener) = ctx.listener.clone() {
-        for chain in [&listener.chain, &candidate.rule.chain] {
-            if let Some(answer) =
-                chain.request_body(&mut ctx.slots, body, end, Effects::Live, &mut |_, _| {})
-            {
-                return plan(ctx, answer);
-            }
-        }
+    let (Some(candidate), Some(listener)) = (&ctx.candidate, &ctx.listener) else {
+        return Ok(());
+    };
+    let slots = &mut ctx.slots;
+    let answer = [&listener.chain, &candidate.rule.chain]
+        .into_iter()
+        .find_map(|chain| chain.request_body(slots, body, end, Effects::Live, &mut |_, _| {}));
+    match answer {
+        Some(answer) => plan(ctx, answer),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Ends a stream whose route or pool went away with a reload, whose time is over, or whose other side is not believed any more.
@@ -178,9 +177,9 @@ pub(super) fn response(
     ctx: &mut Ctx,
     shared: &Shared,
 ) -> Result<()> {
-    let (Some(candidate), Some(listener)) = (ctx.candidate.clone(), ctx.listener.clone()) else {
+    if ctx.candidate.is_none() || ctx.listener.is_none() {
         return Ok(());
-    };
+    }
     refused(ctx)?;
     if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(());
@@ -196,17 +195,22 @@ pub(super) fn response(
         return plan(ctx, refuse(cause));
     }
     cache::response(session, head, ctx)?;
-    let chains = [&candidate.rule.chain, &listener.chain];
-    // Plugins that tell of limits or of security add a dozen fields; growing twice costs more than the room.
-    let room = match chains.iter().any(|chain| chain.has_response()) {
-        true => ADDED,
-        false => 0,
-    };
-    correct(session.req_header(), head, ctx, &candidate.rule, room);
+    let is_seen = correct(session.req_header(), head, ctx);
     if ctx.loan.is_some() && ctx.may_hold() {
         return hold::head(session.req_header(), head, ctx, shared);
     }
-    for chain in chains {
+    if is_seen {
+        shown(session, head, ctx)?;
+    }
+    sent(session.req_header(), head, ctx)
+}
+
+/// Shows a response's header to plugins.
+fn shown(session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    let (Some(candidate), Some(listener)) = (ctx.candidate.clone(), ctx.listener.clone()) else {
+        return Ok(());
+    };
+    for chain in [&candidate.rule.chain, &listener.chain] {
         if !chain.has_response() {
             continue;
         }
@@ -226,10 +230,9 @@ pub(super) fn response(
             return plan(ctx, answer);
         }
         // Pingora would answer a bare 500.
-        cache::answers_instead(session, head, ctx, *answer)?;
-        break;
+        return cache::answers_instead(session, head, ctx, *answer);
     }
-    sent(session.req_header(), head, ctx)
+    Ok(())
 }
 
 /// What is written into a head that all plugins have seen, and taken note of as it goes to the client.
@@ -263,16 +266,16 @@ fn begun(head: &ResponseHeader, ctx: &mut Ctx) {
     }
 }
 
-/// Corrects what came from the endpoint, and adds what is the proxy's and the rule's.
-fn correct(
-    request: &RequestHeader,
-    head: &mut ResponseHeader,
-    ctx: &Ctx,
-    rule: &Rule,
-    room: usize,
-) {
+/// Corrects what came from the endpoint, and adds what is the proxy's and the rule's. Returns whether plugins want to see it.
+fn correct(request: &RequestHeader, head: &mut ResponseHeader, ctx: &Ctx) -> bool {
+    let (Some(candidate), Some(listener)) = (&ctx.candidate, &ctx.listener) else {
+        return false;
+    };
+    let rule = &candidate.rule;
+    let is_seen = rule.chain.has_response() || listener.chain.has_response();
     change_response(head, |fields| {
-        fields.reserve(room);
+        // Plugins that tell of limits or of security add a dozen fields; growing twice costs more than the room.
+        fields.reserve(if is_seen { ADDED } else { 0 });
         strip_nominated(fields);
         if request.version == Version::HTTP_10 {
             // HTTP/1.0 knows no chunks (RFC 9112 section 6.1); without the coding Pingora ends the body with the connection.
@@ -285,6 +288,7 @@ fn correct(
         // Who forwards a message says his own version (RFC 9112 section 2.3): the framing is ours, and so is the connection.
         head.set_version(Version::HTTP_11);
     }
+    is_seen
 }
 
 /// How long a body a response says to have; 0 where it does not, or has none.
@@ -324,17 +328,23 @@ fn goes_on(head: &ResponseHeader) -> bool {
 
 /// Fields the upstream's Connection names are for this hop only (RFC 9110 section 7.6.1). Framing fields are Pingora's.
 fn strip_nominated(fields: &mut HeaderMap) {
+    let is_option = |name: &str| {
+        OPTIONS
+            .iter()
+            .any(|option| name.eq_ignore_ascii_case(option))
+    };
+    let mut said = fields.get_all(CONNECTION).iter();
+    // Nearly all say one option or nothing.
+    if said.all(|value| value.to_str().is_ok_and(is_option)) {
+        return;
+    }
     let nominated: Vec<HeaderName> = fields
         .get_all(CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(str::trim)
-        .filter(|name| {
-            !OPTIONS
-                .iter()
-                .any(|option| name.eq_ignore_ascii_case(option))
-        })
+        .filter(|name| !is_option(name))
         .filter_map(|name| name.parse().ok())
         .collect();
     for name in nominated {

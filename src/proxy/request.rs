@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, HeaderName};
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
+use smallvec::SmallVec;
 use windrose_plugins::contract::{causes, Answer, Cause, Effects, Principal, Slots};
 
 use super::cache::Caching;
@@ -94,7 +95,8 @@ pub struct Ctx {
 #[derive(Default)]
 pub(super) struct Attempt {
     pub(super) count: u8,
-    pub(super) tried: Vec<u16>,
+    /// The endpoints that were tried; most requests need one.
+    pub(super) tried: SmallVec<[u16; 4]>,
     pub(super) set: Option<Arc<EndpointSet>>,
     pub(super) member: usize,
     pub(super) in_flight: Option<InFlight>,
@@ -151,10 +153,11 @@ impl Drop for Ctx {
 
 impl Ctx {
     pub(super) fn new(snapshot: Arc<Snapshot>) -> Ctx {
+        let started = clock::now();
         Ctx {
             snapshot,
-            started: clock::now(),
-            at: SystemTime::now(),
+            started,
+            at: clock::wall(started),
             connection: None,
             listener: None,
             facts: Facts::default(),

@@ -22,6 +22,7 @@ use super::aside::Aside;
 use super::connection::Connection;
 use super::engine::Engine;
 use super::guard::Guarded;
+use crate::observe::clock;
 use crate::snapshot::identity::Proof;
 use crate::snapshot::lease::{Cut, Why};
 use crate::snapshot::listener::Listener;
@@ -153,17 +154,18 @@ async fn next_request(
     mut timer: Pin<&mut Sleep>,
     keep_alive: Duration,
 ) -> bool {
-    let due = Instant::now() + keep_alive;
+    let since = clock::now();
     loop {
         tokio::select! {
             biased;
             ready = stream.idle() => return ready.is_ok(),
             () = closes(closing) => return false,
             () = &mut timer => {
-                if due <= Instant::now() {
+                let rest = keep_alive.saturating_sub(clock::between(since, clock::now()));
+                if rest.is_zero() {
                     return false;
                 }
-                timer.as_mut().reset(due);
+                timer.as_mut().reset(Instant::now() + rest);
             }
         }
     }

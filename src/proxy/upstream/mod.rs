@@ -86,7 +86,8 @@ pub(in crate::proxy) async fn peer(
     if ctx.attempt.count > 0 && cannot_finish(ctx, &member.endpoint, now) {
         return fail(ctx, &causes::DEADLINE_EXCEEDED);
     }
-    let peer = match prepared(peer, &candidate, &pool, (ctx, shared), &member.endpoint).await {
+    let known = (&mut *ctx, shared, now);
+    let peer = match prepared(peer, &candidate, &pool, known, &member.endpoint).await {
         Ok(peer) => peer,
         Err(cause) => return fail(ctx, cause),
     };
@@ -117,7 +118,7 @@ async fn prepared(
     mut peer: Box<HttpPeer>,
     candidate: &Candidate,
     pool: &Pool,
-    (ctx, shared): (&mut Ctx, &Arc<Shared>),
+    (ctx, shared, now): (&mut Ctx, &Arc<Shared>, u64),
     endpoint: &Arc<Endpoint>,
 ) -> Result<Box<HttpPeer>, &'static Cause> {
     let mtls = pool.settings.mtls.as_ref();
@@ -129,10 +130,10 @@ async fn prepared(
         }
     }
     // It may have waited for a certificate.
-    let now = clock::now();
+    let now = if mtls.is_some() { clock::now() } else { now };
     bound(&mut peer, &candidate.rule.timeouts, ctx, now);
     dial(&mut peer, &pool.settings, ctx, endpoint);
-    keep(&mut peer, &pool.settings, ctx, shared, endpoint);
+    keep(&mut peer, &pool.settings, (ctx, shared, now), endpoint);
     if let (Some(mtls), Some(caller)) = (mtls.filter(|mtls| mtls.hbone.is_some()), caller) {
         let through = Through {
             shared: shared.clone(),
@@ -309,15 +310,14 @@ fn dial(peer: &mut HttpPeer, settings: &PoolSettings, ctx: &Ctx, endpoint: &Endp
 fn keep(
     peer: &mut HttpPeer,
     settings: &PoolSettings,
-    ctx: &mut Ctx,
-    shared: &Shared,
+    (ctx, shared, now): (&mut Ctx, &Shared, u64),
     endpoint: &Arc<Endpoint>,
 ) {
     ctx.attempt.watched = None;
     if settings.protocol != PoolProtocol::Http1 {
         return;
     }
-    let (own, now) = (settings.idle_timeout, clock::now());
+    let own = settings.idle_timeout;
     match endpoint.state.idle.safe(now) {
         Some(safe) => peer.options.idle_timeout = Some(own.min(safe)),
         None => ctx.attempt.watched = Watched::new(&shared.kept, endpoint, own, now),
@@ -343,7 +343,8 @@ pub(in crate::proxy) fn connected(ctx: &mut Ctx, kept: &Kept, fd: i32, reused: b
     ctx.attempt.idle_ms = 0;
     if pool.is_some_and(|pool| pool.settings.protocol == PoolProtocol::Http1) {
         ctx.attempt.fd = fd;
-        let idle = kept.take(fd, reused, clock::now());
+        // One that is kept is there at once.
+        let idle = kept.take(fd, reused, ctx.attempt.started);
         let idle = idle.map_or(0, |idle| idle.as_millis());
         ctx.attempt.idle_ms = u32::try_from(idle).unwrap_or(u32::MAX);
         if let Some(watched) = ctx.attempt.watched.take().filter(|_| !reused) {
