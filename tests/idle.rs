@@ -92,8 +92,10 @@ fn the_limit_of_an_endpoint_is_learned_and_connections_are_given_up_before_it() 
     let learned = until("a learned limit", || {
         assert_eq!(requests(&proxy), [200; TOGETHER]);
         rounds += 1;
+        // On a slow machine the limit may be learned from the first ones that end, and hold for the last.
         until("every connection to end", || {
-            (service.closed_itself.load(SeqCst) == rounds * TOGETHER).then_some(())
+            let ended = service.closed_itself.load(SeqCst) + service.was_left.load(SeqCst);
+            (ended == rounds * TOGETHER).then_some(())
         });
         limit(&proxy)
     });
@@ -102,8 +104,9 @@ fn the_limit_of_an_endpoint_is_learned_and_connections_are_given_up_before_it() 
     assert!((own * 0.9..own * 1.5).contains(&learned), "{learned}");
     let closed = proxy.metric("windrose_endpoint_idle_ends_total", &["when=\"closed\""]);
     assert!(closed >= 3.0, "{closed}");
+    let before = service.was_left.load(SeqCst);
     assert_eq!(requests(&proxy), [200; TOGETHER]);
     until("the proxy to be first", || {
-        (service.was_left.load(SeqCst) == TOGETHER).then_some(())
+        (service.was_left.load(SeqCst) - before == TOGETHER).then_some(())
     });
 }
