@@ -3,18 +3,14 @@
 //! Called by the fast path several times for each request; costs one vDSO read.
 
 use std::cell::Cell;
-use std::time::{Duration, SystemTime};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime};
 
-use rustix::time::{clock_gettime, ClockId};
-
-/// Nanoseconds of the system's monotonic clock, which began before this process; never zero, so that zero can mean "never".
+/// Nanoseconds since the process first asked; starts at one, so that zero can mean "never".
 pub fn now() -> u64 {
-    // Not through `Instant`, whose every difference is computed in two parts.
-    let at = clock_gettime(ClockId::Monotonic);
-    (at.tv_sec as u64)
-        .wrapping_mul(1_000_000_000)
-        .wrapping_add(at.tv_nsec as u64)
-        .max(1)
+    static START: OnceLock<Instant> = OnceLock::new();
+    let elapsed = START.get_or_init(Instant::now).elapsed();
+    u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX - 1) + 1
 }
 
 /// The time of day at a moment of [`now`] that has just been. The clock that tells it is read a few times a second and thread; in
@@ -23,7 +19,7 @@ pub fn wall(now: u64) -> SystemTime {
     WALL.with(|wall| {
         let (at, time) = wall.get();
         let since = now.wrapping_sub(at);
-        if since < FRESH {
+        if at != 0 && since < FRESH {
             return time + Duration::from_nanos(since);
         }
         let time = SystemTime::now();
