@@ -373,12 +373,12 @@ fn a_second_process_leaves_the_first_ones_admin_address_alone() {
 
 #[test]
 fn every_example_configuration_passes() {
-    let conf = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = TempDir::new().unwrap();
     fs::create_dir(folder.path().join("certs")).unwrap();
-    let examples = fs::read_dir(conf)
-        .unwrap()
-        .flatten()
+    let examples = ["conf", "benches/train"]
+        .iter()
+        .flat_map(|folder| fs::read_dir(root.join(folder)).unwrap().flatten())
         .map(|entry| entry.path());
     let examples = examples.filter(|path| path.extension().is_some_and(|kind| kind == "yaml"));
     for example in examples {
